@@ -1,0 +1,34 @@
+"""undying: find dead ReLU units, bring them back, prove whether it helped, ship plain ReLU.
+
+Everything public is named here. The core needs torch alone; the ``undying`` command needs the extra ``lab``.
+"""
+
+from undying._version import __version__
+from undying.activations.barelu import BAReLU, barelu
+from undying.activations.plain import BSiLU, NeLU, bsilu, nelu
+from undying.activations.sugar import SUGAR, StrengthSchedule, sugar
+from undying.activations.surrogates import SURROGATES, Surrogate, surrogate
+from undying.diagnose.census import Census, Site, census
+from undying.treat.convert import ConversionReport, convert_, revert_
+
+__all__ = [
+    "SUGAR",
+    "SURROGATES",
+    "BAReLU",
+    "BSiLU",
+    "Census",
+    "ConversionReport",
+    "NeLU",
+    "Site",
+    "StrengthSchedule",
+    "Surrogate",
+    "__version__",
+    "barelu",
+    "bsilu",
+    "census",
+    "convert_",
+    "nelu",
+    "revert_",
+    "sugar",
+    "surrogate",
+]

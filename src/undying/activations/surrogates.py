@@ -1,0 +1,287 @@
+"""The surrogates: smooth functions f~ whose derivative stands in for ReLU's in the backward pass.
+
+One small frozen class a surrogate. Defining it with ``@register(name)`` is all it takes: SUGAR, the
+command line, the tests and the documentation read the registry.
+
+Sources: B-SiLU and NeLU are new in Horuz et al. 2025, "The Resurrection of the ReLU", arXiv:2505.22074;
+the others are as PyTorch defines them.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["SURROGATES", "Surrogate", "register", "surrogate"]
+
+SURROGATES: dict[str, type[Surrogate]] = {}
+"""Every named surrogate: name -> class."""
+
+
+class Surrogate(ABC):
+    """A smooth function f~ and its derivative f~'.
+
+    ``value`` must be differentiable by autograd as often as the user differentiates SUGAR, and finite on
+    ``reach``. ``derivative`` is the closed form of ``value``'s first derivative. Both take and return a
+    floating point tensor of any shape and keep shape and dtype.
+    """
+
+    name: ClassVar[str]
+    formula: ClassVar[str]
+    source: ClassVar[str]
+    #: Outside this interval f~' equals ReLU's derivative to the last bit of float64, and x is clamped to
+    #: it, because torch's own second derivative overflows to NaN further out.
+    reach: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+
+    @abstractmethod
+    def value(self, x: Tensor) -> Tensor:
+        """f~(x)."""
+
+    @abstractmethod
+    def derivative(self, x: Tensor) -> Tensor:
+        """f~'(x)."""
+
+    def __str__(self) -> str:
+        """The name, then the parameters: ``nelu(a=0.05)``."""
+        parameters = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in fields(self))  # type: ignore[arg-type]
+        return f"{self.name}({parameters})" if parameters else self.name
+
+
+def register(name: str) -> Callable[[type[Surrogate]], type[Surrogate]]:
+    """Class decorator that enters a :class:`Surrogate` under ``name``.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def enter(cls: type[Surrogate]) -> type[Surrogate]:
+        if name in SURROGATES:
+            raise ValueError(f"surrogate {name!r} is already registered by {SURROGATES[name].__qualname__}")
+        cls.name = name
+        SURROGATES[name] = cls
+        return cls
+
+    return enter
+
+
+def surrogate(spec: str | Surrogate | Callable[[Tensor], Tensor], **parameters: float) -> Surrogate:
+    """Return the surrogate that ``spec`` stands for.
+
+    Args:
+        spec: a registered name, a :class:`Surrogate`, or any callable on tensors whose derivative
+            autograd can take (for example ``torch.nn.functional.softplus``).
+        parameters: of a named surrogate, for example ``a=0.01`` for ``"nelu"``.
+
+    Raises:
+        ValueError: unknown name or a parameter out of range.
+        TypeError: ``spec`` is none of the three, or a parameter that the surrogate does not have.
+
+    >>> print(surrogate("nelu", a=0.01))
+    nelu(a=0.01)
+    >>> surrogate("nelu", a=0.01).derivative(torch.tensor([-1.0, 2.0]))
+    tensor([-0.0050,  1.0000])
+    """
+    if isinstance(spec, str):
+        if spec not in SURROGATES:
+            raise ValueError(f"unknown surrogate {spec!r}; known: {', '.join(SURROGATES)}, or pass a callable")
+        cls = SURROGATES[spec]
+        known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        for parameter in parameters:
+            if parameter not in known:
+                raise TypeError(
+                    f"surrogate {spec!r} has no parameter {parameter!r}; it has: {', '.join(known) or 'none'}"
+                )
+        return cls(**parameters)
+    if parameters:
+        raise TypeError(f"parameters {sorted(parameters)} go with a surrogate's name, not with {spec!r}")
+    if isinstance(spec, Surrogate):
+        return spec
+    if callable(spec) and not isinstance(spec, type):
+        return Custom(spec)
+    raise TypeError(f"surrogate must be a name ({', '.join(SURROGATES)}), a Surrogate or a callable, not {spec!r}")
+
+
+def _finite(owner: str, name: str, value: float) -> None:
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{owner}: {name} must be a finite number, not {value!r}")
+
+
+@register("bsilu")
+@dataclass(frozen=True)
+class BSiLU(Surrogate):
+    a: float = 1.67
+
+    formula = "(x + a) sigmoid(x) - a / 2"
+    source = "Horuz et al. 2025, arXiv:2505.22074"
+
+    def __post_init__(self) -> None:
+        _finite("bsilu", "a", self.a)
+
+    def value(self, x: Tensor) -> Tensor:
+        return (x + self.a) * torch.sigmoid(x) - self.a / 2
+
+    def derivative(self, x: Tensor) -> Tensor:
+        s = torch.sigmoid(x)
+        return s + (x + self.a) * s * (1 - s)
+
+
+@register("nelu")
+@dataclass(frozen=True)
+class NeLU(Surrogate):
+    a: float = 0.05
+
+    formula = "x for x > 0, a - a / (1 + x^2) otherwise"
+    source = "Horuz et al. 2025, arXiv:2505.22074"
+
+    def __post_init__(self) -> None:
+        _finite("nelu", "a", self.a)
+
+    def value(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, self.a - self.a / (1 + x * x))
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, 1.0, 2 * self.a * x / (1 + x * x) ** 2)
+
+
+@register("leaky_relu")
+@dataclass(frozen=True)
+class LeakyReLU(Surrogate):
+    slope: float = 0.01
+
+    formula = "x for x > 0, slope x otherwise"
+    source = "Maas et al. 2013; torch.nn.LeakyReLU"
+
+    def __post_init__(self) -> None:
+        _finite("leaky_relu", "slope", self.slope)
+
+    def value(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x, self.slope)
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, 1.0, torch.full_like(x, self.slope))
+
+
+@register("elu")
+@dataclass(frozen=True)
+class ELU(Surrogate):
+    alpha: float = 1.0
+
+    formula = "x for x > 0, alpha (exp(x) - 1) otherwise"
+    source = "Clevert et al. 2016, arXiv:1511.07289; torch.nn.ELU"
+
+    def __post_init__(self) -> None:
+        _finite("elu", "alpha", self.alpha)
+
+    def value(self, x: Tensor) -> Tensor:
+        return F.elu(x, self.alpha)
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, 1.0, self.alpha * torch.exp(x))
+
+
+@register("selu")
+@dataclass(frozen=True)
+class SELU(Surrogate):
+    formula = "scale x for x > 0, scale alpha (exp(x) - 1) otherwise; scale 1.0507, alpha 1.6733"
+    source = "Klambauer et al. 2017, arXiv:1706.02515; torch.nn.SELU"
+
+    _scale: ClassVar[float] = 1.0507009873554804934193349852946
+    _alpha: ClassVar[float] = 1.6732632423543772848170429916717
+
+    def value(self, x: Tensor) -> Tensor:
+        return F.selu(x)
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return self._scale * torch.where(x > 0, 1.0, self._alpha * torch.exp(x))
+
+
+@register("gelu")
+@dataclass(frozen=True)
+class GELU(Surrogate):
+    formula = "x Phi(x), Phi the standard normal distribution function"
+    source = "Hendrycks and Gimpel 2016, arXiv:1606.08415; torch.nn.GELU()"
+    reach = (-40.0, 40.0)
+
+    def value(self, x: Tensor) -> Tensor:
+        return F.gelu(x)
+
+    def derivative(self, x: Tensor) -> Tensor:
+        density = torch.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+        return 0.5 * torch.erfc(-x / math.sqrt(2)) + x.clamp(*self.reach) * density
+
+
+@register("gelu_tanh")
+@dataclass(frozen=True)
+class GELUTanh(Surrogate):
+    formula = "x (1 + tanh(u)) / 2, u = sqrt(2 / pi) (x + 0.044715 x^3)"
+    source = "Hendrycks and Gimpel 2016, arXiv:1606.08415; torch.nn.GELU('tanh')"
+    reach = (-40.0, 40.0)
+
+    def value(self, x: Tensor) -> Tensor:
+        return F.gelu(x, approximate="tanh")
+
+    def derivative(self, x: Tensor) -> Tensor:
+        c = x.clamp(*self.reach)
+        k = math.sqrt(2 / math.pi)
+        t = torch.tanh(k * (c + 0.044715 * c**3))
+        return 0.5 * (1 + t) + 0.5 * c * (1 - t * t) * k * (1 + 3 * 0.044715 * c * c)
+
+
+@register("silu")
+@dataclass(frozen=True)
+class SiLU(Surrogate):
+    formula = "x sigmoid(x)"
+    source = "Elfwing et al. 2018, arXiv:1702.03118; torch.nn.SiLU"
+
+    def value(self, x: Tensor) -> Tensor:
+        return F.silu(x)
+
+    def derivative(self, x: Tensor) -> Tensor:
+        s = torch.sigmoid(x)
+        return s + x * s * (1 - s)
+
+
+@register("mish")
+@dataclass(frozen=True)
+class Mish(Surrogate):
+    formula = "x tanh(softplus(x))"
+    source = "Misra 2020, arXiv:1908.08681; torch.nn.Mish"
+    reach = (-math.inf, 40.0)
+
+    def value(self, x: Tensor) -> Tensor:
+        return F.mish(x)
+
+    def derivative(self, x: Tensor) -> Tensor:
+        t = torch.tanh(F.softplus(x))
+        return t + x * (1 - t * t) * torch.sigmoid(x)
+
+
+@dataclass(frozen=True)
+class Custom(Surrogate):
+    """A user's own callable; autograd takes its derivative."""
+
+    function: Callable[[Tensor], Tensor]
+
+    name = "custom"
+    formula = "given by the user"
+    source = "the user"
+
+    def value(self, x: Tensor) -> Tensor:
+        y = self.function(x)
+        if not isinstance(y, Tensor) or y.shape != x.shape:
+            got = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+            raise ValueError(
+                f"surrogate {self.function!r} must return a tensor of its input's shape {tuple(x.shape)}, not {got}"
+            )
+        return y
+
+    def derivative(self, x: Tensor) -> Tensor:
+        slope: Tensor = torch.func.jvp(self.value, (x,), (torch.ones_like(x),))[1]
+        return slope

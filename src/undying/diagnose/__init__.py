@@ -1,0 +1,1 @@
+"""Units and their life: which are silent, dead or dormant."""

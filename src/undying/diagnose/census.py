@@ -1,0 +1,308 @@
+"""Count, for every unit of every activation call, how often it fires on given data."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from undying.diagnose.counting import Counter, SiteCounts
+
+__all__ = ["Census", "Site", "census"]
+
+#: Their derivative is exactly 0 for x <= 0, so a silent unit gets no gradient.
+_FLAT = (nn.ReLU, nn.ReLU6)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One call of an activation in the forward pass. The tensors have one entry a unit, on the CPU."""
+
+    name: str
+    """Qualified module name, with ``#2`` for the module's second call."""
+    kind: str
+    """Type of the activation."""
+    units: int
+    samples: int
+    """N: values seen of each unit, over samples and positions."""
+    fired: Tensor
+    """int64: how many of them were > 0."""
+    peak: Tensor
+    """Largest pre-activation."""
+    mean_abs: Tensor
+    """float64: mean of \\|h\\|, h the post-activation."""
+    zero: Tensor
+    """float64: share of post-activations that are exactly 0 (sparsity)."""
+    score: Tensor
+    """float64: dormancy score, mean \\|h\\| of the unit over its mean over the site's units (Sokar et al. 2023)."""
+    silent: Tensor
+    """bool: the pre-activation was <= 0 in all N values."""
+    dead: Tensor | None
+    """bool: silent, and the gradient of the loss at the pre-activation was exactly 0 in all N values. None where
+    that is unknown: without ``gradients=True``, for an activation whose derivative below 0 is not 0."""
+    dormant: Tensor
+    """bool: score <= tau."""
+
+    @property
+    def rate(self) -> Tensor:
+        """float64: share of values > 0."""
+        return self.fired.double() / self.samples
+
+    @property
+    def rate_bound(self) -> float:
+        """Upper 95 % bound on the firing rate of a silent unit, 1 - 0.05^(1/N), about 3 / N."""
+        return float(-torch.expm1(torch.log(torch.tensor(0.05, dtype=torch.float64)) / self.samples))
+
+
+@dataclass(frozen=True)
+class Census:
+    """The sites of a network in call order, with what was counted."""
+
+    sites: list[Site]
+    tau: float
+    """Dormancy threshold."""
+    loss: str | None
+    """Name of the loss whose gradient decided ``dead``; None without ``gradients=True``."""
+
+    def __getitem__(self, name: str) -> Site:
+        for site in self.sites:
+            if site.name == name:
+                return site
+        raise KeyError(f"no site {name!r}; sites: {', '.join(site.name for site in self.sites)}")
+
+    @property
+    def units(self) -> int:
+        """Units over all sites."""
+        return sum(site.units for site in self.sites)
+
+    @property
+    def silent_fraction(self) -> float:
+        """Share of all units that are silent."""
+        return sum(int(site.silent.sum()) for site in self.sites) / self.units
+
+    @property
+    def dead_fraction(self) -> float | None:
+        """Share of all units that are dead; None where any site's is unknown."""
+        counts = [None if site.dead is None else int(site.dead.sum()) for site in self.sites]
+        return None if None in counts else sum(count or 0 for count in counts) / self.units
+
+    @property
+    def dormant_fraction(self) -> float:
+        """Share of all units that are dormant."""
+        return sum(int(site.dormant.sum()) for site in self.sites) / self.units
+
+    @property
+    def sparsity(self) -> float:
+        """Share of post-activations that are exactly 0, over all values at all sites."""
+        values = sum(site.units * site.samples for site in self.sites)
+        return sum(float(site.zero.sum()) * site.samples for site in self.sites) / values
+
+    def table(self) -> str:
+        """A line a site, as text."""
+        header = ("site", "kind", "units", "N", "silent", "dead", "dormant", "rate")
+        rows = [
+            (
+                site.name,
+                site.kind,
+                str(site.units),
+                str(site.samples),
+                str(int(site.silent.sum())),
+                "unknown" if site.dead is None else str(int(site.dead.sum())),
+                str(int(site.dormant.sum())),
+                f"{float(site.rate.mean()):.3f}",
+            )
+            for site in self.sites
+        ]
+        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+        lines = [
+            "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+            for row in (header, *rows)
+        ]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON; NaN and infinities become None."""
+
+        def plain(values: Tensor | None) -> list[Any] | None:
+            if values is None:
+                return None
+            return [v if not isinstance(v, float) or abs(v) < float("inf") else None for v in values.tolist()]
+
+        return {
+            "tau": self.tau,
+            "loss": self.loss,
+            "sites": [
+                {
+                    "name": site.name,
+                    "kind": site.kind,
+                    "units": site.units,
+                    "samples": site.samples,
+                    **{
+                        key: plain(getattr(site, key))
+                        for key in ("fired", "peak", "mean_abs", "zero", "score", "silent", "dead", "dormant")
+                    },
+                }
+                for site in self.sites
+            ],
+        }
+
+
+def census(
+    model: nn.Module,
+    data: Iterable[Any],
+    *,
+    tau: float = 0.025,
+    gradients: bool = False,
+    loss: Callable[[Any, Any], Tensor] | None = None,
+    axes: Mapping[str, int] | None = None,
+    device: torch.device | str | None = None,
+) -> Census:
+    """Run ``model`` in eval mode over ``data`` and count, for each unit of each activation call, how it fires.
+
+    Args:
+        model: left as it was: parameters and their ``grad``, buffers, training flags, hooks and random number
+            generators.
+        data: batches, each a tensor, a tuple ``(input, target, ...)`` or a dict of keyword arguments. One tensor
+            or one dict is taken as a single batch. The result does not depend on batch size or order.
+        tau: dormancy threshold, at least 0 (Sokar et al. 2023, arXiv:2302.12902).
+        gradients: also run the backward pass of ``loss``, to tell dead units from silent ones.
+        loss: ``loss(output, target)`` giving a scalar; for a dict batch ``target`` is the dict. Default: cross
+            entropy for integer targets, mean squared error for others.
+        axes: unit axis by site name, where the producer of a tensor does not decide it.
+        device: where batches are moved; default: the device of the first parameter.
+
+    Activations are found as modules (torch's, SUGAR, BAReLU, B-SiLU, NeLU); functional calls are not counted.
+
+    Returns:
+        a :class:`Census`.
+
+    Raises:
+        ValueError: no data, no activation module called, an ambiguous unit axis, or no loss to be had.
+
+    >>> import torch, undying
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> _ = nn.init.constant_(net[0].bias, -100.0)
+    >>> print(undying.census(net, torch.rand(32, 4)))
+    site  kind  units   N  silent  dead  dormant   rate
+    1     ReLU      8  32       8     8        8  0.000
+    """
+    if not tau >= 0:
+        raise ValueError(f"tau must be at least 0, not {tau!r}")
+    if loss is not None and not gradients:
+        raise ValueError("loss is only used with gradients=True")
+    parameter = next(model.parameters(), None)
+    place = torch.device(device) if device is not None else parameter.device if parameter is not None else None
+    counts: dict[str, SiteCounts] = {}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_untouched(model, place))
+        stack.enter_context(torch.set_grad_enabled(gradients))
+        counter = stack.enter_context(Counter(model, counts, axes or {}, gradients))
+        batches = 0
+        for batch in [data] if isinstance(data, (Tensor, Mapping)) else data:
+            counter.start_batch()
+            args, kwargs, target = _unpacked(_moved(batch, place))
+            with counter.unit_axes:
+                output = model(*args, **kwargs)
+            if gradients:
+                loss = loss or _default_loss(target)
+                _backward(loss(output, target), model, counter.leaves)
+            batches += 1
+    if batches == 0:
+        raise ValueError("data gave no batch")
+    if not counts:
+        raise ValueError(
+            f"{type(model).__name__} called no activation module on this data; functional calls such as F.relu are not counted"
+        )
+    name = None if loss is None else getattr(loss, "__name__", type(loss).__name__)
+    return Census([_site(count, tau) for count in counts.values()], tau, name)
+
+
+def _site(counts: SiteCounts, tau: float) -> Site:
+    if counts.samples == 0:
+        raise ValueError(f"site {counts.name!r} saw no values: every batch was empty")
+    fired, peak = counts.fired.cpu(), counts.peak.detach().cpu()
+    mean_abs = counts.sum_abs.detach().cpu() / counts.samples
+    mean = mean_abs.mean()
+    score = mean_abs / mean if mean > 0 else torch.zeros_like(mean_abs)
+    silent = (fired == 0) & (peak <= 0)  # the second is False for a NaN, which is not > 0 either
+    if counts.gradients:
+        dead = silent & (torch.as_tensor(counts.gradient).cpu() == 0)
+    else:
+        dead = silent.clone() if isinstance(counts.module, _FLAT) else None
+    return Site(
+        name=counts.name,
+        kind=type(counts.module).__name__,
+        units=counts.units,
+        samples=counts.samples,
+        fired=fired,
+        peak=peak,
+        mean_abs=mean_abs,
+        zero=counts.zeros.cpu().double() / counts.samples,
+        score=score,
+        silent=silent,
+        dead=dead,
+        dormant=score <= tau,
+    )
+
+
+def _backward(value: Tensor, model: nn.Module, leaves: list[Tensor]) -> None:
+    """Send the gradient of ``value`` past the hooks without touching any parameter's ``grad``."""
+    if not isinstance(value, Tensor) or value.dim() != 0:
+        raise ValueError(f"loss must give a 0-dimensional tensor, not {value!r}")
+    torch.autograd.grad(value, [*(p for p in model.parameters() if p.requires_grad), *leaves], allow_unused=True)
+
+
+def _default_loss(target: Any) -> Callable[[Any, Any], Tensor]:
+    if not isinstance(target, Tensor):
+        raise ValueError("gradients=True needs batches of (input, target), or loss=")
+    return F.mse_loss if target.is_floating_point() else F.cross_entropy
+
+
+def _unpacked(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    """(args, kwargs, target) for the model and the loss."""
+    if isinstance(batch, Mapping):
+        return (), dict(batch), batch
+    if isinstance(batch, (tuple, list)):
+        return (batch[0],), {}, batch[1] if len(batch) > 1 else None
+    return (batch,), {}, None
+
+
+def _moved(value: Any, device: torch.device | None) -> Any:
+    if isinstance(value, Tensor):
+        return value if device is None else value.to(device)
+    if isinstance(value, Mapping):
+        return {key: _moved(v, device) for key, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(_moved(v, device) for v in value)
+    return value
+
+
+@contextlib.contextmanager
+def _untouched(model: nn.Module, device: torch.device | None) -> Iterator[None]:
+    """Put the model into eval mode; afterwards restore training flags, buffers and random number generators."""
+    training = {module: module.training for module in model.modules()}
+    buffers = [(m, name, b, b.clone()) for m in model.modules() for name, b in m._buffers.items() if b is not None]
+    state = random.getstate()
+    devices = [] if device is None or device.type == "cpu" else [device]
+    kind = devices[0].type if devices else "cuda"
+    try:
+        with torch.random.fork_rng(devices, device_type=kind):
+            model.eval()
+            yield
+    finally:
+        random.setstate(state)
+        for module, flag in training.items():
+            module.training = flag
+        with torch.no_grad():
+            for module, name, buffer, saved in buffers:
+                buffer.copy_(saved)
+                module._buffers[name] = buffer

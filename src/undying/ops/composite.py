@@ -1,0 +1,93 @@
+"""The composite forms: plain PyTorch operations, the definition of every activation in this package.
+
+SUGAR is written as *forward gradient injection around ReLU*. With the excess e(x) = f~(x) - relu(x),
+
+    y = relu(x) - strength * (stop(e(x)) - e(x))
+
+has the value relu(x), since the bracket is exactly 0, and the derivative
+relu'(x) + strength * (f~'(x) - relu'(x)), at every order and under every transform, because nothing here is
+a custom autograd rule. Two details carry weight:
+
+* The bracket is *subtracted*: -0.0 - 0.0 is -0.0, so the forward is ReLU's bit for bit.
+* e is taken at a clamped x. At +-inf the bracket would be inf - inf = NaN; outside the clamp the derivative
+  is ReLU's own, which is the limit of every surrogate's derivative except that of LeakyReLU on the left and
+  of SELU on the right.
+
+float16 and bfloat16 compute in float32 inside and round once.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from undying.activations.surrogates import Surrogate
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def sugar(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor) -> Tensor:
+    """ReLU's value with the derivative of ``surrogate``; see the module's docstring."""
+    if not _differentiating():
+        return torch.relu(x)
+    wide = _widen(x)
+    e = _excess(wide, surrogate, negative_only=region == "negative")
+    bracket = e.detach() - e
+    if isinstance(strength, Tensor) or strength != 1:
+        bracket = strength * bracket
+    return (torch.relu(wide) - bracket).to(x.dtype)
+
+
+def ordinary(x: Tensor, surrogate: Surrogate) -> Tensor:
+    """``surrogate`` as an ordinary activation: f~(x) = relu(x) + e(x), right at +-inf too."""
+    wide = _widen(x)
+    return (torch.relu(wide) + _excess(wide, surrogate, negative_only=False)).to(x.dtype)
+
+
+def barelu(x: Tensor, alpha: float, eps: float, inplace: bool) -> Tensor:
+    """Identity above 0 (a smooth root within about sqrt(eps) of the origin), slope ``alpha`` below."""
+    if eps == 0:
+        return F.leaky_relu(x, alpha, inplace=inplace)
+    wide = _widen(x)
+    r = math.sqrt(eps)
+    # Above the bound sqrt(x^2 + eps) - r rounds to x, and x^2 would overflow further up.
+    rooted = (wide > 0) & (wide < torch.finfo(wide.dtype).max ** 0.5 / 4)
+    c = torch.where(rooted, wide, 1.0)
+    # sqrt(c^2 + eps) - r without its cancellation near 0.
+    root = c * (c / (torch.sqrt(c * c + eps) + r))
+    return torch.where(rooted, root, F.leaky_relu(wide, alpha)).to(x.dtype)
+
+
+def _excess(x: Tensor, surrogate: Surrogate, *, negative_only: bool) -> Tensor:
+    """e(x) = f~(x) - relu(x) at x clamped to where f~ and its derivatives stay finite."""
+    big = torch.finfo(x.dtype).max / 4
+    low, high = surrogate.reach
+    c = x.clamp(max(low, -big), min(high, big))
+    if negative_only:
+        c = torch.where(c > 0, 0.0, c)
+        return surrogate.value(c)
+    return surrogate.value(c) - torch.relu(c)
+
+
+def _widen(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in _HALF else x
+
+
+def _differentiating() -> bool:
+    """Whether anyone can ask for this call's derivative. If not, SUGAR is one plain relu."""
+    if torch.compiler.is_exporting():
+        return False
+    if torch.is_grad_enabled():
+        return True
+    # Forward-mode AD and functorch work with gradients disabled too.
+    return torch._C._functorch.peek_interpreter_stack() is not None or _in_dual_level()
+
+
+def _in_dual_level() -> bool:
+    # While compiling, Dynamo would guard on this number, which it changes itself when it enters a level.
+    if torch.compiler.is_compiling():
+        return False
+    return torch.autograd.forward_ad._current_level >= 0

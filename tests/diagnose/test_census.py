@@ -1,0 +1,336 @@
+"""The census against a brute-force count, and against planted faults."""
+
+import copy
+import itertools
+import random
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import undying
+
+
+def brute_force(x, axis):
+    """(fired, peak, values a unit) of a pre-activation, one unit at a time."""
+    columns = [x.select(axis, u).flatten().tolist() for u in range(x.shape[axis])]
+    return [sum(v > 0 for v in c) for c in columns], [max(c) for c in columns], len(columns[0])
+
+
+def plant(bias, units):
+    with torch.no_grad():
+        bias[list(units)] = -1e6
+
+
+class Twice(nn.Module):
+    """One activation module called twice, at different widths."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.act = nn.Linear(3, 5), nn.Linear(5, 7), nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return self.act(self.b(self.act(self.a(x))))
+
+
+class Tokens(nn.Module):
+    """(N, T, C): a linear layer puts its units last."""
+
+    def __init__(self, act):
+        super().__init__()
+        self.lin, self.norm, self.act = nn.Linear(4, 6), nn.LayerNorm(6), act
+
+    def forward(self, x):
+        return self.act(self.norm(self.lin(x)) + 0.1)
+
+
+class ChannelsLast(nn.Module):
+    """A convolution's map permuted to (N, H, W, C), as in ConvNeXt."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(3, 8, 3), nn.ReLU()
+
+    def forward(self, x):
+        return self.act(self.conv(x).permute(0, 2, 3, 1))
+
+
+def network(kind):
+    """(network, its bias-like tensor, unit axis, input)"""
+    torch.manual_seed(0)
+    if kind == "linear":
+        net = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+        return net, net[0].bias, 1, torch.randn(30, 4)
+    if kind == "conv1d":
+        net = nn.Sequential(nn.Conv1d(3, 8, 3), nn.ReLU())
+        return net, net[0].bias, 1, torch.randn(10, 3, 8)
+    if kind == "conv2d":
+        net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True))
+        return net, net[0].bias, 1, torch.randn(6, 3, 8, 10)
+    if kind == "conv2d, no batch axis":
+        net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        return net, net[0].bias, 0, torch.randn(3, 8, 10)
+    if kind == "transposed conv":
+        net = nn.Sequential(nn.ConvTranspose2d(3, 8, 3), nn.Dropout(0.5), nn.ReLU())
+        return net, net[0].bias, 1, torch.randn(6, 3, 4, 5)
+    if kind == "batch norm 1d":
+        net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU())
+        return net, net[1].bias, 1, torch.randn(30, 4)
+    if kind == "batch norm 2d":
+        net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+        return net, net[1].bias, 1, torch.randn(6, 3, 8, 8)
+    if kind == "pooled":
+        net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.MaxPool2d(2), nn.ReLU())
+        return net, net[0].bias, 1, torch.randn(6, 3, 8, 8)
+    if kind == "tokens":
+        net = Tokens(nn.ReLU())
+        return net, net.norm.bias, 2, torch.randn(5, 7, 4)
+    if kind == "channels last":
+        net = ChannelsLast()
+        return net, net.conv.bias, 3, torch.randn(5, 3, 6, 9)
+    raise AssertionError(kind)
+
+
+KINDS = [
+    "linear", "conv1d", "conv2d", "conv2d, no batch axis", "transposed conv", "batch norm 1d", "batch norm 2d", "pooled",
+    "tokens", "channels last",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("planted", [(), (0,), (1, 4, 5)])
+def test_planted_units_are_found_and_no_other(kind, planted):
+    net, bias, axis, x = network(kind)
+    plant(bias, planted)
+    (site,) = undying.census(net, [x]).sites
+    seen = []
+    activation = next(m for m in net.modules() if isinstance(m, nn.ReLU))
+    handle = activation.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().clone()))
+    net.eval()(x)
+    handle.remove()
+    fired, peak, values = brute_force(seen[0], axis)
+    assert site.units == bias.numel()
+    assert site.samples == values
+    assert site.fired.tolist() == fired
+    assert site.peak.tolist() == peak
+    assert set(planted) <= {u for u, s in enumerate(site.silent.tolist()) if s}
+    assert site.silent.tolist() == [f == 0 for f in fired]
+    assert site.dead.tolist() == site.silent.tolist()
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv2d", "tokens"])
+def test_batch_size_and_order_do_not_matter(kind):
+    net, bias, _, x = network(kind)
+    plant(bias, (2,))
+    whole = undying.census(net, x).sites[0]
+    shuffled = undying.census(net, x[torch.randperm(len(x))].split(4)).sites[0]
+    for key in ("fired", "peak", "silent", "dormant"):
+        assert torch.equal(getattr(whole, key), getattr(shuffled, key))
+    assert whole.samples == shuffled.samples
+    torch.testing.assert_close(whole.score, shuffled.score, rtol=1e-6, atol=0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_against_brute_force_on_drawn_networks(data):
+    widths = data.draw(st.lists(st.integers(1, 6), min_size=2, max_size=4))
+    make = data.draw(st.sampled_from([nn.ReLU, undying.SUGAR, undying.BAReLU, nn.GELU, undying.BSiLU]))
+    torch.manual_seed(data.draw(st.integers(0, 1000)))
+    layers = []
+    for i, o in itertools.pairwise(widths):
+        layers += [nn.Linear(i, o), make()]
+        dead = data.draw(st.sets(st.integers(0, o - 1)))
+        plant(layers[-2].bias, dead)
+    net = nn.Sequential(*layers).double()
+    x = torch.randn(data.draw(st.integers(1, 9)), widths[0], dtype=torch.float64)
+    tau = data.draw(st.sampled_from([0.0, 0.025, 0.5]))
+    result = undying.census(net, list(x.split(data.draw(st.integers(1, 9)))), tau=tau)
+    h = x
+    for i, site in enumerate(result.sites):
+        pre = net[2 * i](h)
+        fired, _, n = brute_force(pre, 1)
+        h = net[2 * i + 1](pre)
+        assert (site.fired.tolist(), site.samples) == (fired, n)
+        # Sokar et al. 2023, eq. 1
+        means = [sum(abs(v) for v in column) / len(column) for column in h.double().T.tolist()]
+        average = sum(means) / len(means)
+        for unit, mean in enumerate(means):
+            score = mean / average if average > 0 else 0.0
+            assert site.score[unit].item() == pytest.approx(score, rel=1e-9)
+            if abs(score - tau) > 1e-9:
+                assert site.dormant[unit].item() == (score <= tau)
+
+
+def test_a_module_called_twice_is_two_sites():
+    net = Twice()
+    plant(net.a.bias, (1,))
+    plant(net.b.bias, (0, 6))
+    result = undying.census(net, torch.randn(20, 3))
+    assert [(s.name, s.units) for s in result.sites] == [("act", 5), ("act#2", 7)]
+    assert result["act"].silent.nonzero().flatten().tolist() == [1]
+    assert {0, 6} <= set(result["act#2"].silent.nonzero().flatten().tolist())
+
+
+def test_no_unit_is_silent_where_none_is():
+    """69 % of this network's post-activations are 0, which tools have reported as dead units."""
+    net = nn.Sequential(nn.Linear(1, 64), nn.ReLU())
+    with torch.no_grad():
+        net[0].weight.copy_(torch.where(torch.arange(64) % 2 == 0, 1.0, -1.0)[:, None])
+        net[0].bias.fill_(-0.5)
+    result = undying.census(net, torch.linspace(-2, 2, 101)[:, None])
+    assert result.silent_fraction == 0
+    assert result.sparsity > 0.6
+
+
+def test_dead_needs_the_gradient_and_is_unknown_without():
+    torch.manual_seed(0)
+    x, y = torch.randn(50, 4), torch.randint(0, 3, (50,))
+    for act, known_without, dead_with in (
+        (nn.ReLU(), True, 3),
+        (undying.SUGAR("nelu"), False, 0),
+        (undying.BAReLU(), False, 0),
+    ):
+        net = nn.Sequential(nn.Linear(4, 8), act, nn.Linear(8, 3))
+        with torch.no_grad():
+            net[0].bias[:3] = -20.0
+        without = undying.census(net, [(x, y)])
+        assert (without["1"].dead is not None) is known_without
+        assert (without.dead_fraction is None) is not known_without
+        assert int(without["1"].silent.sum()) == 3
+        result = undying.census(net, [(x, y)], gradients=True)
+        assert result.loss == "cross_entropy"
+        assert int(result["1"].silent.sum()) == 3
+        assert int(result["1"].dead.sum()) == dead_with
+    # a unit whose outgoing weights are 0 gets no gradient, whatever the activation
+    with torch.no_grad():
+        net[2].weight[:, 0] = 0
+    assert undying.census(net, [(x, y)], gradients=True)["1"].dead.nonzero().flatten().tolist() == [0]
+
+
+def test_gradients_work_in_place_with_frozen_parameters():
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(inplace=True), nn.Linear(8, 3), nn.ReLU(inplace=True))
+    plant(net[0].bias, (2,))
+    for p in net.parameters():
+        p.requires_grad_(False)
+    result = undying.census(net, [(torch.randn(9, 4), torch.randn(9, 3))], gradients=True)
+    assert result.loss == "mse_loss"
+    assert result["1"].dead[2]
+
+
+def test_the_model_is_left_as_it_was():
+    torch.manual_seed(3)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=True), nn.ReLU(), nn.Dropout(), nn.Flatten()
+    )
+    net.append(nn.Linear(4 * 36, 3))
+    net.register_buffer("calls", torch.zeros(()))
+    net.register_forward_pre_hook(lambda m, _: setattr(m, "calls", m.calls + 1))
+    net.train()
+    net[3].eval()
+    before = copy.deepcopy(net.state_dict())
+    flags = [m.training for m in net.modules()]
+    calls = net.calls
+    net[0].weight.grad = torch.ones_like(net[0].weight)
+    state, py_state = torch.get_rng_state(), random.getstate()
+
+    def noisy():
+        for _ in range(3):
+            random.random()
+            yield torch.randn(2, 1, 8, 8), torch.randint(0, 3, (2,))
+
+    undying.census(net, noisy(), gradients=True)
+    assert torch.equal(state, torch.get_rng_state())
+    assert py_state == random.getstate()
+    assert flags == [m.training for m in net.modules()]
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert net.calls is calls
+    assert torch.equal(net[0].weight.grad, torch.ones_like(net[0].weight))
+    assert all(p.grad is None for n, p in net.named_parameters() if n != "0.weight")
+    assert not net[2]._forward_hooks
+    assert not net[2]._forward_pre_hooks
+
+
+def test_it_is_left_as_it_was_after_an_error_too():
+    net = nn.Sequential(nn.Linear(4, 2), nn.ReLU())
+    with pytest.raises(RuntimeError):
+        undying.census(net, [torch.randn(3, 4), torch.randn(3, 5)])
+    assert net.training
+    assert not net[1]._forward_hooks
+
+
+def test_inputs_as_tensor_tuple_list_and_dict():
+    net = nn.Sequential(nn.Linear(4, 2), nn.ReLU())
+    x = torch.randn(6, 4)
+    expected = undying.census(net, x).sites[0].fired.tolist()
+    for data in ([x], [(x, torch.zeros(6))], [[x]], [{"input": x}], {"input": x}, iter(x.split(2))):
+        assert undying.census(net, data).sites[0].fired.tolist() == expected
+
+
+def test_ambiguous_axes_are_refused_and_can_be_named():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act = nn.ReLU()
+
+        def forward(self, x):
+            return self.act(x.unflatten(1, (2, 3)))
+
+    with pytest.raises(ValueError, match=r"'act'.*axes="):
+        undying.census(Odd(), torch.randn(5, 6))
+    assert undying.census(Odd(), torch.randn(5, 6), axes={"act": 1})["act"].units == 2
+    with pytest.raises(ValueError, match="axes gives 7"):
+        undying.census(Odd(), torch.randn(5, 6), axes={"act": 7})
+
+
+def test_nan_is_not_silence():
+    net = nn.Sequential(nn.ReLU())
+    x = torch.tensor([[-1.0, float("nan"), float("-inf")]])
+    assert undying.census(net, x).sites[0].silent.tolist() == [True, False, True]
+
+
+def test_half_precision_counts_exactly():
+    net = nn.Sequential(nn.ReLU()).to(torch.bfloat16)
+    x = torch.ones(5000, 2, dtype=torch.bfloat16)
+    site = undying.census(net, x.split(700)).sites[0]
+    assert site.fired.tolist() == [5000, 5000]
+    assert site.mean_abs.tolist() == [1.0, 1.0]
+
+
+def test_rate_bound_is_the_rule_of_three():
+    net = nn.Sequential(nn.ReLU())
+    site = undying.census(net, -torch.ones(1000, 1)).sites[0]
+    assert site.rate_bound == pytest.approx(1 - 0.05 ** (1 / 1000), rel=1e-12)
+    assert site.rate_bound == pytest.approx(3 / 1000, rel=0.01)
+
+
+def test_errors_name_the_way_out():
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    x = torch.randn(3, 2)
+    with pytest.raises(ValueError, match="no batch"):
+        undying.census(net, [])
+    with pytest.raises(ValueError, match="tau"):
+        undying.census(net, x, tau=-1)
+    with pytest.raises(ValueError, match="no activation module"):
+        undying.census(nn.Linear(2, 2), x)
+    with pytest.raises(ValueError, match="loss="):
+        undying.census(net, [x], gradients=True)
+    with pytest.raises(ValueError, match="gradients=True"):
+        undying.census(net, [x], loss=F.mse_loss)
+    with pytest.raises(ValueError, match="0-dimensional"):
+        undying.census(net, [(x, x)], gradients=True, loss=lambda o, _: o)
+    with pytest.raises(KeyError, match="no site 'nope'; sites: 1"):
+        undying.census(net, x)["nope"]
+
+
+def test_table_and_dict():
+    net = nn.Sequential(nn.Linear(2, 3), undying.SUGAR())
+    plant(net[0].bias, (1,))
+    result = undying.census(net, torch.randn(40, 2))
+    assert str(result).splitlines()[0].split() == ["site", "kind", "units", "N", "silent", "dead", "dormant", "rate"]
+    row = str(result).splitlines()[1].split()
+    assert row[:4] == ["1", "SUGAR", "3", "40"]
+    assert row[5] == "unknown"
+    assert result.to_dict()["sites"][0]["silent"] == [bool(s) for s in result.sites[0].silent]
