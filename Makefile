@@ -1,0 +1,31 @@
+# Everything sets itself up: all you need is make and Python 3.10 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check clean help
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+demo: $(READY)  ## compare six activations on digits; ends with the path of the report
+	$(BIN)/undying compare --out demo
+
+test: $(READY)  ## run every test
+	$(BIN)/python -m pytest -n 2
+
+check: $(READY)  ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:  ## remove the environment and the demo
+	rm -rf $(VENV) demo
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("undying needs Python 3.10 or newer, not %d.%d: make PYTHON=/path/to/python3" % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable ".[lab]" --group dev
+	touch $(READY)

@@ -1,0 +1,1 @@
+"""Compare: settings -> runs -> store -> statistics. Nothing here draws; ``undying.report`` does."""

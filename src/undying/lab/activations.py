@@ -1,0 +1,75 @@
+"""Activations by name, as the command line and the stored configs spell them.
+
+A spec is ``name[:surrogate][:key=value]...``: ``relu``, ``sugar``, ``sugar:nelu:a=0.1``, ``barelu:eps=0.01``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from torch import nn
+
+from undying.activations.barelu import BAReLU
+from undying.activations.plain import BSiLU, NeLU
+from undying.activations.sugar import SUGAR
+from undying.activations.surrogates import SURROGATES, surrogate
+from undying.errors import UndyingError
+
+ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "gelu_tanh": lambda: nn.GELU("tanh"),
+    "silu": nn.SiLU,
+    "mish": nn.Mish,
+    "bsilu": BSiLU,
+    "nelu": NeLU,
+    "barelu": BAReLU,
+    "sugar": SUGAR,
+}
+
+
+def build_activation(spec: str) -> nn.Module:
+    """The module that ``spec`` names.
+
+    Raises:
+        UndyingError: an unknown name, surrogate or argument, or a value out of range.
+
+    >>> build_activation("sugar:nelu:a=0.1")
+    SUGAR(nelu(a=0.1))
+    """
+    name, *rest = spec.split(":")
+    if name not in ACTIVATIONS:
+        raise UndyingError(f"unknown activation {name!r} in {spec!r}; known: {', '.join(ACTIVATIONS)}")
+    arguments = dict(_argument(word) for word in rest if "=" in word)
+    bare = [word for word in rest if "=" not in word]
+    try:
+        if name == "sugar":
+            return _sugar(bare, arguments)
+        if bare:
+            raise ValueError(f"{bare[0]!r} is no argument; write key=value")
+        return ACTIVATIONS[name](**arguments)
+    except (TypeError, ValueError) as error:
+        raise UndyingError(f"activation {spec!r}: {error}") from None
+
+
+def _sugar(bare: list[str], arguments: dict[str, Any]) -> nn.Module:
+    """SUGAR takes at most one surrogate's name; each argument goes to the surrogate if it has it."""
+    if len(bare) > 1:
+        raise ValueError(f"name one surrogate, not {' and '.join(bare)}")
+    kind = bare[0] if bare else "bsilu"
+    own = {f.name for f in fields(SURROGATES[kind])} if kind in SURROGATES else set()  # type: ignore[arg-type]
+    chosen = surrogate(kind, **{key: value for key, value in arguments.items() if key in own})
+    return SUGAR(chosen, **{key: value for key, value in arguments.items() if key not in own})
+
+
+def _argument(word: str) -> tuple[str, float | str]:
+    key, _, value = word.partition("=")
+    try:
+        return key, float(value)
+    except ValueError:
+        return key, value

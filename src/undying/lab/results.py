@@ -1,0 +1,129 @@
+"""What a finished comparison says: plain frozen records, made from the store and read by the report.
+
+``Results.to_dict`` leaves the measured seconds out, so that an interrupted and an undisturbed sweep give the
+same bytes; they are in ``results.csv`` and in the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One number a run, over the runs of one activation."""
+
+    values: Sequence[float]
+    """In the order of the seeds."""
+    mean: float
+    low: float | None
+    """95 % BCa bootstrap interval of the mean; None with a single run."""
+    high: float | None
+    iqm: float
+    """Interquartile mean."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of an activation against the baseline, paired by seed."""
+
+    difference: float
+    """Mean of (activation - baseline)."""
+    low: float | None
+    """95 % BCa bootstrap interval of the mean difference; None with a single pair."""
+    high: float | None
+    p: float
+    """Two-sided paired permutation test."""
+    p_holm: float
+    """p after Holm's correction over the activations compared on this metric."""
+    effect_size: float | None
+    """Mean difference over its standard deviation (Cohen's d_z); None where the deviation is 0."""
+    wins: int
+    ties: int
+    losses: int
+    verdict: str
+    """``"higher"``, ``"lower"``, ``"none"`` (no difference detected) or ``"cannot tell"`` (too few seeds)."""
+    sentence: str
+    """The verdict in plain words."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One number an epoch: median over the runs, with the quartiles. None where no run has a finite value."""
+
+    median: Sequence[float | None]
+    low: Sequence[float | None]
+    high: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class SiteHistory:
+    """Share of a site's units, in [0, 1], by epoch (epoch 0: before training): mean over the runs."""
+
+    name: str
+    units: int
+    silent: Sequence[float | None]
+    dead: Sequence[float | None]
+    dormant: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class ActivationResult:
+    """Everything known about one activation."""
+
+    name: str
+    """As the user named it: ``sugar:nelu``."""
+    module: str
+    """``repr`` of the module: ``SUGAR(nelu(a=0.05))``."""
+    diverged: int
+    """Runs whose loss stopped being finite; they count with the accuracy of guessing."""
+    accuracy: Summary
+    """Test accuracy after the last epoch, in [0, 1]."""
+    test_loss: Summary | None
+    """None if a run diverged."""
+    silent: Summary
+    """Share of all units that are silent on the probe data after the last epoch, in [0, 1]."""
+    dead: Summary
+    dormant: Summary
+    sparsity: Summary
+    """Share of post-activations that are exactly 0."""
+    seconds: Summary
+    """Wall-clock seconds a run."""
+    comparisons: Mapping[str, Comparison]
+    """By metric, ``accuracy`` and ``silent``; empty for the baseline."""
+    curves: Mapping[str, Curve]
+    """``train_loss``, ``test_loss``, ``train_accuracy``, ``test_accuracy``, ``sparsity``, ``gradient_norm``, ``update_norm``."""
+    sites: Sequence[SiteHistory]
+
+
+@dataclass(frozen=True)
+class Results:
+    """A whole comparison."""
+
+    undying: str
+    """Version that made it."""
+    command: str
+    """Makes it again."""
+    settings: Mapping[str, Any]
+    """data, model, activations, seeds, epochs, lr, optimizer, batch_size."""
+    data: Mapping[str, Any]
+    """name, train, test, classes, shape, sha256."""
+    probe: int
+    """Number of training samples on which units are counted."""
+    environment: Mapping[str, str]
+    """python, torch, platform, processor."""
+    activations: Sequence[ActivationResult]
+    """In the order named; the first is the baseline."""
+
+    @property
+    def baseline(self) -> ActivationResult:
+        return self.activations[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, without the measured seconds."""
+        plain = {"format": 1, **asdict(self)}
+        for activation in plain["activations"]:
+            del activation["seconds"]
+        return plain

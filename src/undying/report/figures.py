@@ -1,0 +1,432 @@
+"""The figures of the report. Each says in words what it shows, for those who cannot see it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from undying.lab.results import ActivationResult, Curve, Results, Summary
+from undying.report.formats import between, clip, known, percent, product_name, ratio, seconds_ratio
+from undying.report.svg import INK, MUTED, RC, SERIES, for_file, for_page, render
+
+WIDTH = 4.17
+"""Inches: 400 px on a page, so that 9.5 pt can still be read when a phone shows a figure at its full width."""
+
+HEAT = (226, 88, 12)
+"""The heat maps' colour, seen through on low shares: it is read on white and on black alike."""
+
+
+Line = Literal["-", "--", ":", "-."]
+LINES: tuple[Line, ...] = ("-", "--", ":", "-.")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure, ready to be placed."""
+
+    name: str
+    """Stem of its file and prefix of its ids."""
+    title: str
+    caption: str
+    alt: str
+    """The finding in words, with the numbers."""
+    page: str
+    """SVG element for the page."""
+    file: str
+    """SVG file."""
+
+
+def draw(results: Results) -> list[Figure]:
+    """All figures, in the order of the page. Leaves matplotlib's settings as they were."""
+    # after_reset: a user's matplotlibrc must not change the report.
+    with matplotlib.style.context(RC, after_reset=True), warnings.catch_warnings():
+        # A glyph that the measuring font lacks is drawn by the browser's font.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        return [
+            accuracy(results),
+            silent_units(results),
+            learning(results),
+            norms(results),
+            layers(results, "silent"),
+            layers(results, "dead"),
+            sparsity(results),
+            cost(results),
+        ]
+
+
+def accuracy(results: Results) -> Figure:
+    """Test accuracy of each activation: mean, interval and runs."""
+    return _shares(
+        results,
+        "accuracy",
+        "Test accuracy after the last epoch",
+        [activation.accuracy for activation in results.activations],
+    )
+
+
+def silent_units(results: Results) -> Figure:
+    """Silent units of each activation: mean, interval and runs."""
+    return _shares(
+        results,
+        "silent",
+        "Silent units after the last epoch",
+        [activation.silent for activation in results.activations],
+    )
+
+
+def learning(results: Results) -> Figure:
+    """Test accuracy and train loss by epoch."""
+    return _curves(
+        results,
+        "learning",
+        "Learning curves",
+        [_Panel("test_accuracy", "Test accuracy (%)", 100), _Panel("train_loss", "Training loss", 1, log=True)],
+    )
+
+
+def norms(results: Results) -> Figure:
+    """Gradient and update norm by epoch."""
+    return _curves(
+        results,
+        "norms",
+        "Gradient and update norms",
+        [_Panel("gradient_norm", "Gradient norm", 1, log=True), _Panel("update_norm", "Update norm", 1, log=True)],
+    )
+
+
+def sparsity(results: Results) -> Figure:
+    """Share of outputs that are exactly 0, by epoch."""
+    return _curves(results, "sparsity", "Sparsity", [_Panel("sparsity", "Outputs that are exactly 0 (%)", 100)])
+
+
+def cost(results: Results) -> Figure:
+    """Seconds a run, over the baseline's."""
+    reference = results.baseline
+    rows = [
+        _Row(
+            activation.name,
+            [
+                own / base
+                for own, base in zip(activation.seconds.values, reference.seconds.values, strict=False)
+                if base > 0
+            ],
+            seconds_ratio(results, index),
+        )
+        for index, activation in enumerate(results.activations)
+    ]
+    said = "; ".join(
+        f"{row.name} {ratio(row.mean)} ({activation.seconds.mean:.3g} s)"
+        for row, activation in zip(rows, results.activations, strict=True)
+    )
+    baseline = product_name(reference.name)
+    return _finish(
+        _dots(rows, f"Seconds a run, relative to {clip(baseline, 20)}", ratio),
+        "cost",
+        "Cost of a run",
+        f"Large dots: mean seconds over {baseline}’s. Small dots: single seeds, each over {baseline}’s run with that "
+        "seed. A triangle is a run outside the axis. Runs share "
+        "a machine, so small differences mean nothing.",
+        f"Mean seconds of a run relative to {baseline}: {said}.",
+    )
+
+
+def layers(results: Results, kind: str) -> Figure:
+    """Heat maps of silent or dead units: a panel an activation, a row a site, a column an epoch."""
+    columns = min(_columns(results), len(results.activations))
+    rows = math.ceil(len(results.activations) / columns)
+    names = [site.name for activation in results.activations for site in activation.sites]
+    numbered = any(len(name) > 11 for name in names)
+    most = max(len(activation.sites) for activation in results.activations)
+    height = min(max(0.14 * most, 0.6), 2.4 if rows < 3 else 1.2)
+    canvas = Canvas(figsize=(WIDTH, rows * (height + 0.32) + 0.78), layout="constrained")
+    grid = canvas.add_gridspec(rows + 1, columns, height_ratios=[*[height] * rows, 0.09])
+    for index, activation in enumerate(results.activations):
+        axes = canvas.add_subplot(grid[index // columns, index % columns])
+        _heat_map(axes, activation, kind)
+        if index % columns == 0:
+            _label_layers(axes, activation, numbered)
+        if index + columns >= len(results.activations):
+            _label_epochs(axes, max((len(getattr(site, kind)) for site in activation.sites), default=0))
+    _heat_scale(canvas.add_subplot(grid[rows, :]), f"{kind.capitalize()} units, mean over the runs")
+
+    shares = [share for activation in results.activations for site in activation.sites for share in getattr(site, kind)]
+    return _finish(
+        canvas,
+        f"layers-{kind}",
+        f"{kind.capitalize()} units by layer and epoch",
+        "A row is a layer, from the input (top) to the output; a column is an epoch, and epoch 0 is before training."
+        + (" Layers are numbered as in the table below." if numbered else "")
+        + ("" if all(map(known, shares)) else " Grey: not known."),
+        f"Share of {kind} units by layer, mean over the runs. "
+        + " ".join(_layers_in_words(activation, kind) for activation in results.activations),
+    )
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One line of a dot plot."""
+
+    name: str
+    values: Sequence[float]
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One set of axes of a curve figure."""
+
+    key: str
+    label: str
+    scale: float
+    log: bool = False
+
+
+def _finish(canvas: Canvas, name: str, title: str, caption: str, alt: str) -> Figure:
+    drawn = render(canvas, salt=name)
+    return Figure(name, title, caption, alt, for_page(drawn, name, title, alt), for_file(drawn, title, alt))
+
+
+def _style(index: int) -> tuple[str, Line]:
+    """Colour and line of one activation, different for 28 of them; the baseline is in ink.
+
+    Neighbours differ in their lines too, so that one of two equal curves is seen through the gaps of the other.
+    """
+    if index == 0:
+        return INK.stand_in, "-"
+    cycle, colour = divmod(index - 1, len(SERIES))
+    return SERIES[colour].stand_in, LINES[(colour % 2 + cycle) % len(LINES)]
+
+
+def _columns(results: Results) -> int:
+    """How many names fit beside each other in a figure."""
+    return 3 if all(len(activation.name) <= 11 for activation in results.activations) else 2
+
+
+# Dot plots
+
+
+def _shares(results: Results, name: str, title: str, summaries: Sequence[Summary]) -> Figure:
+    rows = [
+        _Row(
+            activation.name,
+            [100 * value for value in summary.values],
+            100 * summary.mean,
+            None if summary.low is None else 100 * summary.low,
+            None if summary.high is None else 100 * summary.high,
+        )
+        for activation, summary in zip(results.activations, summaries, strict=True)
+    ]
+    said = "; ".join(
+        f"{activation.name} {percent(summary.mean)}{between(summary.low, summary.high, ' %')}"
+        for activation, summary in zip(results.activations, summaries, strict=True)
+    )
+    return _finish(
+        _dots(rows, f"{title.removesuffix(' after the last epoch')} (%)", lambda value: f"{value:.1f}"),
+        name,
+        title,
+        "Large dots: mean, with its 95 % interval. Small dots: single seeds; a triangle at the edge is a run outside the "
+        f"axis. Dashed line: {product_name(results.baseline.name)}.",
+        f"{title}, mean over the runs: {said}.",
+    )
+
+
+def _dots(rows: Sequence[_Row], label: str, text: Callable[[float], str]) -> Canvas:
+    canvas = Canvas(figsize=(WIDTH, 0.3 * len(rows) + 0.62), layout="constrained")
+    axes = canvas.add_subplot()
+    low, high = _limits(rows)
+    if known(rows[0].mean):
+        axes.axvline(rows[0].mean, color=MUTED.stand_in, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    for index, row in enumerate(rows):
+        _dot_row(axes, index, row, (low, high))
+        value = text(row.mean) if known(row.mean) else "–"
+        axes.text(1.03, index, value, transform=axes.get_yaxis_transform(), va="center", color=INK.stand_in)
+    axes.set_xlim(low, high)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), [clip(row.name, 18) for row in rows], color=INK.stand_in)
+    axes.tick_params(axis="y", pad=7)  # room for the triangles at the edge
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.grid(axis="x")
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(label)
+    return canvas
+
+
+def _dot_row(axes: Axes, index: int, row: _Row, limits: tuple[float, float]) -> None:
+    colour, _ = _style(index)
+    # A seed has the same place above or below the line in every row, so that pairs can be followed by eye.
+    heights = index + np.linspace(-0.26, 0.26, len(row.values)) if len(row.values) > 1 else np.array([float(index)])
+    values = np.array(row.values, dtype=float)
+    inside = (values >= limits[0]) & (values <= limits[1])
+    faint: dict[str, Any] = {"color": colour, "alpha": 0.4, "linestyle": "none", "markeredgewidth": 0, "clip_on": False}
+    axes.plot(values[inside], heights[inside], marker="o", markersize=3.2, zorder=2, **faint)
+    for outside, edge, marker in ((values < limits[0], limits[0], "<"), (values > limits[1], limits[1], ">")):
+        if outside.any():
+            axes.plot(np.full(outside.sum(), edge), heights[outside], marker=marker, markersize=4.5, zorder=2, **faint)
+    if known(row.low) and known(row.high):
+        axes.plot([row.low, row.high], [index, index], color=colour, linewidth=2.2, solid_capstyle="round", zorder=3)
+    if known(row.mean):
+        axes.plot([row.mean], [index], color=colour, marker="o", markersize=6.5, markeredgewidth=0, zorder=4)
+
+
+def _limits(rows: Sequence[_Row]) -> tuple[float, float]:
+    """An axis that holds every mean and interval, and the runs that are not far from them.
+
+    One diverged run would otherwise squeeze all the others into one spot.
+    """
+    core = [value for row in rows for value in (row.mean, row.low, row.high) if known(value)] or [0.0, 1.0]
+    low, high = min(core), max(core)
+    reach = high - low
+    near = [value for row in rows for value in row.values if known(value) and low - reach <= value <= high + reach]
+    low, high = min([low, *near]), max([high, *near])
+    margin = 0.04 * (high - low) or max(0.01 * abs(high), 0.01)
+    return low - margin, high + margin
+
+
+# Curves
+
+
+def _curves(results: Results, name: str, title: str, panels: Sequence[_Panel]) -> Figure:
+    names = [clip(activation.name, 18) for activation in results.activations]
+    columns = _columns(results)
+    legend_rows = math.ceil(len(names) / columns)
+    canvas = Canvas(figsize=(WIDTH, 1.85 * len(panels) + 0.2 * legend_rows + 0.35), layout="constrained")
+    grid = canvas.subplots(len(panels), 1, sharex=True, squeeze=False)
+    for axes, panel in zip(grid[:, 0], panels, strict=True):
+        _curve_panel(axes, results, panel)
+    grid[-1, 0].set_xlabel("Epoch")
+
+    lines = [Line2D([], [], color=colour, linestyle=line) for colour, line in map(_style, range(len(names)))]
+    # The names are set afterwards: matplotlib refuses a label that begins with an underscore.
+    legend = canvas.legend(lines, ["x"] * len(names), loc="outside upper left", ncols=columns, handlelength=2.1)
+    for entry, text in zip(legend.get_texts(), names, strict=True):
+        entry.set_text(text)
+
+    return _finish(
+        canvas,
+        name,
+        title,
+        "Median over the runs; the band holds the middle half of them.",
+        " ".join(_curves_in_words(results, panel) for panel in panels),
+    )
+
+
+def _curve_panel(axes: Axes, results: Results, panel: _Panel) -> None:
+    shown: list[float] = []
+    for index, activation in enumerate(results.activations):
+        colour, line = _style(index)
+        low, median, high = _curve_arrays(activation.curves[panel.key], panel.scale)
+        epochs = np.arange(len(median))  # from epoch 0, before training
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.12, linewidth=0)
+        # A dot where a line would need two points.
+        marker = "o" if np.isfinite(median).sum() == 1 else ""
+        axes.plot(
+            epochs, median, color=colour, linestyle=line, marker=marker, linewidth=1.5, zorder=4 if index == 0 else 3
+        )
+        shown += [float(value) for value in median if math.isfinite(value)]
+    axes.set_title(panel.label)
+    axes.margins(x=0.02)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    span = max(shown) / min(shown) if shown and min(shown) > 0 else 1
+    if panel.log and span > 4:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 30 else (1, 3) if span < 1000 else (1,)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def _curve_arrays(curve: Curve, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Low, median and high as plotted, with NaN where there is nothing."""
+
+    def array(values: Sequence[float | None]) -> np.ndarray:
+        return np.array([scale * value if known(value) else math.nan for value in values])
+
+    return array(curve.low), array(curve.median), array(curve.high)
+
+
+def _curves_in_words(results: Results, panel: _Panel) -> str:
+    said = []
+    for activation in results.activations:
+        values = [panel.scale * value for value in activation.curves[panel.key].median if known(value)]
+        said.append(
+            f"{activation.name} {values[0]:.3g} to {values[-1]:.3g}" if values else f"{activation.name} not known"
+        )
+    return f"{panel.label}, median over the runs, first to last epoch: {'; '.join(said)}."
+
+
+# Heat maps
+
+
+def _heat(shares: Sequence[Sequence[float | None]]) -> np.ndarray:
+    """One RGBA pixel a cell. A share of 0 is left faintly visible, so that the panel is seen; unknown is grey."""
+    table = np.array([[share if known(share) else math.nan for share in row] for row in shares], dtype=float)
+    pixels = np.empty((*table.shape, 4), dtype=np.uint8)
+    pixels[..., :3] = HEAT
+    # The power keeps small shares, which are the common ones, apart; the scale below the panels shows the same.
+    pixels[..., 3] = np.nan_to_num(np.rint(255 * (0.06 + 0.94 * table.clip(0, 1) ** 0.7)))
+    pixels[np.isnan(table)] = (128, 128, 128, 110)
+    return pixels
+
+
+def _heat_map(axes: Axes, activation: ActivationResult, kind: str) -> None:
+    axes.set_title(clip(activation.name, 17), fontsize=9, fontweight="normal")
+    _bare(axes)
+    shares = [getattr(site, kind) for site in activation.sites]
+    width = max(map(len, shares), default=0)
+    if width:
+        axes.imshow(
+            _heat([[*row, *[None] * (width - len(row))] for row in shares]), interpolation="none", aspect="auto"
+        )
+
+
+def _bare(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
+def _label_layers(axes: Axes, activation: ActivationResult, numbered: bool) -> None:
+    """Names where they fit, else numbers; not more than a dozen."""
+    labels = [str(row + 1) if numbered else clip(site.name, 11) for row, site in enumerate(activation.sites)]
+    every = math.ceil(len(labels) / 12) or 1
+    axes.set_yticks(range(0, len(labels), every), labels[::every], fontsize=8.5)
+
+
+def _label_epochs(axes: Axes, epochs: int) -> None:
+    axes.set_xticks(sorted({0, (epochs - 1) // 2, epochs - 1}) if epochs else [])
+    axes.set_xlabel("Epoch")
+
+
+def _heat_scale(axes: Axes, label: str) -> None:
+    ramp = np.linspace(0, 1, 101)
+    axes.imshow(_heat([ramp.tolist()]), interpolation="none", aspect="auto", extent=(0, 100, 0, 1))
+    _bare(axes)
+    axes.set_xticks([0, 25, 50, 75, 100], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    axes.set_xlabel(label)
+
+
+def _layers_in_words(activation: ActivationResult, kind: str) -> str:
+    histories = [(site.name, getattr(site, kind)) for site in activation.sites]
+    before = [shares[0] for _, shares in histories if shares and known(shares[0])]
+    after = sorted((shares[-1], name) for name, shares in histories if shares and known(shares[-1]))
+    if not before or not after:
+        return f"{activation.name}: not known."
+    (least, lowest), (greatest, highest) = after[0], after[-1]
+    return (
+        f"{activation.name}: at most {percent(max(before))} before training; "
+        f"after the last epoch from {percent(least)} ({lowest}) to {percent(greatest)} ({highest})."
+    )

@@ -1,0 +1,146 @@
+"""How numbers, names and the overall finding are put into words, the same in the page, the figures and the terminal."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from typing import TypeGuard
+
+from undying.lab.results import Results
+
+MISSING = "–"
+MINUS = "−"
+
+VERDICTS = {"higher": "higher", "lower": "lower", "none": "no difference detected", "cannot tell": "cannot tell"}
+"""A comparison's verdict as it is shown."""
+
+# What XML 1.0 and a terminal can hold. The rest (escape sequences, lone surrogates) can come in through a name.
+_UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def known(value: float | None) -> TypeGuard[float]:
+    """Whether there is a number to show."""
+    return value is not None and math.isfinite(value)
+
+
+def percent(share: float | None) -> str:
+    """A share in [0, 1].
+
+    >>> percent(0.9716)
+    '97.2 %'
+    """
+    return f"{100 * share:.1f} %" if known(share) else MISSING
+
+
+def signed(value: float | None) -> str:
+    """Two decimals with a sign, and none for a zero.
+
+    >>> signed(0.256), signed(-0.001)
+    ('+0.26', '0.00')
+    """
+    if not known(value):
+        return MISSING
+    rounded = round(value, 2)
+    return f"{rounded:+.2f}".replace("-", MINUS) if rounded else "0.00"
+
+
+def points(difference: float | None) -> str:
+    """A difference of two shares in percentage points.
+
+    >>> points(0.00421)
+    '+0.42'
+    """
+    return signed(100 * difference) if known(difference) else MISSING
+
+
+def probability(p: float) -> str:
+    """A p-value.
+
+    >>> probability(0.03125), probability(0.0002)
+    ('0.031', '< 0.001')
+    """
+    if not known(p):
+        return MISSING
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def between(low: float | None, high: float | None, unit: str = "") -> str:
+    """The 95 % interval in words, with a comma before it; empty where there is none.
+
+    >>> between(0.969, 0.975, " %")
+    ', 95 % interval 96.9 to 97.5 %'
+    """
+    return f", 95 % interval {100 * low:.1f} to {100 * high:.1f}{unit}" if known(low) and known(high) else ""
+
+
+def ratio(value: float | None) -> str:
+    """
+    >>> ratio(1.316)
+    '1.32×'
+    """
+    return f"{value:.2f}×" if known(value) else MISSING
+
+
+def seconds_ratio(results: Results, index: int) -> float | None:
+    """Mean seconds a run of one activation over those of the baseline."""
+    own, reference = results.activations[index].seconds.mean, results.baseline.seconds.mean
+    return own / reference if known(own) and known(reference) and reference > 0 else None
+
+
+def clean(text: str) -> str:
+    """``text`` with everything that a page or a terminal cannot hold made visible."""
+    return _UNPRINTABLE.sub("�", text)
+
+
+def clip(text: str, width: int) -> str:
+    """One line of at most ``width`` characters; a long name loses its middle, as names differ at both ends.
+
+    >>> clip("features.denseblock4.relu", 13)
+    'featur…4.relu'
+    """
+    line = " ".join(clean(text).split())
+    if len(line) <= width:
+        return line
+    tail = (width - 1) // 2
+    return f"{line[: width - 1 - tail]}…{line[-tail:]}"
+
+
+def product_name(activation: str) -> str:
+    """The name in a title: ``relu`` is written as everybody writes it."""
+    return "ReLU" if activation == "relu" else activation
+
+
+def lead(results: Results) -> str:
+    """The finding in a sentence or two."""
+    baseline = product_name(results.baseline.name)
+    others = results.activations[1:]
+    if not others:
+        return f"Only {baseline} was trained, so there is nothing to compare it with."
+    accuracy = Counter(other.comparisons["accuracy"].verdict for other in others)
+    silent = Counter(other.comparisons["silent"].verdict for other in others)
+    differs = accuracy["higher"] or accuracy["lower"]
+    said = [
+        (accuracy["higher"], "reached a higher test accuracy"),
+        (accuracy["lower"], "a lower one" if accuracy["higher"] else "reached a lower test accuracy"),
+        (accuracy["none"], f"showed no detectable difference in {'it' if differs else 'test accuracy'}"),
+        (accuracy["cannot tell"], "had too few seeds for a verdict"),
+    ]
+    units = [(silent["lower"], "had fewer silent units"), (silent["higher"], "had more silent units")]
+    if len(others) == 1:
+        found = _listed([words for number, words in said + units if number])
+        return f"In place of {baseline}, {others[0].name} {found}."
+    found = f"Of {len(others)} activations tried in place of {baseline}, {_listed(_counted(said, len(others)))}."
+    return (
+        f"{found} {_listed(_counted(units, len(others))).capitalize()}."
+        if silent["lower"] + silent["higher"]
+        else found
+    )
+
+
+def _counted(said: list[tuple[int, str]], of: int) -> list[str]:
+    return [f"{'all' if number == of else number} {words}" for number, words in said if number]
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,0 +1,86 @@
+"""Puts the report's files into a directory."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from undying.lab.results import ActivationResult, Results
+from undying.report.figures import draw
+from undying.report.formats import clean
+from undying.report.html import page
+
+COLUMNS = ("activation", "seed", "accuracy", "test_loss", "silent", "dead", "dormant", "sparsity", "seconds")
+
+
+def write_report(results: Results, out: Path) -> Path:
+    """Write ``report.html``, ``results.json``, ``results.csv`` and ``figures/*.svg`` into ``out``.
+
+    Each file appears whole or not at all, the page last; files of an earlier report are replaced. Returns the path of
+    the page. Raises OSError where a file cannot be written.
+    """
+    figures = draw(results)
+    texts = {f"figures/{figure.name}.svg": figure.file for figure in figures}
+    texts["results.csv"] = _table(results)
+    texts["results.json"] = _json(results)
+    texts["report.html"] = page(results, figures)
+    for name, text in texts.items():
+        _write(out / name, text)
+    return out / "report.html"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8", newline="")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _json(results: Results) -> str:
+    # default=str: a setting may be a path.
+    return json.dumps(_finite(results.to_dict()), sort_keys=True, indent=2, allow_nan=False, default=str) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """The same data with None for every number that JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _table(results: Results) -> str:
+    """One row a run."""
+    stream = io.StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for activation in results.activations:
+        for seed in range(len(activation.accuracy.values)):
+            numbers = [_number(activation, column, seed) for column in COLUMNS[2:]]
+            table.writerow([_harmless(activation.name), seed, *numbers])
+    return stream.getvalue()
+
+
+def _number(activation: ActivationResult, column: str, seed: int) -> float | str:
+    """An empty cell where the run has no such number."""
+    summary = getattr(activation, column)
+    return summary.values[seed] if summary is not None and math.isfinite(summary.values[seed]) else ""
+
+
+def _harmless(name: str) -> str:
+    """A spreadsheet runs a cell that begins like a formula; an apostrophe makes it text.
+
+    >>> _harmless("=1+1"), _harmless("relu")
+    ("'=1+1", 'relu')
+    """
+    name = clean(name)
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\n")) else name

@@ -1,0 +1,190 @@
+"""A run is finished or as good as absent, whatever happens to its files."""
+
+import dataclasses
+import errno
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from undying.errors import UndyingError
+from undying.lab.settings import FORMAT, Settings
+from undying.lab.store import Store, write_json
+from undying.lab.training import Epoch
+
+SETTINGS = Settings(activations=("relu", "sugar"), seeds=1, epochs=2)
+CONFIG = SETTINGS.runs("hash")[0]
+
+
+class Counted:
+    """Stands for a census; the store asks it for nothing but this."""
+
+    def to_dict(self):
+        return {"sites": []}
+
+
+def fake_training(config):
+    for epoch in range(3):
+        yield Epoch({"epoch": epoch, "seconds": 0.5}, Counted())
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "out")
+    store.prepare(SETTINGS)
+    return store
+
+
+def stored(store, name):
+    return store.out / "runs" / CONFIG.id / name
+
+
+def test_round_trip(store):
+    assert not store.finished(CONFIG)
+    store.execute(CONFIG, fake_training, {"torch": "x"})
+    assert store.finished(CONFIG)
+    run = store.read(CONFIG)
+    assert (run.status, run.seconds, [e["epoch"] for e in run.epochs]) == ("finished", 1.5, [0, 1, 2])
+    assert run.environment == {"torch": "x"}
+    assert store.settings() == SETTINGS
+    assert json.loads(stored(store, "config.json").read_text())["activation"] == "relu"
+
+
+def test_a_finished_run_is_never_trained_or_written_again(store):
+    store.execute(CONFIG, fake_training, {})
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in stored(store, ".").iterdir()}
+
+    def never(config):
+        raise AssertionError("trained again")
+
+    store.execute(CONFIG, never, {})
+    assert before == {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in stored(store, ".").iterdir()}
+
+
+def test_a_run_that_fails_half_way_is_absent_and_starts_afresh(store):
+    def fails(config):
+        yield Epoch({"epoch": 0, "seconds": 9.0}, Counted())
+        raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError):
+        store.execute(CONFIG, fails, {})
+    assert not store.finished(CONFIG)
+    assert stored(store, "metrics.jsonl").read_text()
+    store.execute(CONFIG, fake_training, {})
+    assert store.read(CONFIG).seconds == 1.5
+
+
+def test_a_diverged_run_is_finished_and_keeps_its_last_census(store):
+    def diverges(config):
+        yield Epoch({"epoch": 0, "seconds": 0.1}, Counted())
+        yield Epoch({"epoch": 1, "seconds": 0.1, "test_loss": None}, None)
+
+    store.execute(CONFIG, diverges, {})
+    assert store.read(CONFIG).status == "diverged"
+    assert json.loads(stored(store, "census.json").read_text()) == {"sites": []}
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("metrics.jsonl", lambda t: t[:-9], "truncated"),
+        ("metrics.jsonl", lambda t: t.splitlines()[0] + "\n", "1 of 3 lines"),
+        ("metrics.jsonl", lambda t: None, "missing"),
+        ("result.json", lambda t: t[:5], "truncated"),
+        ("result.json", lambda t: "[]", "object"),
+        ("config.json", lambda t: "{}", "format"),
+        ("environment.json", lambda t: None, "missing"),
+    ],
+)
+def test_damaged_runs_are_named_with_the_way_out_and_left_as_they_are(store, name, damage, words):
+    store.execute(CONFIG, fake_training, {})
+    path = stored(store, name)
+    damaged = damage(path.read_text())
+    if damaged is None:
+        path.unlink()
+    else:
+        path.write_text(damaged)
+    with pytest.raises(UndyingError) as error:
+        store.read(CONFIG)
+    assert all(word in str(error.value) for word in (str(path), words, f"delete {path.parent}"))
+    assert path.exists() == (damaged is not None)
+    assert damaged is None or path.read_text() == damaged
+
+
+@pytest.mark.parametrize("name", ["config.json", "result.json"])
+def test_a_newer_version_is_refused(store, name):
+    store.execute(CONFIG, fake_training, {})
+    path = stored(store, name)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": FORMAT + 1}))
+    with pytest.raises(UndyingError, match=f"newer undying.*format {FORMAT + 1}.*--out"):
+        store.read(CONFIG)
+
+
+def test_a_sweep_of_a_newer_version_is_not_overwritten(store):
+    path = store.out / "sweep.json"
+    path.write_text(json.dumps({"format": FORMAT + 1, "other": True}))
+    for use in (lambda: store.prepare(SETTINGS), store.settings):
+        with pytest.raises(UndyingError, match="newer undying"):
+            use()
+    assert json.loads(path.read_text())["other"]
+
+
+def test_a_damaged_sweep_never_advises_to_delete_the_runs(store):
+    (store.out / "sweep.json").write_text("{")
+    with pytest.raises(UndyingError, match=r"delete \S+sweep\.json "):
+        store.settings()
+
+
+def test_folders_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UndyingError, match=r"cannot write to .*file/out.*--out"):
+        Store(tmp_path / "file" / "out").prepare(SETTINGS)
+    with pytest.raises(UndyingError, match="no comparison"):
+        Store(tmp_path / "nowhere").settings()
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_json(path, {"new": 2})
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_two_processes_at_one_run_train_it_once(store):
+    """The second waits for the first, then finds the run finished."""
+    program = textwrap.dedent(
+        """
+        import sys, time
+        sys.path.insert(0, sys.argv[2])
+        from pathlib import Path
+        from undying.lab.store import Store
+        from test_store import CONFIG, fake_training
+        def slow(config):
+            print("training", flush=True)
+            time.sleep(1)
+            yield from fake_training(config)
+        Store(Path(sys.argv[1])).execute(CONFIG, slow, {})
+        """
+    )
+    command = [sys.executable, "-c", program, str(store.out), os.path.dirname(__file__)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert "".join(outputs).count("training") == 1
+    assert store.read(CONFIG).seconds == 1.5
+
+
+def test_other_seeds_are_other_folders(store):
+    other = dataclasses.replace(CONFIG, seed=5)
+    store.execute(CONFIG, fake_training, {})
+    assert not store.finished(other)

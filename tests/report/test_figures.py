@@ -1,0 +1,131 @@
+"""The figures: what they say in words, that they are small, the same each time, and leave no trace."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import matplotlib
+import pytest
+
+from undying.lab.results import Curve, Results, SiteHistory
+from undying.report.figures import Figure, _style, draw
+from undying.report.formats import between, percent, ratio
+from undying.report.svg import PAPER, THEME
+
+
+@pytest.fixture(scope="module")
+def figures(results: Results) -> dict[str, Figure]:
+    return {figure.name: figure for figure in draw(results)}
+
+
+def test_the_figures_of_the_report(figures: dict[str, Figure]) -> None:
+    assert list(figures) == [
+        "accuracy",
+        "silent",
+        "learning",
+        "norms",
+        "layers-silent",
+        "layers-dead",
+        "sparsity",
+        "cost",
+    ]
+
+
+def test_alt_text_holds_means_and_intervals(figures: dict[str, Figure], results: Results) -> None:
+    for activation in results.activations:
+        for name, summary in (("accuracy", activation.accuracy), ("silent", activation.silent)):
+            expected = f"{activation.name} {percent(summary.mean)}{between(summary.low, summary.high, ' %')}"
+            assert expected in figures[name].alt
+
+
+def test_alt_text_of_curves_holds_first_and_last_epoch(figures: dict[str, Figure], results: Results) -> None:
+    for activation in results.activations:
+        accuracy, norm = activation.curves["test_accuracy"].median, activation.curves["gradient_norm"].median
+        assert f"{activation.name} {100 * accuracy[0]:.3g} to {100 * accuracy[-1]:.3g}" in figures["learning"].alt
+        # Nothing is known of the gradient before training.
+        assert f"{activation.name} {norm[1]:.3g} to {norm[-1]:.3g}" in figures["norms"].alt
+
+
+def test_alt_text_of_heat_maps_holds_the_extremes(figures: dict[str, Figure], results: Results) -> None:
+    last = results.baseline.sites[-1]
+    assert f"to {percent(last.silent[-1])} ({last.name})" in figures["layers-silent"].alt
+    assert f"to {percent(last.dead[-1])} ({last.name})" in figures["layers-dead"].alt
+
+
+def test_alt_text_of_cost_is_relative_to_the_baseline(figures: dict[str, Figure], results: Results) -> None:
+    silu = results.activations[-1]
+    assert f"silu {ratio(silu.seconds.mean / results.baseline.seconds.mean)}" in figures["cost"].alt
+    assert "relu 1.00×" in figures["cost"].alt
+
+
+def test_an_unknown_share_is_explained(figures: dict[str, Figure]) -> None:
+    assert "Grey: not known" in figures["layers-dead"].caption
+    assert "Grey" not in figures["layers-silent"].caption
+
+
+def test_drawing_twice_gives_the_same_bytes(figures: dict[str, Figure], results: Results) -> None:
+    assert draw(results) == list(figures.values())
+
+
+def test_small(figures: dict[str, Figure]) -> None:
+    assert {name: len(figure.page) for name, figure in figures.items() if len(figure.page) > 20_000} == {}
+
+
+def test_a_file_has_its_own_colours_and_a_white_background(figures: dict[str, Figure]) -> None:
+    for figure in figures.values():
+        root = ElementTree.fromstring(figure.file.encode())
+        assert "var(" not in figure.file
+        assert not [colour for colour in THEME if colour.stand_in in figure.file]
+        assert any(element.get("fill") == PAPER.light for element in root)
+        assert root.get("width", "").endswith("pt")
+
+
+def test_activations_can_be_told_apart() -> None:
+    assert len({_style(index) for index in range(29)}) == 29
+
+
+def test_stand_ins_are_distinct() -> None:
+    for field in ("variable", "stand_in", "light", "dark"):
+        assert len({getattr(colour, field) for colour in THEME}) == len(THEME)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_stand_out_from_the_paper(scheme: str) -> None:
+    def luminance(colour: str) -> float:
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    paper = luminance(getattr(PAPER, scheme))
+    for colour in THEME:
+        own = luminance(getattr(colour, scheme))
+        contrast = (max(own, paper) + 0.05) / (min(own, paper) + 0.05)
+        # WCAG: 4.5 for text, 3 for graphics; the grid and the paper are meant to stay back.
+        least = {"--ink": 4.5, "--muted": 4.5, "--grid": 1.0, "--paper": 1.0}.get(colour.variable, 3.0)
+        assert contrast >= least, (colour.variable, contrast)
+
+
+def test_matplotlib_is_left_as_it_was(results: Results) -> None:
+    before = dict(matplotlib.rcParams)
+    with matplotlib.rc_context({"font.size": 77.0, "text.usetex": True}):
+        inside = dict(matplotlib.rcParams)
+        draw(results)
+        assert dict(matplotlib.rcParams) == inside
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_nothing_known_is_drawn_as_nothing(make_results: Callable[..., Results]) -> None:
+    results = make_results(["relu", "silu"], seeds=2, epochs=3)
+    nothing = Curve([None] * 4, [None] * 4, [None] * 4)
+    empty = [SiteHistory("act", 8, [None] * 4, [None] * 4, [None] * 4)]
+    none = replace(results.baseline.accuracy, values=[math.nan] * 2, mean=math.nan, low=None, high=None)
+    activations = [
+        replace(activation, curves=dict.fromkeys(activation.curves, nothing), sites=sites, accuracy=none, seconds=none)
+        for activation, sites in zip(results.activations, (empty, []), strict=True)
+    ]
+    for figure in draw(replace(results, activations=activations)):
+        assert figure.name == "silent" or "not known" in figure.alt or "–" in figure.alt
+        ElementTree.fromstring(figure.page)

@@ -1,0 +1,202 @@
+"""The page is well formed, asks for nothing, and shows hostile names as text."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from undying.lab.results import Results
+from undying.report.figures import draw
+from undying.report.html import page
+from undying.report.write import write_report
+
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+HOSTILE = [
+    "relu",
+    "<script>alert(1)</script>",
+    "&\"'",
+    "$x^2$",
+    "_under\x1b[31m\x00",
+    "</style></svg><b onload=x>",
+    "#010101",
+]
+
+
+class Page(HTMLParser):
+    """Collects what the tests ask for, and refuses a tag that is closed in the wrong place."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def values(self, name: str) -> list[str]:
+        return [value for _, key, value in self.attributes if key == name]
+
+
+@pytest.fixture(scope="module")
+def html(results: Results) -> str:
+    return page(results, draw(results))
+
+
+def drawings(html: str) -> list[ElementTree.Element]:
+    return [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", html, re.DOTALL)]
+
+
+def test_the_page_is_well_formed_and_so_is_every_drawing(html: str) -> None:
+    assert Page(html).tags["h1"] == 1
+    assert len(drawings(html)) == 8
+
+
+def test_headings_do_not_skip_a_level(html: str) -> None:
+    levels = [int(level) for level in re.findall(r"<h(\d)", html)]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_nothing_is_loaded_from_elsewhere(html: str) -> None:
+    parsed = Page(html)
+    for name in ("src", "href", "xlink:href", "action", "data"):
+        for value in parsed.values(name):
+            assert value.startswith(("#", "data:")) or value in ("results.csv", "results.json"), value
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
+    assert parsed.tags["script"] == parsed.tags["iframe"] == 0
+    assert "default-src 'none'" in html
+    assert set(re.findall(r"https?://[^\"]*", html)) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+
+
+def test_ids_are_unique_and_every_reference_is_met(html: str) -> None:
+    parsed = Page(html)
+    ids = parsed.values("id")
+    assert len(ids) == len(set(ids))
+    used = {
+        word
+        for name in ("aria-labelledby", "aria-describedby")
+        for value in parsed.values(name)
+        for word in value.split()
+    }
+    used |= {value[1:] for name in ("href", "xlink:href") for value in parsed.values(name) if value.startswith("#")}
+    used |= set(re.findall(r"url\(#([^)]*)\)", html))
+    assert used <= set(ids)
+
+
+def test_every_drawing_has_a_role_a_title_and_the_numbers(html: str, results: Results) -> None:
+    for svg in drawings(html):
+        assert svg.get("role") == "img"
+        title, description = svg[0], svg[1]
+        assert title.tag.endswith("title")
+        assert title.text
+        assert description.tag.endswith("desc")
+        assert all(activation.name in (description.text or "") for activation in results.activations)
+
+
+def test_no_stand_in_colour_is_left(html: str) -> None:
+    assert "#0101" not in html
+    assert "var(--ink)" in html
+
+
+def test_the_answer_comes_first(html: str, results: Results) -> None:
+    text = " ".join(Page(html).text.split())
+    comparisons = results.activations[3].comparisons
+    sentences = [comparisons[metric].sentence.partition(": ")[2][1:] for metric in ("accuracy", "silent")]
+    places = [
+        text.index(words)
+        for words in (
+            "Does replacing ReLU help",
+            "Of 5 activations",
+            *sentences,
+            "p (Holm)",
+            "Sparsity Median",
+            "Make it again",
+        )
+    ]
+    assert places == sorted(places)
+
+
+def test_what_a_sceptic_asks_for_is_said(html: str, results: Results) -> None:
+    text = " ".join(Page(html).text.split())
+    for words in (
+        "0 % dead is automatic for an activation with a non-zero slope below 0",
+        "N = 1,437",
+        "0.21 %, with 95 % confidence",
+        "Holm’s correction",
+        "1 of 10 runs of sugar:nelu",
+        "accuracy of guessing",
+        results.command,
+        str(results.data["sha256"]),
+        "BARELU()",
+    ):
+        assert words in text, words
+
+
+def test_a_baseline_other_than_relu_reads_right(make_results: Callable[..., Results]) -> None:
+    text = Page(page(results := make_results(["gelu", "relu"]), draw(results))).text
+    assert "Does replacing gelu help this network?" in text
+    assert "In place of gelu, relu" in text
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_few_runs_and_a_lone_baseline(make_results: Callable[..., Results], seeds: int) -> None:
+    for names in (["relu"], ["relu", "silu"]):
+        results = make_results(names, seeds=seeds, epochs=1)
+        text = " ".join(Page(page(results, draw(results))).text.split())
+        assert ("nothing to compare" in text) == (names == ["relu"])
+        assert ("too few seeds" in text) == (names != ["relu"])
+
+
+def test_hostile_names_are_text_everywhere(make_results: Callable[..., Results], tmp_path: Path) -> None:
+    results = make_results(HOSTILE, seeds=3, epochs=2, sites=HOSTILE[1:], data=HOSTILE[1])
+    results = replace(results, environment={HOSTILE[1]: HOSTILE[5]}, command=HOSTILE[5])
+    html = write_report(results, tmp_path).read_text(encoding="utf-8")
+    parsed = Page(html)
+    assert parsed.tags["script"] == parsed.tags["b"] - Page(html.replace("<b onload", "")).tags["b"] == 0
+    assert not [name for _, name, _ in parsed.attributes if name.startswith("on")]
+    assert not re.search("[\x00-\x08\x0b-\x1f]", html)
+    for name in ("<script>alert(1)</script>", "&\"'", "$x^2$", "#010101"):
+        assert parsed.text.count(name) > 3, name
+    for svg in [*drawings(html), *(ElementTree.parse(path).getroot() for path in (tmp_path / "figures").iterdir())]:
+        assert not [element for element in svg.iter() if element.tag.endswith("}script")]
+        said = "".join(svg.itertext())
+        assert "<script>" in said
+        assert "$x^2$" in said
+        assert "#010101" in said
+
+
+def test_a_name_that_jinja_would_run_is_text(make_results: Callable[..., Results]) -> None:
+    results = make_results(["relu", "{{ 6 * 7 }}"])
+    assert "{{ 6 * 7 }}" in Page(page(results, draw(results))).text
+
+
+def test_twenty_activations_stay_below_three_megabytes(make_results: Callable[..., Results]) -> None:
+    results = make_results(["relu", *(f"sugar:a{index}" for index in range(19))], seeds=30, epochs=30)
+    html = page(results, draw(results))
+    Page(html)
+    assert len(html.encode()) < 3_000_000

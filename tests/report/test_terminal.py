@@ -1,0 +1,63 @@
+"""The terminal's summary."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from undying.lab.results import Results
+from undying.report.formats import lead
+from undying.report.terminal import print_summary
+
+
+def summary(results: Results, path: str = "out/report.html") -> str:
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_summary(results, Path(path), console)
+    return console.export_text()
+
+
+def test_it_fits_eighty_columns_without_wrapping_a_row(make_results: Callable[..., Results]) -> None:
+    names = ["relu", "leaky_relu", "barelu", "sugar:bsilu", "sugar:nelu", "sugar:gelu.all"]
+    lines = summary(make_results(names)).splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    rows = [next(line for line in lines if line.startswith(f"{name} ")) for name in names]
+    assert rows[0].rstrip().endswith("baseline")
+    assert all(row.rstrip().endswith(("higher", "lower", "no difference", "cannot tell")) for row in rows[1:])
+    # Neighbouring lines: no row is broken in two.
+    start = lines.index(rows[0])
+    assert lines[start : start + 6] == rows
+
+
+def test_numbers_and_words(results: Results) -> None:
+    text = " ".join(summary(results).split())
+    relu, bsilu = results.baseline, results.activations[3]
+    accuracy, comparison = bsilu.accuracy, bsilu.comparisons["accuracy"]
+    assert f"sugar:bsilu {100 * accuracy.mean:.1f} [{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]" in text
+    assert f"+{100 * comparison.difference:.2f} (0.004)" in text
+    assert f"{100 * relu.silent.mean:.1f} {100 * relu.dead.mean:.1f} baseline" in text
+    assert lead(results) in text
+    assert text.endswith("report: out/report.html")
+
+
+def test_names_are_not_markup(make_results: Callable[..., Results]) -> None:
+    text = summary(make_results(["relu", "[bold]x[/]", "\x1b[2J:smile:"]), path="out/[red]/report.html")
+    assert "[bold]x[/]" in text
+    assert "[red]" in text
+    assert ":smile:" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("seeds", [1, 10])
+def test_wide_names_and_paths_stay_inside(make_results: Callable[..., Results], seeds: int) -> None:
+    text = summary(make_results(["relu", "a" * 70, "漢字" * 30], seeds=seeds), path="/".join(["directory"] * 20))
+    assert max(map(cell_len, text.splitlines())) <= 80
+
+
+def test_the_table_is_plain_ascii_in_its_numbers(results: Results) -> None:
+    rows = [line for line in summary(results).splitlines() if line.startswith(("relu ", "silu "))]
+    assert all(row.isascii() for row in rows)

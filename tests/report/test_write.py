@@ -1,0 +1,100 @@
+"""The files of a report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from undying.lab.results import Results
+from undying.report.write import COLUMNS, write_report
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_files(results: Results, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "place"
+    assert write_report(results, out) == out / "report.html"
+    names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert {"report.html", "results.csv", "results.json"} < names
+    figures = [name for name in names if name.startswith("figures/")]
+    assert len(figures) == 8
+    assert len(names) == 11  # nothing is left beside them
+    for name in figures:
+        ElementTree.parse(out / name)
+
+
+def test_json_is_the_same_twice_and_has_no_seconds(results: Results, tmp_path: Path) -> None:
+    first = write_report(results, tmp_path / "a").with_name("results.json").read_bytes()
+    second = write_report(results, tmp_path / "b").with_name("results.json").read_bytes()
+    assert first == second
+    assert b"seconds" not in first
+    assert json.loads(first) == json.loads(json.dumps(results.to_dict()))
+
+
+def test_json_has_no_nan(results: Results, tmp_path: Path) -> None:
+    first = replace(results.baseline, silent=replace(results.baseline.silent, mean=math.nan, values=[math.inf] * 10))
+    results = replace(
+        results, activations=[first, *results.activations[1:]], settings={**results.settings, "data": Path("d")}
+    )
+    text = write_report(results, tmp_path).with_name("results.json").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    silent = json.loads(text)["activations"][0]["silent"]
+    assert silent["mean"] is None
+    assert silent["values"] == [None] * 10
+    assert rows(tmp_path / "results.csv")[0]["silent"] == ""
+
+
+def test_csv_has_a_row_a_run(results: Results, tmp_path: Path) -> None:
+    write_report(results, tmp_path)
+    table = rows(tmp_path / "results.csv")
+    assert tuple(table[0]) == COLUMNS
+    assert len(table) == 60
+    for activation in results.activations:
+        own = [row for row in table if row["activation"] == activation.name]
+        assert [int(row["seed"]) for row in own] == list(range(10))
+        assert [float(row["accuracy"]) for row in own] == activation.accuracy.values
+        assert [float(row["seconds"]) for row in own] == activation.seconds.values
+        assert {row["test_loss"] == "" for row in own} == {activation.test_loss is None}
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+a", "-b", "@c", "\td", "=cmd|' /C calc'!A0"])
+def test_a_formula_in_the_csv_is_defused(make_results: Callable[..., Results], tmp_path: Path, name: str) -> None:
+    write_report(make_results(["relu", name], seeds=1, epochs=1), tmp_path)
+    assert rows(tmp_path / "results.csv")[1]["activation"] == f"'{name}"
+
+
+def test_a_failing_write_leaves_the_old_report(
+    results: Results, make_results: Callable[..., Results], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(results, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def fail(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_report(make_results(["relu", "gelu"]), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_place_that_cannot_be_written_is_an_oserror(results: Results, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="file"):
+        write_report(results, tmp_path / "file")
+
+
+def test_a_name_that_utf_8_cannot_hold(make_results: Callable[..., Results], tmp_path: Path) -> None:
+    write_report(make_results(["relu", "bad\udcff"], seeds=1, epochs=1), tmp_path)
+    assert "bad\ufffd" in (tmp_path / "report.html").read_text(encoding="utf-8")

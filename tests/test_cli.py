@@ -1,0 +1,137 @@
+"""The commands as a user types them: one line for a mistake, exit 2, nothing lost."""
+
+import csv
+import json
+import shlex
+
+import pytest
+
+from undying import cli
+
+SMALL = ["compare", "--activations", "relu", "sugar", "--seeds", "2", "--epochs", "1"]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    assert cli.main([*SMALL, "--out", str(folder)]) == 0
+    return folder
+
+
+def test_compare_leaves_a_report_and_says_where(out, capsys):
+    capsys.readouterr()
+    assert cli.main(["report", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert str(out / "report.html") in shown.replace("\n", "")
+    assert "relu" in shown
+    assert "sugar" in shown
+    with (out / "results.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 4
+    assert len(json.loads((out / "results.json").read_text())["activations"]) == 2
+    assert list((out / "figures").glob("*.svg"))
+
+
+def test_the_report_is_made_again_without_training(out, capsys):
+    runs = {p: p.stat().st_mtime_ns for p in out.glob("runs/*/*")}
+    before = (out / "results.json").read_bytes()
+    (out / "report.html").unlink()
+    (out / "results.json").unlink()
+    assert cli.main(["report", str(out)]) == 0
+    assert (out / "report.html").exists()
+    assert (out / "results.json").read_bytes() == before
+    assert runs == {p: p.stat().st_mtime_ns for p in out.glob("runs/*/*")}
+
+
+def test_the_command_in_the_results_makes_them_again(out, capsys):
+    words = shlex.split(json.loads((out / "results.json").read_text())["command"])
+    assert words[0] == "undying"
+    assert cli.main([*words[1:], "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "4 finished" in shown.replace("\n", " ")
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
+    assert cli.main([*SMALL, "--out", str(tmp_path / "new"), "--dry-run"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "2 activations x 2 seeds = 4 runs of 1 epochs, 0 finished" in shown
+    assert "estimated time" in shown
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compare", "--activations", "relu", "sugr"], ["sugr", "sugar"]),
+        (["compare", "--data", "cifar"], ["--data", "cifar", "digits"]),
+        (["compare", "--model", "vgg"], ["--model", "vgg", "mlp"]),
+        (["compare", "--optimizer", "rprop"], ["--optimizer", "rprop", "adam"]),
+        (["compare", "--lr", "-1"], ["--lr", "-1"]),
+        (["compare", "--seeds", "0"], ["--seeds", "0"]),
+        (["compare", "--workers", "0"], ["--workers", "0"]),
+        (["compare", "--activations"], ["--activations"]),
+        (["compare", "--out", "/dev/null/x"], ["/dev/null/x", "--out"]),
+        (["report", "no/such/folder"], ["no/such/folder", "undying compare"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(arguments, words, capsys):
+    assert cli.main(arguments) == 2
+    errors = capsys.readouterr().err
+    assert len(errors.strip().splitlines()) == 1
+    assert all(word in errors for word in words), errors
+
+
+@pytest.mark.parametrize("arguments", [[], ["compare", "--lrr", "1"], ["compare", "--lr", "x"], ["train"]])
+def test_what_cannot_be_parsed_is_exit_2_too(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+
+
+def test_every_argument_has_a_line_of_help(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["compare", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    names = [
+        "data",
+        "model",
+        "activations",
+        "seeds",
+        "epochs",
+        "lr",
+        "optimizer",
+        "batch-size",
+        "workers",
+        "out",
+        "dry-run",
+    ]
+    assert all(f"--{name} " in shown for name in names)
+
+
+def test_a_newer_store_and_a_truncated_run_are_refused_and_left(out, tmp_path, capsys):
+    copied = tmp_path / "copy"
+    assert cli.main([*SMALL, "--out", str(copied)]) == 0
+    victim = next(copied.glob("runs/*/metrics.jsonl"))
+    whole = victim.read_text()
+    victim.write_text(whole[:-10])
+    capsys.readouterr()
+    for command in (["report", str(copied)], [*SMALL, "--out", str(copied)]):
+        assert cli.main(command) == 2
+        assert str(victim) in capsys.readouterr().err.replace("\n", "")
+    assert victim.read_text() == whole[:-10]
+    victim.write_text(whole)
+    sweep = copied / "sweep.json"
+    sweep.write_text(json.dumps({**json.loads(sweep.read_text()), "format": 2}))
+    for command in (["report", str(copied)], [*SMALL, "--out", str(copied)]):
+        assert cli.main(command) == 2
+        assert "newer undying" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_keeps_the_runs(out, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cli, "write_report", full)
+    assert cli.main(["report", str(out)]) == 2
+    errors = capsys.readouterr().err
+    assert "No space left" in errors
+    assert "undying report" in errors
