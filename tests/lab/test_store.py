@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -176,7 +177,7 @@ def test_two_processes_at_one_run_train_it_once(store):
         Store(Path(sys.argv[1])).execute(CONFIG, slow, {})
         """
     )
-    command = [sys.executable, "-c", program, str(store.out), os.path.dirname(__file__)]
+    command = [sys.executable, "-c", program, str(store.out), str(Path(__file__).parent)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -36,8 +37,9 @@ class Surrogate(ABC):
     name: ClassVar[str]
     formula: ClassVar[str]
     source: ClassVar[str]
-    #: Outside this interval f~' equals ReLU's derivative to the last bit of float64, and x is clamped to
-    #: it, because torch's own second derivative overflows to NaN further out.
+    #: Outside this interval f~' is ReLU's derivative: to the last bit of float64 where that is 1, to within 1e-45 (the
+    #: smallest float32) where it is 0. x is clamped to it, because further out the products that make up a derivative
+    #: overflow, of which only their limits are finite: with a large incoming gradient, in forward mode, at second order.
     reach: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
 
     @abstractmethod
@@ -92,8 +94,8 @@ def surrogate(spec: str | Surrogate | Callable[[Tensor], Tensor], **parameters: 
         if spec not in SURROGATES:
             raise ValueError(f"unknown surrogate {spec!r}; known: {', '.join(SURROGATES)}, or pass a callable")
         cls = SURROGATES[spec]
-        known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
         for parameter in parameters:
+            known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
             if parameter not in known:
                 raise TypeError(
                     f"surrogate {spec!r} has no parameter {parameter!r}; it has: {', '.join(known) or 'none'}"
@@ -120,6 +122,7 @@ class BSiLU(Surrogate):
 
     formula = "(x + a) sigmoid(x) - a / 2"
     source = "Horuz et al. 2025, arXiv:2505.22074"
+    reach = (-110.0, 110.0)
 
     def __post_init__(self) -> None:
         _finite("bsilu", "a", self.a)
@@ -139,6 +142,7 @@ class NeLU(Surrogate):
 
     formula = "x for x > 0, a - a / (1 + x^2) otherwise"
     source = "Horuz et al. 2025, arXiv:2505.22074"
+    reach = (-1e15, 1e15)
 
     def __post_init__(self) -> None:
         _finite("nelu", "a", self.a)
@@ -239,6 +243,7 @@ class GELUTanh(Surrogate):
 class SiLU(Surrogate):
     formula = "x sigmoid(x)"
     source = "Elfwing et al. 2018, arXiv:1702.03118; torch.nn.SiLU"
+    reach = (-110.0, 110.0)
 
     def value(self, x: Tensor) -> Tensor:
         return F.silu(x)
@@ -253,7 +258,7 @@ class SiLU(Surrogate):
 class Mish(Surrogate):
     formula = "x tanh(softplus(x))"
     source = "Misra 2020, arXiv:1908.08681; torch.nn.Mish"
-    reach = (-math.inf, 40.0)
+    reach = (-110.0, 40.0)
 
     def value(self, x: Tensor) -> Tensor:
         return F.mish(x)
@@ -285,3 +290,9 @@ class Custom(Surrogate):
     def derivative(self, x: Tensor) -> Tensor:
         slope: Tensor = torch.func.jvp(self.value, (x,), (torch.ones_like(x),))[1]
         return slope
+
+    def __fx_create_arg__(self, tracer: torch.fx.Tracer) -> torch.fx.Node:
+        """A traced graph may not hold a function, but it may hold an attribute of the traced module."""
+        name = tracer.get_fresh_qualname("_surrogate")
+        setattr(tracer.root, name, self)
+        return tracer.create_node("get_attr", name, (), {})

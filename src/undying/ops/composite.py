@@ -10,8 +10,8 @@ a custom autograd rule. Two details carry weight:
 
 * The bracket is *subtracted*: -0.0 - 0.0 is -0.0, so the forward is ReLU's bit for bit.
 * e is taken at a clamped x. At +-inf the bracket would be inf - inf = NaN; outside the clamp the derivative
-  is ReLU's own, which is the limit of every surrogate's derivative except that of LeakyReLU on the left and
-  of SELU on the right.
+  is ReLU's own. That is the surrogate's there too (``Surrogate.reach``), except for LeakyReLU on the left and SELU on
+  the right, whose clamp is at a quarter of the largest number.
 
 float16 and bfloat16 compute in float32 inside and round once.
 """
