@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from undying.diagnose.counting import Counter, SiteCounts
+from undying.untouched import device_of, untouched
 
 __all__ = ["Census", "Site", "census"]
 
@@ -199,11 +199,11 @@ def census(
         raise ValueError(f"tau must be at least 0, not {tau!r}")
     if loss is not None and not gradients:
         raise ValueError("loss is only used with gradients=True")
-    parameter = next(model.parameters(), None)
-    place = torch.device(device) if device is not None else parameter.device if parameter is not None else None
+    place = torch.device(device) if device is not None else device_of(model)
     counts: dict[str, SiteCounts] = {}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_untouched(model, place))
+        stack.enter_context(untouched(model))
+        model.eval()
         stack.enter_context(torch.set_grad_enabled(gradients))
         counter = stack.enter_context(Counter(model, counts, axes or {}, gradients))
         batches = 0
@@ -284,25 +284,3 @@ def _moved(value: Any, device: torch.device | None) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(_moved(v, device) for v in value)
     return value
-
-
-@contextlib.contextmanager
-def _untouched(model: nn.Module, device: torch.device | None) -> Iterator[None]:
-    """Put the model into eval mode; afterwards restore training flags, buffers and random number generators."""
-    training = {module: module.training for module in model.modules()}
-    buffers = [(m, name, b, b.clone()) for m in model.modules() for name, b in m._buffers.items() if b is not None]
-    state = random.getstate()
-    devices = [] if device is None or device.type == "cpu" else [device]
-    kind = devices[0].type if devices else "cuda"
-    try:
-        with torch.random.fork_rng(devices, device_type=kind):
-            model.eval()
-            yield
-    finally:
-        random.setstate(state)
-        for module, flag in training.items():
-            module.training = flag
-        with torch.no_grad():
-            for module, name, buffer, saved in buffers:
-                buffer.copy_(saved)
-                module._buffers[name] = buffer
