@@ -9,7 +9,8 @@ from undying.activations.plain import BSiLU, NeLU, bsilu, nelu
 from undying.activations.sugar import SUGAR, StrengthSchedule, sugar
 from undying.activations.surrogates import SURROGATES, Surrogate, surrogate
 from undying.diagnose.census import Census, Site, census
-from undying.treat.convert import ConversionReport, convert_, revert_
+from undying.treat.convert import audit, convert_, revert_
+from undying.treat.report import ConversionReport
 
 __all__ = [
     "SUGAR",
@@ -23,6 +24,7 @@ __all__ = [
     "StrengthSchedule",
     "Surrogate",
     "__version__",
+    "audit",
     "barelu",
     "bsilu",
     "census",

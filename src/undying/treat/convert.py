@@ -1,146 +1,162 @@
-"""Put an activation in the place of another throughout a network, and take it back.
-
-A module is converted by giving the *same object* the class and the contents of the new activation, and keeping
-its own beside them. So everything that refers to it (aliases, two parents, plain lists, hook handles, the root
-itself) sees the change, and ``revert_`` restores exactly what was there.
-"""
+"""Put an activation in the place of another throughout a network, and take it back."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
 
-__all__ = ["ConversionReport", "Row", "convert_", "revert_"]
+from undying.activations.barelu import BAReLU
+from undying.activations.sugar import SUGAR
+from undying.treat.change import become, is_converted, set_child, set_entry, undo
+from undying.treat.forwards import Passing, Replacing
+from undying.treat.report import ConversionReport, Row
+from undying.treat.sites import Site, find
+from undying.untouched import device_of
 
-_ORIGINAL = "_undying_original"
-_HOOKS = tuple(key for key, value in vars(nn.Module()).items() if isinstance(value, dict) and "hooks" in key)
-_KEPT = ("training", "_is_full_backward_hook", *_HOOKS)
+__all__ = ["audit", "convert_", "revert_"]
 
-
-@dataclass(frozen=True)
-class Row:
-    """What happened to one name in the network."""
-
-    name: str
-    """Qualified name; empty for the network itself."""
-    kind: str
-    """``"module"``."""
-    old: str
-    new: str | None
-    """None where it was left alone."""
-    reason: str | None = None
-    """Why it was left alone, or which module it shares."""
-
-
-@dataclass(frozen=True)
-class ConversionReport:
-    """A row a name that was converted or could have been; prints as a table."""
-
-    rows: tuple[Row, ...]
-
-    @property
-    def converted(self) -> int:
-        """Number of distinct modules that were converted; an alias counts with the module it names."""
-        return sum(row.new is not None and row.reason is None for row in self.rows)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
-        return {"converted": self.converted, "rows": [asdict(row) for row in self.rows]}
-
-    def __str__(self) -> str:
-        if not self.rows:
-            return "nothing to convert: the network calls none of the targets as a module"
-        cells = [(row.name or "(root)", row.old, row.new or "left", row.reason or "") for row in self.rows]
-        widths = [max(map(len, column)) for column in zip(("name", "old", "new"), *(c[:3] for c in cells), strict=True)]
-        lines = [("name", "old", "new", ""), *cells]
-        return "\n".join(
-            "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[3]]).rstrip()
-            for line in lines
-        )
+Factory = Callable[[nn.Module], nn.Module]
 
 
 def convert_(
     model: nn.Module,
-    activation: nn.Module | Callable[[nn.Module], nn.Module],
-    targets: tuple[type[nn.Module], ...] = (nn.ReLU,),
+    activation: nn.Module | Factory,
+    targets: Sequence[type[nn.Module]] = (nn.ReLU,),
+    functional: bool = False,
+    example: Any = None,
+    strict: bool = False,
+    skip: str | Sequence[str] = (),
 ) -> ConversionReport:
-    """Replace every module whose type is exactly one of ``targets``, in place.
+    """Replace an activation everywhere in a network, in place.
 
     Args:
         model: the network; if it is itself a target it is converted too.
-        activation: a module, deep-copied for each module it replaces, or a callable that is given the old
-            module and returns the new one.
-        targets: module types. A subclass of a target is left alone and reported, since its forward may differ.
+        activation: a module, deep-copied for each site it takes, or a callable that is given the old module and
+            returns the new one.
+        targets: what to replace: modules of exactly these types, and attributes that hold their functional twins
+            (``self.act = F.relu``). A subclass is left alone and reported, since its forward may differ.
+        functional: also replace calls of the twins in a forward (``F.relu(x)``, ``x.relu_()``). Needs ``example``.
+        example: input by which such calls are found and counted: a tensor, a tuple of positional arguments or a dict
+            of keyword arguments. It is run in eval and in training mode; the model is left as it was.
+        strict: raise, and change nothing, if any site would be left alone. Needs ``example``.
+        skip: patterns (``fnmatch``) of site names to leave alone.
 
-    Names, state_dict keys, hooks, the training flag, aliases and sharing stay as they are. Functional calls
-    such as ``F.relu`` inside a forward are not converted.
+    Names, state_dict keys, hooks, the training flag, aliases and sharing stay as they are. ``inplace=True`` is carried
+    over to SUGAR and BAReLU. Fused inference paths that would run the old activation are switched off.
 
     Returns:
-        a :class:`ConversionReport`, one row a name.
+        a :class:`undying.ConversionReport`, one row a site.
 
     Raises:
-        TypeError: ``activation`` or ``targets`` are not of these kinds, or a module is compiled to TorchScript.
+        TypeError: an argument is not of these kinds.
+        ValueError: the model is wrapped or compiled already; ``strict`` and a site would be left; no ``example``
+            where one is needed.
 
     >>> import torch, undying
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
     >>> print(undying.convert_(net, undying.SUGAR()))
-    name  old     new
-    1     ReLU()  SUGAR(bsilu(a=1.67))
+    name  kind    old     new
+    1     module  ReLU()  SUGAR(bsilu(a=1.67))
     >>> undying.revert_(net)
     1
     >>> net[1]
     ReLU()
     """
     make = _factory(activation)
-    if not isinstance(targets, tuple) or not all(isinstance(t, type) and issubclass(t, nn.Module) for t in targets):
-        raise TypeError(f"targets must be a tuple of module types such as (nn.ReLU,), not {targets!r}")
-    parameter = next(model.parameters(), None)
+    if example is None and (functional or strict):
+        raise ValueError(f"{'functional' if functional else 'strict'}=True needs example=, by which calls are found")
+    sites, notes = _find(model, targets, example, skip)
+    if not functional:
+        for site in sites:
+            if site.kind == "call" and site.reason is None:
+                site.reason = "a call in a forward; functional=True converts it"
+    left = [site for site in sites if site.reason is not None]
+    if strict and left:
+        listed = "\n".join(f"  {site.name or '(root)'} ({site.old}): {site.reason}" for site in left)
+        raise ValueError(f"strict=True, and {len(left)} sites would be left alone; nothing was changed:\n{listed}")
+
+    # Everything is made before anything is changed, so that an error leaves the network whole.
+    new = {id(site): make(_old_module(site)) for site in sites if site.reason is None and site.alias_of is None}
+    device = device_of(model)
     rows: list[Row] = []
-    done: dict[int, Row] = {}
-    # A list: converting changes what is being walked.
-    for name, module in list(model.named_modules(remove_duplicate=False)):
-        if id(module) in done:
-            first = done[id(module)]
-            rows.append(replace(first, name=name, reason=f"shared with {first.name or '(root)'}"))
-        elif type(module) in targets:
-            old = repr(module)
-            new = make(module)
-            if parameter is not None:
-                new.to(parameter.device)
-            _become(module, new)
-            done[id(module)] = Row(name, "module", old, repr(module))
-            rows.append(done[id(module)])
-        elif isinstance(module, targets):
-            base = next(t.__name__ for t in targets if isinstance(module, t))
-            reason = f"a subclass of {base}; name its type in targets to convert it"
-            rows.append(Row(name, "module", repr(module), None, reason))
-    return ConversionReport(tuple(rows))
+    shown: dict[int, Row] = {}
+    for site in sites:
+        if site.alias_of is not None:
+            first = shown[id(site.module)]
+            rows.append(Row(site.name, site.kind, first.old, first.new, first.calls, first.reason, site.alias_of))
+            continue
+        if site.reason is None:
+            _convert(site, new[id(site)] if device is None else new[id(site)].to(device))
+        row = Row(site.name, site.kind, site.old, _new_shown(site, new), site.calls, site.reason)
+        if site.kind == "module":
+            shown[id(site.module)] = row
+        rows.append(row)
+    if any(site.kind == "call" and site.reason is None for site in sites):
+        _protect(model, left)
+    _leave_fused_paths(model)
+    return ConversionReport(tuple(rows), tuple(notes))
+
+
+def audit(
+    model: nn.Module,
+    example: Any = None,
+    targets: Sequence[type[nn.Module]] = (nn.ReLU,),
+    skip: str | Sequence[str] = (),
+) -> ConversionReport:
+    """What ``convert_(model, ..., functional=True)`` would find; nothing is changed.
+
+    Args:
+        model, example, targets, skip: as in :func:`undying.convert_`. Without ``example`` no calls are found.
+
+    Returns:
+        a :class:`undying.ConversionReport` in which ``new`` is None everywhere.
+
+    >>> import torch, undying
+    >>> print(undying.audit(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), torch.zeros(1, 2)))
+    name  kind    old     calls
+    1     module  ReLU()  1
+    """
+    sites, notes = _find(model, targets, example, skip)
+    first = {id(site.module): site for site in sites if site.alias_of is None and site.kind == "module"}
+    rows = [
+        Row(site.name, site.kind, site.old, None, site.calls, first[id(site.module)].reason, site.alias_of)
+        if site.alias_of is not None
+        else Row(site.name, site.kind, site.old, None, site.calls, site.reason)
+        for site in sites
+    ]
+    return ConversionReport(tuple(rows), tuple(notes))
 
 
 def revert_(model: nn.Module) -> int:
-    """Undo every ``convert_`` in ``model``, in place: the types and contents from before the first one.
+    """Undo every ``convert_`` in ``model``, in place: types and contents as before the first one.
 
     Hooks and the training flag stay as they are now.
 
     Returns:
-        number of modules reverted.
+        number of activations taken out.
     """
-    converted = [module for module in model.modules() if _ORIGINAL in vars(module)]
-    for module in converted:
-        cls, contents = vars(module)[_ORIGINAL]
-        contents.update({key: vars(module)[key] for key in _KEPT})
-        _replace(module, cls, contents)
-    return len(converted)
+    _refuse_wrapped(model, "revert_")
+    return sum(undo(module) for module in list(model.modules()))
 
 
-def _factory(activation: nn.Module | Callable[[nn.Module], nn.Module]) -> Callable[[nn.Module], nn.Module]:
+def _find(
+    model: nn.Module, targets: Sequence[type[nn.Module]], example: Any, skip: str | Sequence[str]
+) -> tuple[list[Site], list[str]]:
+    if not isinstance(targets, (tuple, list)) or not all(
+        isinstance(t, type) and issubclass(t, nn.Module) for t in targets
+    ):
+        raise TypeError(f"targets must be a tuple of module types such as (nn.ReLU,), not {targets!r}")
+    _refuse_wrapped(model, "convert_")
+    return find(model, targets, example, [skip] if isinstance(skip, str) else skip)
+
+
+def _factory(activation: nn.Module | Factory) -> Factory:
     if isinstance(activation, nn.Module):
         template = activation
-        return lambda _: copy.deepcopy(template)
+        return lambda old: _with_inplace(copy.deepcopy(template), old)
     if isinstance(activation, type) or not callable(activation):
         raise TypeError(
             f"activation must be a module such as undying.SUGAR(), or a callable from the old module to the new one, not {activation!r}"
@@ -156,21 +172,79 @@ def _factory(activation: nn.Module | Callable[[nn.Module], nn.Module]) -> Callab
     return made
 
 
-def _become(module: nn.Module, new: nn.Module) -> None:
-    """Turn ``module`` into ``new``, keeping what belongs to its place: hooks, training flag, the way back."""
-    before = vars(module).get(_ORIGINAL) or (type(module), dict(vars(module)))
-    for key in _HOOKS:
-        # Into the same dictionary object, since the handles that remove hooks hold on to it.
-        vars(module)[key].update(vars(new)[key])
-    kept = {key: vars(module)[key] for key in _KEPT}
-    contents = {**vars(new), **kept, _ORIGINAL: before}
-    _replace(module, type(new), contents)
+def _with_inplace(new: nn.Module, old: nn.Module) -> nn.Module:
+    # Both honour it only where the backward pass does not need what is overwritten; torch's SiLU(inplace=True), for
+    # one, fails there.
+    if isinstance(new, (SUGAR, BAReLU)) and getattr(old, "inplace", False):
+        new.inplace = True
+    return new
 
 
-def _replace(module: nn.Module, cls: type[nn.Module], contents: dict[str, Any]) -> None:
-    try:
-        module.__class__ = cls
-    except TypeError as error:
-        raise TypeError(f"cannot turn a {type(module).__name__} into a {cls.__name__}: {error}") from None
-    vars(module).clear()
-    vars(module).update(contents)
+def _old_module(site: Site) -> nn.Module:
+    return site.module if site.kind == "module" else site.target()
+
+
+def _convert(site: Site, new: nn.Module) -> None:
+    if site.kind == "module":
+        become(site.module, new)
+    elif site.attribute is not None:
+        set_child(site.module, site.attribute, new)
+    else:
+        child = f"undying_{site.target.__name__.lower()}"
+        children = {site.target.__name__: child}
+        set_child(site.module, child, new)
+        set_entry(site.module, "forward", Replacing(site.module, children))
+
+
+def _new_shown(site: Site, new: dict[int, nn.Module]) -> str | None:
+    return None if site.reason is not None else repr(new[id(site)])
+
+
+def _protect(model: nn.Module, left: list[Site]) -> None:
+    """Keep replaced calls out of the arithmetic of activations and of what is left alone."""
+    alone = {site.module for site in left}
+    for module in model.modules():
+        ours = is_converted(module) or isinstance(module, (SUGAR, BAReLU))
+        if (ours or module in alone) and not isinstance(vars(module).get("forward"), (Passing, Replacing)):
+            set_entry(module, "forward", Passing(module))
+
+
+def _leave_fused_paths(model: nn.Module) -> None:
+    """nn.TransformerEncoderLayer notes at construction that its activation is relu or gelu and then runs that one in a
+    fused kernel; nn.TransformerEncoder feeds such layers nested tensors, which only that kernel takes."""
+    changed = set()
+    for module in model.modules():
+        held = getattr(module, "activation", None)
+        fused = getattr(module, "activation_relu_or_gelu", 0)
+        if fused and isinstance(held, nn.Module) and type(held) not in (nn.ReLU, nn.GELU):
+            set_entry(module, "activation_relu_or_gelu", 0)
+            changed.add(module)
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoder) and changed.intersection(module.layers):
+            set_entry(module, "use_nested_tensor", False)
+
+
+# By name, since importing them would cost every user of the core what only some have loaded.
+_WRAPPERS = {
+    "DataParallel": "wrap it",
+    "DistributedDataParallel": "wrap it",
+    "FullyShardedDataParallel": "shard it",
+    "FSDPModule": "shard it",
+    "OptimizedModule": "compile it",
+    "ScriptModule": "script or trace it",
+}
+
+
+def _refuse_wrapped(model: nn.Module, what: str) -> None:
+    for name, module in model.named_modules():
+        bases = [base.__name__ for base in type(module).__mro__ if base.__module__.split(".")[0] == "torch"]
+        wrapper = next((base for base in bases if base in _WRAPPERS), None)
+        if wrapper is None and getattr(module, "_compiled_call_impl", None) is not None:
+            wrapper, afterwards = "compiled module", "compile it"
+        elif wrapper is not None:
+            afterwards = _WRAPPERS[wrapper]
+        else:
+            continue
+        raise ValueError(
+            f"{what} cannot change {name or 'the network'}, a {wrapper}: first {what[:-1]} the network itself, then {afterwards}"
+        )

@@ -1,0 +1,49 @@
+"""Which functions compute what which activation modules compute."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TWINS: dict[type[nn.Module], tuple[Callable[..., Tensor], ...]] = {
+    nn.ReLU: (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),
+    nn.ReLU6: (F.relu6,),
+    nn.LeakyReLU: (F.leaky_relu, F.leaky_relu_),
+    nn.ELU: (F.elu, F.elu_),
+    nn.SELU: (F.selu, F.selu_, torch.selu, torch.selu_),
+    nn.CELU: (F.celu, F.celu_, torch.celu, torch.celu_),
+    nn.GELU: (F.gelu,),
+    nn.SiLU: (F.silu,),
+    nn.Mish: (F.mish,),
+    nn.Hardswish: (F.hardswish,),
+}
+"""Module type -> its functional forms."""
+
+TYPE_OF: dict[Any, type[nn.Module]] = {function: kind for kind, functions in TWINS.items() for function in functions}
+"""Function -> the module type that computes the same."""
+
+
+def type_of(value: Any) -> type[nn.Module] | None:
+    """The module type that a function, or a partial of one, stands for; None for anything else."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    try:
+        return TYPE_OF.get(value)
+    except TypeError:  # not hashable, so not a function
+        return None
+
+
+def is_inplace(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether this call of one of the functions above overwrites its input."""
+    name = function.__name__
+    return (name.endswith("_") and not name.endswith("__")) or bool(kwargs.get("inplace")) or True in _flags(args)
+
+
+def _flags(args: tuple[Any, ...]) -> list[Any]:
+    # The only boolean that any of them takes is inplace.
+    return [arg for arg in args[1:] if isinstance(arg, bool)]
