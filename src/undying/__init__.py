@@ -9,6 +9,7 @@ from undying.activations.plain import BSiLU, NeLU, bsilu, nelu
 from undying.activations.sugar import SUGAR, StrengthSchedule, sugar
 from undying.activations.surrogates import SURROGATES, Surrogate, surrogate
 from undying.diagnose.census import Census, Site, census
+from undying.integrations import register
 from undying.treat.convert import audit, convert_, revert_
 from undying.treat.report import ConversionReport
 
@@ -30,6 +31,7 @@ __all__ = [
     "census",
     "convert_",
     "nelu",
+    "register",
     "revert_",
     "sugar",
     "surrogate",

@@ -8,21 +8,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from undying.activations.twins import TWINS
 from undying.errors import UndyingError
 from undying.lab.collect import collect
 from undying.lab.compare import Plan, compare, estimate_seconds, plan
 from undying.lab.executors import default_workers
+from undying.lab.models import load_model
 from undying.lab.results import Results
 from undying.lab.settings import RunConfig, Settings
 from undying.lab.store import Store
 from undying.report.terminal import print_summary
 from undying.report.write import write_report
+from undying.treat.convert import audit
 
 _OUT = Path("undying-compare")
+_TARGETS = {kind.__name__: kind for kind in TWINS}
 
 
 @dataclass(frozen=True)
@@ -71,11 +76,40 @@ class ReportCommand:
         _report(console, collect(store, store.settings()), self.out)
 
 
+@dataclass(frozen=True)
+class AuditCommand:
+    """Show where a network holds or calls its activations, and what convert_ would leave alone."""
+
+    model: tyro.conf.Positional[str]
+    """torchvision:NAME, timm:NAME or package.module:function (of no arguments, giving the network)."""
+    example: tuple[str, ...] = ()
+    """Shape of each input, with :dtype where it is not float32: 1,3,224,224 or 1,16:int64. Without it calls in a forward
+    are not found; torchvision's and timm's networks get 1,3,224,224."""
+    targets: tuple[str, ...] = ("ReLU",)
+    """Types of torch.nn to look for, such as ReLU, GELU, SiLU."""
+
+    def __call__(self, console: Console) -> None:
+        unknown = [name for name in self.targets if name not in _TARGETS]
+        if unknown:
+            raise UndyingError(f"unknown --targets {', '.join(unknown)}; known: {', '.join(_TARGETS)}")
+        shapes = self.example or (("1,3,224,224",) if self.model.startswith(("torchvision:", "timm:")) else ())
+        example = tuple(_example(shape) for shape in shapes) or None
+        report = audit(load_model(self.model), example, [_TARGETS[name] for name in self.targets])
+        console.print(str(report), markup=False, highlight=False, soft_wrap=True)
+        calls = sum(row.calls or 0 for row in report.rows if row.alias_of is None)
+        counted = (
+            f", {calls} calls in a forward pass"
+            if example
+            else "; no --example, so calls in a forward were not looked for"
+        )
+        console.print(f"{len(report.rows)} sites{counted}; {len(report.left)} would be left alone", highlight=False)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     try:
-        command: CompareCommand | ReportCommand = tyro.extras.subcommand_cli_from_dict(
-            {"compare": CompareCommand, "report": ReportCommand},
+        command: CompareCommand | ReportCommand | AuditCommand = tyro.extras.subcommand_cli_from_dict(
+            {"compare": CompareCommand, "report": ReportCommand, "audit": AuditCommand},
             prog="undying",
             description="Find dead ReLU units, bring them back, prove whether it helped.",
             args=arguments,
@@ -89,6 +123,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("undying: stopped; finished runs are kept: give the same command to go on", file=sys.stderr)
         return 130
     return 0
+
+
+def _example(spec: str) -> torch.Tensor:
+    shape, _, name = spec.partition(":")
+    dtype = getattr(torch, name or "float32", None)
+    try:
+        sizes = [int(size) for size in shape.split(",")]
+    except ValueError:
+        sizes = []
+    if not isinstance(dtype, torch.dtype) or not sizes or min(sizes) < 0:
+        raise UndyingError(f"--example {spec!r} must be a shape such as 1,3,224,224 or, with a dtype, 1,16:int64")
+    return torch.rand(sizes).to(dtype)
 
 
 def _print_plan(console: Console, settings: Settings, todo: Plan, out: Path, workers: int) -> None:

@@ -185,6 +185,74 @@ def test_no_unit_is_silent_where_none_is():
     assert result.sparsity > 0.6
 
 
+class Functional(nn.Module):
+    """Every way to call relu but the module, with a module between."""
+
+    def __init__(self, inner=None):
+        super().__init__()
+        self.conv, self.act, self.lin = nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Linear(8, 5)
+        self.inner = inner
+
+    def forward(self, x):
+        x = F.relu(self.conv(x), inplace=True)
+        x = self.act(x - 0.5)
+        x = self.lin(x.mean((2, 3))).relu_()
+        if self.inner is not None:
+            x = self.inner(x)
+        return torch.relu(x - 1)
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_functional_calls_are_sites(gradients):
+    net = nn.Sequential(Functional())
+    plant(net[0].conv.bias, (2, 3))
+    plant(net[0].lin.bias, (4,))
+    x = torch.randn(6, 3, 8, 8)
+    result = undying.census(net, [(x, torch.randn(6, 5))], gradients=gradients)
+    assert [(s.name, s.kind, s.units) for s in result.sites] == [
+        ("0.relu", "ReLU", 8),
+        ("0.act", "ReLU", 8),
+        ("0.relu#2", "ReLU", 5),
+        ("0.relu#3", "ReLU", 5),
+    ]
+    conv = net[0].conv(x)
+    assert result["0.relu"].fired.tolist() == brute_force(conv, 1)[0]
+    assert result["0.act"].fired.tolist() == brute_force(conv.relu() - 0.5, 1)[0]
+    assert {2, 3} <= set(result["0.relu"].dead.nonzero().flatten().tolist())
+    assert result["0.relu#2"].silent[4]
+
+
+def test_a_converted_call_is_one_site_and_counts_the_same():
+    net = Functional(inner=nn.Sequential(nn.Linear(5, 5), nn.ReLU()))
+    x = torch.randn(6, 3, 8, 8)
+    before = undying.census(net, x)
+    undying.convert_(net, undying.SUGAR(), functional=True, example=x)
+    after = undying.census(net, x)
+    assert [s.name for s in before.sites] == ["relu", "act", "relu#2", "inner.1", "relu#3"]
+    assert [s.name for s in after.sites] == ["undying_relu", "act", "undying_relu#2", "inner.1", "undying_relu#3"]
+    for a, b in zip(before.sites, after.sites, strict=True):
+        assert a.fired.tolist() == b.fired.tolist()
+        torch.testing.assert_close(a.mean_abs, b.mean_abs)
+
+
+def test_the_fused_path_of_a_transformer_does_not_hide_its_activation():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    plant(layer.linear1.bias, (1, 15))
+    site = undying.census(layer, torch.randn(3, 4, 8))["relu"]
+    assert (site.units, site.samples) == (16, 12)
+    assert {1, 15} <= set(site.silent.nonzero().flatten().tolist())
+
+
+def test_an_own_activation_class_counts_by_its_call():
+    class Squared(nn.Module):
+        def forward(self, x):
+            return F.relu(x) ** 2
+
+    net = nn.Sequential(nn.Linear(3, 4), Squared())
+    plant(net[0].bias, (3,))
+    assert undying.census(net, torch.randn(9, 3))["1.relu"].silent[3]
+
+
 def test_dead_needs_the_gradient_and_is_unknown_without():
     torch.manual_seed(0)
     x, y = torch.randn(50, 4), torch.randint(0, 3, (50,))
@@ -288,7 +356,9 @@ def test_ambiguous_axes_are_refused_and_can_be_named():
 def test_nan_is_not_silence():
     net = nn.Sequential(nn.ReLU())
     x = torch.tensor([[-1.0, float("nan"), float("-inf")]])
-    assert undying.census(net, x).sites[0].silent.tolist() == [True, False, True]
+    site = undying.census(net, x).sites[0]
+    assert site.silent.tolist() == [True, False, True]
+    assert site.nonfinite.tolist() == [0, 1, 1]
 
 
 def test_half_precision_counts_exactly():
@@ -313,7 +383,7 @@ def test_errors_name_the_way_out():
         undying.census(net, [])
     with pytest.raises(ValueError, match="tau"):
         undying.census(net, x, tau=-1)
-    with pytest.raises(ValueError, match="no activation module"):
+    with pytest.raises(ValueError, match="Linear called no activation"):
         undying.census(nn.Linear(2, 2), x)
     with pytest.raises(ValueError, match="loss="):
         undying.census(net, [x], gradients=True)

@@ -33,6 +33,8 @@ class Site:
     """N: values seen of each unit, over samples and positions."""
     fired: Tensor
     """int64: how many of them were > 0."""
+    nonfinite: Tensor
+    """int64: how many of them were infinite or NaN."""
     peak: Tensor
     """Largest pre-activation."""
     mean_abs: Tensor
@@ -148,7 +150,17 @@ class Census:
                     "samples": site.samples,
                     **{
                         key: plain(getattr(site, key))
-                        for key in ("fired", "peak", "mean_abs", "zero", "score", "silent", "dead", "dormant")
+                        for key in (
+                            "fired",
+                            "nonfinite",
+                            "peak",
+                            "mean_abs",
+                            "zero",
+                            "score",
+                            "silent",
+                            "dead",
+                            "dormant",
+                        )
                     },
                 }
                 for site in self.sites
@@ -180,13 +192,14 @@ def census(
         axes: unit axis by site name, where the producer of a tensor does not decide it.
         device: where batches are moved; default: the device of the first parameter.
 
-    Activations are found as modules (torch's, SUGAR, BAReLU, B-SiLU, NeLU); functional calls are not counted.
+    Activations are found as modules (torch's, SUGAR, BAReLU, B-SiLU, NeLU) and as calls of the functions that compute
+    the same (``F.relu``, ``x.relu_()``), which are named after the calling module: ``block.relu``.
 
     Returns:
         a :class:`Census`.
 
     Raises:
-        ValueError: no data, no activation module called, an ambiguous unit axis, or no loss to be had.
+        ValueError: no data, no activation called, an ambiguous unit axis, or no loss to be had.
 
     >>> import torch, undying
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -200,17 +213,17 @@ def census(
     if loss is not None and not gradients:
         raise ValueError("loss is only used with gradients=True")
     place = torch.device(device) if device is not None else device_of(model)
-    counts: dict[str, SiteCounts] = {}
+    counter = Counter(model, axes or {}, gradients)
     with contextlib.ExitStack() as stack:
         stack.enter_context(untouched(model))
+        stack.enter_context(counter.attached())
         model.eval()
         stack.enter_context(torch.set_grad_enabled(gradients))
-        counter = stack.enter_context(Counter(model, counts, axes or {}, gradients))
         batches = 0
         for batch in [data] if isinstance(data, (Tensor, Mapping)) else data:
             counter.start_batch()
             args, kwargs, target = _unpacked(_moved(batch, place))
-            with counter.unit_axes:
+            with counter:
                 output = model(*args, **kwargs)
             if gradients:
                 loss = loss or _default_loss(target)
@@ -218,12 +231,10 @@ def census(
             batches += 1
     if batches == 0:
         raise ValueError("data gave no batch")
-    if not counts:
-        raise ValueError(
-            f"{type(model).__name__} called no activation module on this data; functional calls such as F.relu are not counted"
-        )
+    if not counter.counts:
+        raise ValueError(f"{type(model).__name__} called no activation that is known on this data")
     name = None if loss is None else getattr(loss, "__name__", type(loss).__name__)
-    return Census([_site(count, tau) for count in counts.values()], tau, name)
+    return Census([_site(count, tau) for count in counter.counts.values()], tau, name)
 
 
 def _site(counts: SiteCounts, tau: float) -> Site:
@@ -237,13 +248,14 @@ def _site(counts: SiteCounts, tau: float) -> Site:
     if counts.gradients:
         dead = silent & (torch.as_tensor(counts.gradient).cpu() == 0)
     else:
-        dead = silent.clone() if isinstance(counts.module, _FLAT) else None
+        dead = silent.clone() if issubclass(counts.kind, _FLAT) else None
     return Site(
         name=counts.name,
-        kind=type(counts.module).__name__,
+        kind=counts.kind.__name__,
         units=counts.units,
         samples=counts.samples,
         fired=fired,
+        nonfinite=counts.nonfinite.cpu(),
         peak=peak,
         mean_abs=mean_abs,
         zero=counts.zeros.cpu().double() / counts.samples,

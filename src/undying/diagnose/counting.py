@@ -1,8 +1,10 @@
-"""Hooks that count, on the model's device, what reaches and leaves every activation module."""
+"""Count, on the model's device, what reaches and leaves every activation call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,21 +13,21 @@ from torch import Tensor, nn
 from undying.activations.barelu import BAReLU
 from undying.activations.plain import BSiLU, NeLU
 from undying.activations.sugar import SUGAR
+from undying.activations.twins import TWINS, TYPE_OF
 from undying.diagnose.units import UnitAxes
+from undying.running import Running
 
-ACTIVATIONS = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
-    nn.Softplus, nn.Hardswish, SUGAR, BAReLU, BSiLU, NeLU,
-)  # fmt: skip
+ACTIVATIONS: tuple[type[nn.Module], ...] = (*TWINS, nn.PReLU, nn.RReLU, nn.Softplus, SUGAR, BAReLU, BSiLU, NeLU)
 
 
 class SiteCounts:
-    """Running counts of one site, on the model's device."""
+    """Running counts of one site."""
 
-    def __init__(self, name: str, module: nn.Module, units: int, gradients: bool) -> None:
-        self.name, self.module, self.units, self.gradients = name, module, units, gradients
+    def __init__(self, name: str, kind: type[nn.Module], units: int, gradients: bool) -> None:
+        self.name, self.kind, self.units, self.gradients = name, kind, units, gradients
         self.samples = 0
         self.fired: Any = 0
+        self.nonfinite: Any = 0
         self.peak: Any = None
         self.sum_abs: Any = 0.0
         self.zeros: Any = 0
@@ -34,6 +36,7 @@ class SiteCounts:
     def pre_activation(self, x: Tensor, others: list[int]) -> None:
         self.samples += x.numel() // self.units
         self.fired = self.fired + (x > 0).sum(others)
+        self.nonfinite = self.nonfinite + (~x.isfinite()).sum(others)
         if x.numel():
             peak = x.amax(others) if others else x.clone()
             self.peak = peak if self.peak is None else torch.maximum(self.peak, peak)
@@ -47,71 +50,99 @@ class SiteCounts:
             self.gradient = torch.maximum(torch.as_tensor(self.gradient), g.abs().amax(others) if others else g.abs())
 
 
-class Counter:
-    """Hooks on every activation module that feed ``counts``, one entry a call."""
+@dataclass
+class _Call:
+    """One call of an activation that is under way."""
 
-    def __init__(
-        self, model: nn.Module, counts: dict[str, SiteCounts], axes: Mapping[str, int], gradients: bool
-    ) -> None:
-        self.model, self.counts, self.axes, self.gradients = model, counts, axes, gradients
-        self.unit_axes = UnitAxes()
-        self.calls: dict[str, int] = {}
-        self.current: dict[str, tuple[SiteCounts, list[int]]] = {}
+    counts: SiteCounts
+    others: list[int]
+    """Every axis but that of the units."""
+    x: Tensor
+    """What to give the activation."""
+
+
+class Counter(UnitAxes):
+    """While attached and active, counts every activation call of ``model`` into ``counts``, in the order of the calls.
+
+    A call is that of a module in ``ACTIVATIONS``, or of a function that computes the same in any other module's
+    forward; the latter is named after the module and the function (``block.relu``).
+    """
+
+    def __init__(self, model: nn.Module, axes: Mapping[str, int], gradients: bool) -> None:
+        super().__init__()
+        self.model, self.axes, self.gradients = model, axes, gradients
+        self.counts: dict[str, SiteCounts] = {}
         self.leaves: list[Tensor] = []
-        self.handles: list[Any] = []
+        """What the gradient must be asked of beside the parameters, so that it comes past every site."""
+        self._running = Running(model)
+        self._calls: dict[str, int] = {}
+        self._under_way: dict[nn.Module, _Call] = {}
 
-    def __enter__(self) -> Counter:
-        for name, module in self.model.named_modules():
-            if isinstance(module, ACTIVATIONS):
-                label = name or type(module).__name__
-                self.handles.append(module.register_forward_pre_hook(self._before(label)))
-                self.handles.append(module.register_forward_hook(self._after(label)))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self.handles:
-            handle.remove()
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """Put hooks on the model; they count while the counter is active as well."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._running)
+            for name, module in self.model.named_modules():
+                if isinstance(module, ACTIVATIONS):
+                    before = self._before(name or type(module).__name__)
+                    stack.callback(module.register_forward_pre_hook(before).remove)
+                    stack.callback(module.register_forward_hook(self._after).remove)
+            yield
 
     def start_batch(self) -> None:
-        self.calls.clear()
+        self._calls.clear()
         self.leaves.clear()
 
     def _before(self, label: str) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            # Here, since an activation in place overwrites x.
-            x: Tensor = args[0]
-            self.calls[label] = self.calls.get(label, 0) + 1
-            name = label if self.calls[label] == 1 else f"{label}#{self.calls[label]}"
             with torch._C.DisableTorchFunction():
-                axis = self._axis(name, x)
-                count = self.counts.setdefault(name, SiteCounts(name, module, x.shape[axis], self.gradients))
-                if count.units != x.shape[axis]:
-                    raise ValueError(
-                        f"site {name!r} had {count.units} units in one batch and {x.shape[axis]} in another"
-                    )
-                others = [d for d in range(x.dim()) if d != axis]
-                self.current[label] = count, others
-                count.pre_activation(x.detach(), others)
-            if self.gradients:
-                if not x.requires_grad:
-                    leaf = x.detach().requires_grad_()
-                    self.leaves.append(leaf)
-                    x = leaf.clone()  # a leaf may not be overwritten in place
-                x.register_hook(lambda g: count.gradient_at(g.detach(), others))
-            return (x, *args[1:])
+                call = self._under_way[module] = self._begin(label, type(module), args[0])
+            return (call.x, *args[1:])
 
         return hook
 
-    def _after(self, label: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
-        def hook(_module: nn.Module, _args: tuple[Any, ...], h: Tensor) -> None:
-            with torch._C.DisableTorchFunction():
-                count, others = self.current.pop(label)
-                count.post_activation(h.detach(), others)
+    def _after(self, module: nn.Module, _args: tuple[Any, ...], h: Tensor) -> None:
+        with torch._C.DisableTorchFunction():
+            self._end(self._under_way.pop(module), h)
 
-        return hook
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kind, kwargs = TYPE_OF.get(func), dict(kwargs or {})
+        if kind is None or isinstance(self._running.module, ACTIVATIONS):
+            return super().__torch_function__(func, types, args, kwargs)
+        name = func.__name__.strip("_")
+        label = f"{self._running.name}.{name}" if self._running.module is not None and self._running.name else name
+        call = self._begin(label, kind, args[0] if args else kwargs["input"])
+        args, kwargs = ((call.x, *args[1:]), kwargs) if args else ((), {**kwargs, "input": call.x})
+        h = super().__torch_function__(func, types, args, kwargs)
+        self._end(call, h)
+        return h
 
-    def _axis(self, name: str, x: Tensor) -> int:
-        axis = self.axes.get(name, self.unit_axes.of(x))
+    def _begin(self, label: str, kind: type[nn.Module], x: Tensor) -> _Call:
+        """Count what reaches the activation: here, since one in place overwrites it."""
+        self._calls[label] = self._calls.get(label, 0) + 1
+        name = label if self._calls[label] == 1 else f"{label}#{self._calls[label]}"
+        axis = self._unit_axis(name, x)
+        counts = self.counts.setdefault(name, SiteCounts(name, kind, x.shape[axis], self.gradients))
+        if counts.units != x.shape[axis]:
+            raise ValueError(f"site {name!r} had {counts.units} units in one batch and {x.shape[axis]} in another")
+        others = [d for d in range(x.dim()) if d != axis]
+        counts.pre_activation(x.detach(), others)
+        if self.gradients:
+            if not x.requires_grad:
+                leaf = x.detach().requires_grad_()
+                self.leaves.append(leaf)
+                x = leaf.clone()  # a leaf may not be overwritten in place
+            x.register_hook(lambda g: counts.gradient_at(g.detach(), others))
+        return _Call(counts, others, x)
+
+    def _end(self, call: _Call, h: Tensor) -> None:
+        call.counts.post_activation(h.detach(), call.others)
+
+    def _unit_axis(self, name: str, x: Tensor) -> int:
+        axis = self.axes.get(name, self.of(x))
         if axis is None:
             raise ValueError(
                 f"site {name!r}: nothing that is followed decides which axis of its {tuple(x.shape)} input holds the units; "

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from undying.treat.functions import TYPE_OF, is_inplace
+from undying.activations.twins import TYPE_OF, is_inplace
 
 # How many Passing forwards are running. A replacement acts only at the level at which it was entered.
 _level = 0

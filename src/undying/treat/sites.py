@@ -17,8 +17,9 @@ from torch.overrides import TorchFunctionMode
 from undying.activations.barelu import BAReLU
 from undying.activations.plain import BSiLU, NeLU
 from undying.activations.sugar import SUGAR
+from undying.activations.twins import TYPE_OF, type_of
+from undying.running import Running
 from undying.treat.change import is_converted
-from undying.treat.functions import TYPE_OF, type_of
 from undying.untouched import untouched
 
 __all__ = ["Site", "find"]
@@ -111,18 +112,8 @@ def _called(
             calls = max(seen[module, kind] for seen in recorder.passes)
             if calls and module not in held:
                 site = Site(name, "call", module, kind, recorder.spelled[module, kind], calls=calls)
-                site.reason = _why_not(module, kind, module is model, (module, kind) in recorder.checkpointed)
+                site.reason = recorder.why_not(module, kind)
                 yield site
-
-
-def _why_not(module: nn.Module, kind: type[nn.Module], root: bool, checkpointed: bool) -> str | None:
-    if checkpointed:
-        return "called by a function that torch.utils.checkpoint runs again outside the forward; make it a module"
-    leaf = not root and not any(True for _ in module.children()) and not any(True for _ in module.parameters())
-    if leaf:
-        own = type(module).__name__
-        return f"{own} computes something of its own with {kind.__name__}; name {own} in targets to convert it whole"
-    return None
 
 
 class _Recorder(TorchFunctionMode):
@@ -134,17 +125,29 @@ class _Recorder(TorchFunctionMode):
         self.passes: list[Counter[Any]] = []
         self.spelled: dict[Any, str] = {}
         self.checkpointed: set[Any] = set()
-        self.stack: list[nn.Module] = []
+        self.last_call: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+        self.own_arithmetic: set[nn.Module] = set()
+        """Modules without children or parameters that do more than call one function: activations themselves."""
+
+    def why_not(self, module: nn.Module, kind: type[nn.Module]) -> str | None:
+        """Why calls of ``kind``'s twin in the forward of ``module`` must not be replaced."""
+        if (module, kind) in self.checkpointed:
+            return "called by a function that torch.utils.checkpoint runs again outside the forward; make it a module"
+        if module in self.own_arithmetic:
+            own = type(module).__name__
+            return (
+                f"{own} computes something of its own with {kind.__name__}; name {own} in targets to convert it whole"
+            )
+        return None
 
     @contextlib.contextmanager
     def watching(self, model: nn.Module, sites: list[Site]) -> Iterator[None]:
+        """While open, one more pass is counted; afterwards the model is as it was."""
         self.passes.append(Counter())
-        self.stack.clear()
+        self.running = Running(model, self._left)
         with contextlib.ExitStack() as stack:
             stack.enter_context(untouched(model))
-            for module in model.modules():
-                stack.callback(module.register_forward_pre_hook(self._entered, prepend=True).remove)
-                stack.callback(module.register_forward_hook(self._left, always_call=True).remove)
+            stack.enter_context(self.running)
             for site in sites:
                 if site.attribute is not None:
                     function = vars(site.module)[site.attribute]
@@ -154,13 +157,15 @@ class _Recorder(TorchFunctionMode):
             stack.enter_context(self)
             yield
 
-    def _entered(self, module: nn.Module, _: Any) -> None:
-        self.stack.append(module)
+    def _left(self, module: nn.Module, args: Any, output: Any) -> None:
         self.passes[-1][module, None] += 1
-
-    def _left(self, module: nn.Module, _args: Any, _output: Any) -> None:
-        while self.stack and self.stack.pop() is not module:
-            pass
+        inner = self.running.module is not None
+        leaf = inner and not any(True for _ in module.children()) and not any(True for _ in module.parameters())
+        if leaf and module in self.last_call:
+            x, y = self.last_call.pop(module)
+            # F.gelu wrapped in a class of one's own is no more than F.gelu.
+            if not (args and args[0] is x and output is y):
+                self.own_arithmetic.add(module)
 
     def _counting(self, site: Site, function: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **kwargs: Any) -> Any:
@@ -173,15 +178,17 @@ class _Recorder(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], _: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kind = TYPE_OF.get(func)
-        owner = self.stack[-1] if self.stack else None
+        kwargs = kwargs or {}
+        y = func(*args, **kwargs)
+        kind, owner = TYPE_OF.get(func), self.running.module
         # A converted module's own arithmetic is no site.
         if kind in self.targets and owner is not None and not isinstance(owner, _OURS) and not is_converted(owner):
             self.passes[-1][owner, kind] += 1
             self.spelled.setdefault((owner, kind), _called_as(func))
+            self.last_call[owner] = (args[0] if args else kwargs["input"], y)
             if _through_checkpoint(owner):
                 self.checkpointed.add((owner, kind))
-        return func(*args, **(kwargs or {}))
+        return y
 
 
 def _through_checkpoint(owner: nn.Module) -> bool:

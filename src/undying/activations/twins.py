@@ -27,6 +27,9 @@ TWINS: dict[type[nn.Module], tuple[Callable[..., Tensor], ...]] = {
 TYPE_OF: dict[Any, type[nn.Module]] = {function: kind for kind, functions in TWINS.items() for function in functions}
 """Function -> the module type that computes the same."""
 
+# Looked up, not read off the name at each call: torch.compile does not trace the name of every function.
+_OVERWRITING = frozenset(function for function in TYPE_OF if function.__name__.endswith("_"))
+
 
 def type_of(value: Any) -> type[nn.Module] | None:
     """The module type that a function, or a partial of one, stands for; None for anything else."""
@@ -40,8 +43,7 @@ def type_of(value: Any) -> type[nn.Module] | None:
 
 def is_inplace(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether this call of one of the functions above overwrites its input."""
-    name = function.__name__
-    return (name.endswith("_") and not name.endswith("__")) or bool(kwargs.get("inplace")) or True in _flags(args)
+    return function in _OVERWRITING or bool(kwargs.get("inplace")) or True in _flags(args)
 
 
 def _flags(args: tuple[Any, ...]) -> list[Any]:
