@@ -8,7 +8,7 @@ from undying.activations.barelu import BAReLU, barelu
 from undying.activations.plain import BSiLU, NeLU, bsilu, nelu
 from undying.activations.sugar import SUGAR, StrengthSchedule, sugar
 from undying.activations.surrogates import SURROGATES, Surrogate, surrogate
-from undying.diagnose.census import Census, Site, census
+from undying.diagnose.census import Census, Changes, Site, census
 from undying.integrations import register
 from undying.treat.convert import audit, convert_, revert_
 from undying.treat.report import ConversionReport
@@ -19,6 +19,7 @@ __all__ = [
     "BAReLU",
     "BSiLU",
     "Census",
+    "Changes",
     "ConversionReport",
     "NeLU",
     "Site",

@@ -1,6 +1,7 @@
 """The census against a brute-force count, and against planted faults."""
 
 import copy
+import dataclasses
 import itertools
 import random
 
@@ -404,3 +405,61 @@ def test_table_and_dict():
     assert row[:4] == ["1", "SUGAR", "3", "40"]
     assert row[5] == "unknown"
     assert result.to_dict()["sites"][0]["silent"] == [bool(s) for s in result.sites[0].silent]
+
+
+def same(a, b):
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+def test_save_and_load(tmp_path):
+    net = nn.Sequential(nn.Linear(2, 3), undying.SUGAR(), nn.ReLU())
+    x = torch.tensor([[1.0, 2.0], [float("inf"), 0.0], [float("nan"), 0.0]])
+    result = undying.census(net, x)
+    path = tmp_path / "census.json"
+    result.save(path)
+    again = undying.Census.load(path)
+    assert (again.tau, again.loss, again.probe) == (result.tau, result.loss, result.probe)
+    for a, b in zip(again.sites, result.sites, strict=True):
+        for field in dataclasses.fields(a):
+            one, other = getattr(a, field.name), getattr(b, field.name)
+            if field.name in ("peak", "mean_abs", "score"):
+                torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+            else:
+                assert same(one, other), field.name
+    assert [p.name for p in tmp_path.iterdir()] == ["census.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "does not hold a census"),
+        ("[]", "does not hold a census"),
+        ('{"format": 9}', "format 9"),
+        ("{}", "format None"),
+    ],
+)
+def test_what_is_no_census_is_named(tmp_path, content, message):
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        undying.Census.load(path)
+
+
+def test_died_and_revived_on_the_same_probe():
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU())
+    x = torch.randn(50, 4)
+    plant(net[0].bias, (0, 1))
+    before = undying.census(net, x)
+    with torch.no_grad():
+        net[0].bias[0] = 0.0
+    plant(net[0].bias, (5,))
+    changes = undying.census(net, x[torch.randperm(50)].split(7)).since(before)["1"]
+    assert changes.revived.nonzero().flatten().tolist() == [0]
+    assert changes.died.nonzero().flatten().tolist() == [5]
+    other = undying.census(net, torch.randn(50, 4))
+    with pytest.raises(ValueError, match="different data"):
+        other.since(before)
+    assert other.since(before, other_probe=True)["1"].died[5]
+    wider = nn.Sequential(nn.Linear(4, 7), nn.ReLU())
+    with pytest.raises(ValueError, match="different sites"):
+        undying.census(wider, x).since(before)

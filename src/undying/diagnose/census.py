@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from undying.diagnose.counting import Counter, SiteCounts
+from undying.diagnose.fingerprint import Fingerprint
 from undying.untouched import device_of, untouched
 
-__all__ = ["Census", "Site", "census"]
+__all__ = ["Census", "Changes", "Site", "census"]
 
 #: Their derivative is exactly 0 for x <= 0, so a silent unit gets no gradient.
 _FLAT = (nn.ReLU, nn.ReLU6)
@@ -36,7 +40,7 @@ class Site:
     nonfinite: Tensor
     """int64: how many of them were infinite or NaN."""
     peak: Tensor
-    """Largest pre-activation."""
+    """float64: largest pre-activation."""
     mean_abs: Tensor
     """float64: mean of \\|h\\|, h the post-activation."""
     zero: Tensor
@@ -71,6 +75,8 @@ class Census:
     """Dormancy threshold."""
     loss: str | None
     """Name of the loss whose gradient decided ``dead``; None without ``gradients=True``."""
+    probe: str
+    """Fingerprint of the data: the same for the same samples in any order and batching."""
 
     def __getitem__(self, name: str) -> Site:
         for site in self.sites:
@@ -131,41 +137,111 @@ class Census:
     def __str__(self) -> str:
         return self.table()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON; NaN and infinities become None."""
+    def since(self, earlier: Census, *, other_probe: bool = False) -> dict[str, Changes]:
+        """Units that died (fire no more) and revived (fire again) since ``earlier``, by site name.
 
-        def plain(values: Tensor | None) -> list[Any] | None:
-            if values is None:
-                return None
-            return [v if not isinstance(v, float) or abs(v) < float("inf") else None for v in values.tolist()]
+        Args:
+            earlier: a census of the same network.
+            other_probe: compare although the data differ, so that a change may be the data's.
 
+        Raises:
+            ValueError: the data differ, or the sites do.
+        """
+        if self.probe != earlier.probe and not other_probe:
+            raise ValueError(
+                f"the censuses saw different data (probe {self.probe}, earlier {earlier.probe}); count on the same, "
+                "or pass other_probe=True and read changes with care"
+            )
+        ours, theirs = ([(site.name, site.units) for site in c.sites] for c in (self, earlier))
+        if ours != theirs:
+            raise ValueError(f"the censuses have different sites: {ours} and earlier {theirs}")
         return {
+            now.name: Changes(died=now.silent & ~then.silent, revived=then.silent & ~now.silent)
+            for now, then in zip(self.sites, earlier.sites, strict=True)
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON; NaN and infinities are the strings ``nan``, ``inf`` and ``-inf``."""
+        return {
+            "format": _FORMAT,
             "tau": self.tau,
             "loss": self.loss,
-            "sites": [
-                {
-                    "name": site.name,
-                    "kind": site.kind,
-                    "units": site.units,
-                    "samples": site.samples,
-                    **{
-                        key: plain(getattr(site, key))
-                        for key in (
-                            "fired",
-                            "nonfinite",
-                            "peak",
-                            "mean_abs",
-                            "zero",
-                            "score",
-                            "silent",
-                            "dead",
-                            "dormant",
-                        )
-                    },
-                }
-                for site in self.sites
-            ],
+            "probe": self.probe,
+            "sites": [{f.name: _plain(getattr(site, f.name)) for f in fields(Site)} for site in self.sites],
         }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Census:
+        """The census that ``to_dict`` gave.
+
+        Raises:
+            ValueError: a newer version made it, or it is no census.
+        """
+        if content.get("format", _FORMAT + 1) > _FORMAT:
+            raise ValueError(
+                f"this census has format {content.get('format')}, and this undying reads up to {_FORMAT}; upgrade undying"
+            )
+        sites = [
+            Site(**{f.name: _tensor(site[f.name], _DTYPES.get(f.name)) for f in fields(Site)})
+            for site in content["sites"]
+        ]
+        return cls(sites, content["tau"], content["loss"], content["probe"])
+
+    def save(self, path: str | Path) -> None:
+        """Write JSON, beside and renamed, so that ``path`` holds the old census or the new one."""
+        path = Path(path)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            beside.write_text(json.dumps(self.to_dict(), allow_nan=False), encoding="utf-8")
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Census:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ValueError: the file is no census, is damaged, or was written by a newer version.
+        """
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} does not hold a census: {error!r}") from None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Units of one site that changed between two censuses: bool tensors over units."""
+
+    died: Tensor
+    revived: Tensor
+
+
+_FORMAT = 1
+_DTYPES = {
+    "fired": torch.int64,
+    "nonfinite": torch.int64,
+    "peak": torch.float64,
+    "mean_abs": torch.float64,
+    "zero": torch.float64,
+    "score": torch.float64,
+    "silent": torch.bool,
+    "dead": torch.bool,
+    "dormant": torch.bool,
+}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return [v if not isinstance(v, float) or abs(v) < float("inf") else str(v) for v in value.tolist()]
+    return value
+
+
+def _tensor(value: Any, dtype: torch.dtype | None) -> Any:
+    if dtype is None or value is None:
+        return value
+    return torch.tensor([float(v) if isinstance(v, str) else v for v in value], dtype=dtype)
 
 
 def census(
@@ -219,10 +295,13 @@ def census(
         stack.enter_context(counter.attached())
         model.eval()
         stack.enter_context(torch.set_grad_enabled(gradients))
+        fingerprint = Fingerprint()
         batches = 0
         for batch in [data] if isinstance(data, (Tensor, Mapping)) else data:
             counter.start_batch()
-            args, kwargs, target = _unpacked(_moved(batch, place))
+            batch = _moved(batch, place)
+            fingerprint.add(batch)
+            args, kwargs, target = _unpacked(batch)
             with counter:
                 output = model(*args, **kwargs)
             if gradients:
@@ -234,13 +313,13 @@ def census(
     if not counter.counts:
         raise ValueError(f"{type(model).__name__} called no activation that is known on this data")
     name = None if loss is None else getattr(loss, "__name__", type(loss).__name__)
-    return Census([_site(count, tau) for count in counter.counts.values()], tau, name)
+    return Census([_site(count, tau) for count in counter.counts.values()], tau, name, fingerprint.read())
 
 
 def _site(counts: SiteCounts, tau: float) -> Site:
     if counts.samples == 0:
         raise ValueError(f"site {counts.name!r} saw no values: every batch was empty")
-    fired, peak = counts.fired.cpu(), counts.peak.detach().cpu()
+    fired, peak = counts.fired.cpu(), counts.peak.detach().cpu().double()
     mean_abs = counts.sum_abs.detach().cpu() / counts.samples
     mean = mean_abs.mean()
     score = mean_abs / mean if mean > 0 else torch.zeros_like(mean_abs)
