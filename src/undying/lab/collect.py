@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import undying
+from undying._version import __version__
 from undying.errors import UndyingError
 from undying.lab import data
 from undying.lab.activations import build_activation
@@ -42,7 +42,7 @@ def collect(store: Store, settings: Settings) -> Results:
         metric: _versus_baseline(metric, values) for metric, values in (("accuracy", accuracy), ("silent", silent))
     }
     return Results(
-        undying=undying.__version__,
+        undying=__version__,
         command=command,
         settings=asdict(settings),
         data={

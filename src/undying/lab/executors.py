@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-import undying
+from undying._version import __version__
 from undying.errors import UndyingError
 from undying.lab.settings import RunConfig
 from undying.lab.store import Store
@@ -86,7 +86,7 @@ def _execute(config: RunConfig, out: Path) -> None:
 def environment() -> dict[str, str]:
     """Versions and machine."""
     return {
-        "undying": undying.__version__,
+        "undying": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),

@@ -52,16 +52,18 @@ def set_child(module: nn.Module, key: str, child: nn.Module) -> None:
 def undo(module: nn.Module) -> int:
     """Undo every change to this one module; returns how many activations went."""
     undone = 0
-    for key, before in vars(module).pop(_CHANGED, {}).items():
-        undone += module._modules.pop(key, None) is not None
-        vars(module).pop(key, None)
-        if before is not None:
-            vars(module)[key] = before[0]
-    if is_converted(module):
-        cls, contents = vars(module)[_ORIGINAL]
-        contents.update({key: vars(module)[key] for key in _KEPT})
-        _replace(module, cls, contents)
-        undone += 1
+    # What a module was before it became another may itself have been changed.
+    while _CHANGED in vars(module) or is_converted(module):
+        for key, before in vars(module).pop(_CHANGED, {}).items():
+            undone += module._modules.pop(key, None) is not None
+            vars(module).pop(key, None)
+            if before is not None:
+                vars(module)[key] = before[0]
+        if is_converted(module):
+            cls, contents = vars(module)[_ORIGINAL]
+            contents.update({key: vars(module)[key] for key in _KEPT})
+            _replace(module, cls, contents)
+            undone += 1
     return undone
 
 

@@ -10,11 +10,11 @@ from torch import nn
 
 from undying.activations.barelu import BAReLU
 from undying.activations.sugar import SUGAR
+from undying.activations.twins import TWINS
 from undying.treat.change import become, is_converted, set_child, set_entry, undo
-from undying.treat.forwards import Passing, Replacing
+from undying.treat.forwards import AsFunction, Kept, Passing, Replacing
 from undying.treat.report import ConversionReport, Row
 from undying.treat.sites import Site, find
-from undying.untouched import device_of
 
 __all__ = ["audit", "convert_", "revert_"]
 
@@ -69,6 +69,11 @@ def convert_(
     if example is None and (functional or strict):
         raise ValueError(f"{'functional' if functional else 'strict'}=True needs example=, by which calls are found")
     sites, notes = _find(model, targets, example, skip)
+    if strict and (unknown := [t.__name__ for t in targets if t not in TWINS]):
+        functions = ", ".join(f"F.{name.lower()}" for name in unknown)
+        raise ValueError(
+            f"strict=True cannot vouch for {', '.join(unknown)}: calls such as {functions} are not looked for"
+        )
     if not functional:
         for site in sites:
             if site.kind == "call" and site.reason is None:
@@ -80,7 +85,10 @@ def convert_(
 
     # Everything is made before anything is changed, so that an error leaves the network whole.
     new = {id(site): make(_old_module(site)) for site in sites if site.reason is None and site.alias_of is None}
-    device = device_of(model)
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if parameter is not None:
+        for module in new.values():
+            module.to(parameter.device, parameter.dtype)
     rows: list[Row] = []
     shown: dict[int, Row] = {}
     for site in sites:
@@ -89,7 +97,7 @@ def convert_(
             rows.append(Row(site.name, site.kind, first.old, first.new, first.calls, first.reason, site.alias_of))
             continue
         if site.reason is None:
-            _convert(site, new[id(site)] if device is None else new[id(site)].to(device))
+            _convert(site, new[id(site)])
         row = Row(site.name, site.kind, site.old, _new_shown(site, new), site.calls, site.reason)
         if site.kind == "module":
             shown[id(site.module)] = row
@@ -186,14 +194,18 @@ def _old_module(site: Site) -> nn.Module:
 
 def _convert(site: Site, new: nn.Module) -> None:
     if site.kind == "module":
+        protection = vars(site.module).get("forward")
         become(site.module, new)
+        if isinstance(protection, Passing):
+            set_entry(site.module, "forward", type(protection)(site.module))
     elif site.attribute is not None:
         set_child(site.module, site.attribute, new)
+        set_entry(new, "forward", AsFunction(new))
     else:
         child = f"undying_{site.target.__name__.lower()}"
-        children = {site.target.__name__: child}
         set_child(site.module, child, new)
-        set_entry(site.module, "forward", Replacing(site.module, children))
+        set_entry(new, "forward", Passing(new))
+        set_entry(site.module, "forward", Replacing(site.module, site.target.__name__, child, site.eager_only))
 
 
 def _new_shown(site: Site, new: dict[int, nn.Module]) -> str | None:
@@ -202,7 +214,10 @@ def _new_shown(site: Site, new: dict[int, nn.Module]) -> str | None:
 
 def _protect(model: nn.Module, left: list[Site]) -> None:
     """Keep replaced calls out of the arithmetic of activations and of what is left alone."""
-    alone = {site.module for site in left}
+    for site in left:
+        if site.attribute is not None:
+            set_entry(site.module, site.attribute, Kept(vars(site.module)[site.attribute]))
+    alone = {site.module for site in left if site.attribute is None}
     for module in model.modules():
         ours = is_converted(module) or isinstance(module, (SUGAR, BAReLU))
         if (ours or module in alone) and not isinstance(vars(module).get("forward"), (Passing, Replacing)):

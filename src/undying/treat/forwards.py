@@ -4,22 +4,32 @@
 sends each such call to a child module. Everything that runs inside is in its reach, so a module whose own calls must
 stay what they are (an activation that computes with relu, one that the user skips) runs in ``Passing``.
 
-Both are plain objects in the module's ``__dict__``, so they are copied and pickled with it, and torch.compile traces
-them.
+All are plain objects in the module's ``__dict__``, so they are copied and pickled with it, and torch.compile traces
+them. ``nn.DataParallel`` does not know to give its replicas their own: use DistributedDataParallel.
 """
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from undying.activations.twins import TYPE_OF, is_inplace
 
-# How many Passing forwards are running. A replacement acts only at the level at which it was entered.
-_level = 0
+
+class _Level(threading.local):
+    """How many passing forwards are running. A replacement acts only at the level at which it was entered."""
+
+    def __init__(self) -> None:
+        self.value = 0  # in each thread, before torch.compile looks whether it is there
+
+
+_level = _Level()
 
 
 class Replacing:
@@ -27,15 +37,22 @@ class Replacing:
 
     Args:
         owner: the module.
-        children: name of a child of ``owner`` by the name of the activation type it replaces (``{"ReLU": ...}``).
+        kind: name of the activation type whose functional forms are replaced.
+        child: name of the child of ``owner`` that takes their place.
+        eager_only: a function called there that torch.compile does not let a mode see, as the user knows it; or None.
     """
 
-    def __init__(self, owner: nn.Module, children: dict[str, str]) -> None:
-        self.owner, self.children = owner, children
+    def __init__(self, owner: nn.Module, kind: str, child: str, eager_only: str | None) -> None:
+        self.owner, self.kind, self.child, self.eager_only = owner, kind, child, eager_only
         self.original = vars(owner).get("forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with _Replacement(self.owner, self.children):
+        if self.eager_only is not None and torch.compiler.is_compiling():
+            raise RuntimeError(
+                f"{type(self.owner).__name__} calls {self.eager_only}, which cannot be replaced under torch.compile; "
+                f"use nn.{self.kind}, or a function whose name has no underscore at its end, there"
+            )
+        with _Replacement(self.owner, self.kind, self.child):
             return _forward(self, args, kwargs)
 
 
@@ -47,12 +64,38 @@ class Passing:
         self.original = vars(owner).get("forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        global _level
-        _level += 1
+        _level.value += 1
         try:
             return _forward(self, args, kwargs)
         finally:
-            _level -= 1
+            _level.value -= 1
+
+
+class AsFunction(Passing):
+    """Forward of a module that stands where a function stood: it takes the function's arguments, and overwrites its
+    input where the function did."""
+
+    def __call__(self, input: Tensor, *args: Any, inplace: bool = False, **_: Any) -> Any:  # noqa: A002, the function's name
+        if inplace or True in args:
+            return overwritten(input, super().__call__)
+        return super().__call__(input)
+
+
+class Kept(functools.partial):  # type: ignore[type-arg]
+    """A function held as an attribute that stays what it is, in the reach of a replacement."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        _level.value += 1
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            _level.value -= 1
+
+
+def overwritten(x: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+    """x, overwritten with its activation: whoever ignores the result must find it there."""
+    # A copy, since the activation may keep what it is given for its backward pass.
+    return x.copy_(activation(x.clone()))
 
 
 def _forward(wrapper: Replacing | Passing, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -62,20 +105,17 @@ def _forward(wrapper: Replacing | Passing, args: tuple[Any, ...], kwargs: dict[s
 
 
 class _Replacement(TorchFunctionMode):
-    def __init__(self, owner: nn.Module, children: dict[str, str]) -> None:
+    def __init__(self, owner: nn.Module, kind: str, child: str) -> None:
         super().__init__()
-        self.owner, self.children, self.level = owner, children, _level
+        self.owner, self.kind, self.child, self.level = owner, kind, child, _level.value
 
     def __torch_function__(
         self, func: Callable[..., Any], _: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         kind = TYPE_OF.get(func)
-        if kind is None or kind.__name__ not in self.children or _level != self.level:
+        if kind is None or kind.__name__ != self.kind or _level.value != self.level:
             return func(*args, **kwargs)
-        child = getattr(self.owner, self.children[kind.__name__])
+        child = getattr(self.owner, self.child)
         x: Tensor = args[0] if args else kwargs["input"]
-        if is_inplace(func, args, kwargs):
-            # Whoever ignores the result must find it in x; the child may keep what it is given.
-            return x.copy_(child(x.clone()))
-        return child(x)
+        return overwritten(x, child) if is_inplace(func, args, kwargs) else child(x)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, get_overridable_functions
 
 from undying.activations.barelu import BAReLU
 from undying.activations.plain import BSiLU, NeLU
@@ -42,6 +44,8 @@ class Site:
     calls: int | None = None
     reason: str | None = None
     alias_of: str | None = None
+    eager_only: str | None = None
+    """A function called there that torch.compile does not show to a TorchFunctionMode."""
 
 
 def find(
@@ -113,6 +117,7 @@ def _called(
             if calls and module not in held:
                 site = Site(name, "call", module, kind, recorder.spelled[module, kind], calls=calls)
                 site.reason = recorder.why_not(module, kind)
+                site.eager_only = recorder.eager_only.get((module, kind))
                 yield site
 
 
@@ -125,6 +130,7 @@ class _Recorder(TorchFunctionMode):
         self.passes: list[Counter[Any]] = []
         self.spelled: dict[Any, str] = {}
         self.checkpointed: set[Any] = set()
+        self.eager_only: dict[Any, str] = {}
         self.last_call: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         self.own_arithmetic: set[nn.Module] = set()
         """Modules without children or parameters that do more than call one function: activations themselves."""
@@ -186,9 +192,17 @@ class _Recorder(TorchFunctionMode):
             self.passes[-1][owner, kind] += 1
             self.spelled.setdefault((owner, kind), _called_as(func))
             self.last_call[owner] = (args[0] if args else kwargs["input"], y)
+            if func not in _traced_functions():
+                self.eager_only[owner, kind] = _called_as(func)
             if _through_checkpoint(owner):
                 self.checkpointed.add((owner, kind))
         return y
+
+
+@functools.cache
+def _traced_functions() -> frozenset[Any]:
+    """Those for which torch.compile asks TorchFunctionModes; torch.relu_ is not among them."""
+    return frozenset(chain.from_iterable(get_overridable_functions().values()))
 
 
 def _through_checkpoint(owner: nn.Module) -> bool:
@@ -203,6 +217,7 @@ def _through_checkpoint(owner: nn.Module) -> bool:
 
 
 def _run(model: nn.Module, example: Any) -> None:
+    example = _copied(example)
     if isinstance(example, Tensor):
         model(example)
     elif isinstance(example, Mapping):
@@ -213,6 +228,15 @@ def _run(model: nn.Module, example: Any) -> None:
         raise TypeError(
             f"example must be a tensor, a tuple of arguments or a dict of them, not {type(example).__name__}"
         )
+
+
+def _copied(value: Any) -> Any:
+    """Tensors cloned, since a network may work in place on its input."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, Mapping):
+        return {key: _copied(v) for key, v in value.items()}
+    return [_copied(v) for v in value] if type(value) in (tuple, list) else value
 
 
 def _called_as(function: Any) -> str:
