@@ -117,13 +117,13 @@ def image(size, channels=3):
     return lambda: torch.randn(2, channels, size, size)
 
 
-def vision(name, size=64, target=nn.ReLU, train=False, **kwargs):
+def vision(name, size=64, target=nn.ReLU, train=False, dtype=torch.float64, **kwargs):
     def build():
         import torchvision
 
         return torchvision.models.get_model(name, weights=None, **kwargs)
 
-    return Case(f"torchvision {name}", build, image(size), target, train)
+    return Case(f"torchvision {name}", build, image(size), target, train, dtype=dtype)
 
 
 def timm_model(name, size=64, target=nn.ReLU, **kwargs):
@@ -187,18 +187,18 @@ def sequences(*lengths):
 CASES = [
     vision("resnet18"),
     vision("resnet50"),
-    vision("vgg16_bn", size=32),
+    vision("vgg16_bn", size=32, dtype=torch.float32),
     vision("densenet121"),
     # Training mode, since the auxiliary heads run there only; 299 is the least that inception's head accepts.
     vision("googlenet", train=True, init_weights=False, dropout=0.0, dropout_aux=0.0),
-    vision("inception_v3", size=299, train=True, init_weights=False, dropout=0.0),
+    vision("inception_v3", size=299, train=True, dtype=torch.float32, init_weights=False, dropout=0.0),
     vision("squeezenet1_0"),
     vision("shufflenet_v2_x1_0"),
     vision("regnet_y_400mf"),
     vision("mobilenet_v2", target=nn.ReLU6),
     vision("swin_t", target=nn.GELU),
     vision("convnext_tiny", target=nn.GELU),
-    vision("vit_b_16", target=nn.GELU, image_size=64),
+    vision("vit_b_16", target=nn.GELU, dtype=torch.float32, image_size=64),
     Case("torchvision fasterrcnn_resnet50_fpn", FasterRCNNParts, image(64)),
     timm_model("resnet18"),
     timm_model("resnetv2_18"),
@@ -533,7 +533,6 @@ class ConvBnRelu(nn.Module):
         return F.relu(self.relu(self.bn(self.conv(x))) - 0.5)
 
 
-# torchao's quantisation is not tested: it is not installed here.
 def test_fuse_modules_fuses_a_reverted_network():
     from torch.ao.nn.intrinsic import ConvReLU2d
     from torch.ao.quantization import fuse_modules

@@ -34,8 +34,8 @@ def convert_(
 
     Args:
         model: the network; if it is itself a target it is converted too.
-        activation: a module, deep-copied for each site it takes, or a callable that is given the old module and
-            returns the new one.
+        activation: a module, deep-copied for each site it takes, or a callable that is given the old module (for a
+            function: a new module of the type that computes the same) and returns the new one.
         targets: what to replace: modules of exactly these types, and attributes that hold their functional twins
             (``self.act = F.relu``). A subclass is left alone and reported, since its forward may differ.
         functional: also replace calls of the twins in a forward (``F.relu(x)``, ``x.relu_()``). Needs ``example``.
@@ -205,7 +205,7 @@ def _convert(site: Site, new: nn.Module) -> None:
         child = f"undying_{site.target.__name__.lower()}"
         set_child(site.module, child, new)
         set_entry(new, "forward", Passing(new))
-        set_entry(site.module, "forward", Replacing(site.module, site.target.__name__, child, site.eager_only))
+        set_entry(site.module, "forward", Replacing(site.module, site.target.__name__, child, site.hidden))
 
 
 def _new_shown(site: Site, new: dict[int, nn.Module]) -> str | None:
@@ -241,7 +241,7 @@ def _leave_fused_paths(model: nn.Module) -> None:
 
 # By name, since importing them would cost every user of the core what only some have loaded.
 _WRAPPERS = {
-    "DataParallel": "wrap it",
+    "DataParallel": "wrap it in DistributedDataParallel",
     "DistributedDataParallel": "wrap it",
     "FullyShardedDataParallel": "shard it",
     "FSDPModule": "shard it",

@@ -39,21 +39,41 @@ class Replacing:
         owner: the module.
         kind: name of the activation type whose functional forms are replaced.
         child: name of the child of ``owner`` that takes their place.
-        eager_only: a function called there that torch.compile does not let a mode see, as the user knows it; or None.
+        hidden: a function called there that torch.compile does not show to modes of itself, as the user knows it; or
+            None.
     """
 
-    def __init__(self, owner: nn.Module, kind: str, child: str, eager_only: str | None) -> None:
-        self.owner, self.kind, self.child, self.eager_only = owner, kind, child, eager_only
+    def __init__(self, owner: nn.Module, kind: str, child: str, hidden: str | None) -> None:
+        self.owner, self.kind, self.child, self.hidden = owner, kind, child, hidden
         self.original = vars(owner).get("forward")
+        self.compilable = hidden is None or _shown_to_compile()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.compilable = self.hidden is None or _shown_to_compile()  # in this process
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.eager_only is not None and torch.compiler.is_compiling():
+        if not self.compilable and torch.compiler.is_compiling():
             raise RuntimeError(
-                f"{type(self.owner).__name__} calls {self.eager_only}, which cannot be replaced under torch.compile; "
+                f"{type(self.owner).__name__} calls {self.hidden}, which cannot be replaced under torch.compile; "
                 f"use nn.{self.kind}, or a function whose name has no underscore at its end, there"
             )
         with _Replacement(self.owner, self.kind, self.child):
             return _forward(self, args, kwargs)
+
+
+def _shown_to_compile() -> bool:
+    """Have torch.compile show the functions of ``TYPE_OF`` to modes; of itself it leaves out torch.relu_ and others.
+
+    The set that it goes by is private; where it is gone, the answer is False and compiling raises.
+    """
+    try:
+        from torch._dynamo.variables.torch import get_overridable_functions
+
+        get_overridable_functions().update(TYPE_OF)
+        return set(TYPE_OF) <= set(get_overridable_functions())
+    except (ImportError, AttributeError, TypeError):
+        return False
 
 
 class Passing:

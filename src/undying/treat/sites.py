@@ -44,8 +44,8 @@ class Site:
     calls: int | None = None
     reason: str | None = None
     alias_of: str | None = None
-    eager_only: str | None = None
-    """A function called there that torch.compile does not show to a TorchFunctionMode."""
+    hidden: str | None = None
+    """A function called there that torch.compile does not show to a TorchFunctionMode of itself."""
 
 
 def find(
@@ -117,7 +117,7 @@ def _called(
             if calls and module not in held:
                 site = Site(name, "call", module, kind, recorder.spelled[module, kind], calls=calls)
                 site.reason = recorder.why_not(module, kind)
-                site.eager_only = recorder.eager_only.get((module, kind))
+                site.hidden = recorder.hidden.get((module, kind))
                 yield site
 
 
@@ -130,7 +130,7 @@ class _Recorder(TorchFunctionMode):
         self.passes: list[Counter[Any]] = []
         self.spelled: dict[Any, str] = {}
         self.checkpointed: set[Any] = set()
-        self.eager_only: dict[Any, str] = {}
+        self.hidden: dict[Any, str] = {}
         self.last_call: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         self.own_arithmetic: set[nn.Module] = set()
         """Modules without children or parameters that do more than call one function: activations themselves."""
@@ -193,7 +193,7 @@ class _Recorder(TorchFunctionMode):
             self.spelled.setdefault((owner, kind), _called_as(func))
             self.last_call[owner] = (args[0] if args else kwargs["input"], y)
             if func not in _traced_functions():
-                self.eager_only[owner, kind] = _called_as(func)
+                self.hidden[owner, kind] = _called_as(func)
             if _through_checkpoint(owner):
                 self.checkpointed.add((owner, kind))
         return y
