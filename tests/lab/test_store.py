@@ -1,9 +1,7 @@
 """A run is finished or as good as absent, whatever happens to its files."""
 
 import dataclasses
-import errno
 import json
-import os
 import subprocess
 import sys
 import textwrap
@@ -13,7 +11,7 @@ import pytest
 
 from undying.errors import UndyingError
 from undying.lab.settings import FORMAT, Settings
-from undying.lab.store import Store, write_json
+from undying.lab.store import Store
 from undying.lab.training import Epoch
 
 SETTINGS = Settings(activations=("relu", "sugar"), seeds=1, epochs=2)
@@ -151,20 +149,6 @@ def test_folders_that_cannot_be_written(tmp_path):
         Store(tmp_path / "file" / "out").prepare(SETTINGS)
     with pytest.raises(UndyingError, match="no comparison"):
         Store(tmp_path / "nowhere").settings()
-
-
-def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
-    path = tmp_path / "a.json"
-    write_json(path, {"old": 1})
-
-    def full(_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_json(path, {"new": 2})
-    assert json.loads(path.read_text()) == {"old": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_two_processes_at_one_run_train_it_once(store):

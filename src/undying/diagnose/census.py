@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from undying.diagnose.counting import Counter, SiteCounts
 from undying.diagnose.fingerprint import Fingerprint
+from undying.files import write_text
 from undying.untouched import device_of, untouched
 
 __all__ = ["Census", "Changes", "Site", "census"]
@@ -189,13 +189,7 @@ class Census:
 
     def save(self, path: str | Path) -> None:
         """Write JSON, beside and renamed, so that ``path`` holds the old census or the new one."""
-        path = Path(path)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            beside.write_text(json.dumps(self.to_dict(), allow_nan=False), encoding="utf-8")
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_text(Path(path), json.dumps(self.to_dict(), allow_nan=False))
 
     @classmethod
     def load(cls, path: str | Path) -> Census:

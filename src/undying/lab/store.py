@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock
 
 from undying.errors import UndyingError
+from undying.files import write_text
 from undying.lab.settings import FORMAT, RunConfig, Settings
 
 
@@ -52,7 +53,7 @@ class Store:
             self._checked(self.out / "sweep.json")
         try:
             (self.out / "runs").mkdir(parents=True, exist_ok=True)
-            write_json(self.out / "sweep.json", {"format": FORMAT, "settings": asdict(settings)})
+            _write_json(self.out / "sweep.json", {"format": FORMAT, "settings": asdict(settings)})
         except OSError as error:
             raise UndyingError(
                 f"cannot write to {self.out}: {error.strerror}; choose another folder with --out"
@@ -99,8 +100,8 @@ class Store:
         with FileLock(folder / ".lock"):
             if self.finished(config):
                 return
-            write_json(folder / "config.json", config.to_dict())
-            write_json(folder / "environment.json", environment)
+            _write_json(folder / "config.json", config.to_dict())
+            _write_json(folder / "environment.json", environment)
             lines, seconds, census, diverged = 0, 0.0, None, False
             with (folder / "metrics.jsonl").open("w", encoding="utf-8") as metrics:
                 for epoch in train(config):
@@ -111,9 +112,11 @@ class Store:
                     census = epoch.census or census
                     diverged = epoch.diverged
                 os.fsync(metrics.fileno())
-            write_json(folder / "census.json", census.to_dict() if census else {})
+            _write_json(folder / "census.json", census.to_dict() if census else {})
             status = "diverged" if diverged else "finished"
-            write_json(folder / "result.json", {"format": FORMAT, "status": status, "seconds": seconds, "lines": lines})
+            _write_json(
+                folder / "result.json", {"format": FORMAT, "status": status, "seconds": seconds, "lines": lines}
+            )
 
     def _folder(self, config: RunConfig) -> Path:
         return self.out / "runs" / config.id
@@ -131,19 +134,8 @@ class Store:
         return content
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write beside, sync, rename: a reader sees the old file or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def _write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def _text(path: Path) -> str:

@@ -6,10 +6,10 @@ import csv
 import io
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
+from undying.files import write_text
 from undying.lab.results import ActivationResult, Results
 from undying.report.figures import draw
 from undying.report.formats import clean
@@ -30,18 +30,9 @@ def write_report(results: Results, out: Path) -> Path:
     texts["results.json"] = _json(results)
     texts["report.html"] = page(results, figures)
     for name, text in texts.items():
-        _write(out / name, text)
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        write_text(out / name, text)
     return out / "report.html"
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8", newline="")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _json(results: Results) -> str:
