@@ -9,6 +9,7 @@ from undying.activations.plain import BSiLU, NeLU, bsilu, nelu
 from undying.activations.sugar import SUGAR, StrengthSchedule, sugar
 from undying.activations.surrogates import SURROGATES, Surrogate, surrogate
 from undying.diagnose.census import Census, Changes, Site, census
+from undying.diagnose.certify import Box, Certificate, CertifiedSite, certify
 from undying.integrations import register
 from undying.treat.convert import audit, convert_, revert_
 from undying.treat.report import ConversionReport
@@ -18,7 +19,10 @@ __all__ = [
     "SURROGATES",
     "BAReLU",
     "BSiLU",
+    "Box",
     "Census",
+    "Certificate",
+    "CertifiedSite",
     "Changes",
     "ConversionReport",
     "NeLU",
@@ -30,6 +34,7 @@ __all__ = [
     "barelu",
     "bsilu",
     "census",
+    "certify",
     "convert_",
     "nelu",
     "register",

@@ -14,7 +14,7 @@ from undying.activations.barelu import BAReLU
 from undying.activations.plain import BSiLU, NeLU
 from undying.activations.sugar import SUGAR
 from undying.activations.twins import TWINS, TYPE_OF
-from undying.diagnose.units import UnitAxes
+from undying.diagnose.units import UnitAxes, site_axis
 from undying.running import Running
 
 ACTIVATIONS: tuple[type[nn.Module], ...] = (*TWINS, nn.PReLU, nn.RReLU, nn.Softplus, SUGAR, BAReLU, BSiLU, NeLU)
@@ -124,7 +124,7 @@ class Counter(UnitAxes):
         """Count what reaches the activation: here, since one in place overwrites it."""
         self._calls[label] = self._calls.get(label, 0) + 1
         name = label if self._calls[label] == 1 else f"{label}#{self._calls[label]}"
-        axis = self._unit_axis(name, x)
+        axis = site_axis(name, x, self.of(x), self.axes)
         counts = self.counts.setdefault(name, SiteCounts(name, kind, x.shape[axis], self.gradients))
         if counts.units != x.shape[axis]:
             raise ValueError(f"site {name!r} had {counts.units} units in one batch and {x.shape[axis]} in another")
@@ -140,14 +140,3 @@ class Counter(UnitAxes):
 
     def _end(self, call: _Call, h: Tensor) -> None:
         call.counts.post_activation(h.detach(), call.others)
-
-    def _unit_axis(self, name: str, x: Tensor) -> int:
-        axis = self.axes.get(name, self.of(x))
-        if axis is None:
-            raise ValueError(
-                f"site {name!r}: nothing that is followed decides which axis of its {tuple(x.shape)} input holds the units; "
-                f"name it, for example axes={{{name!r}: 1}}"
-            )
-        if not -x.dim() <= axis < x.dim():
-            raise ValueError(f"site {name!r}: axes gives {axis}, but its input has shape {tuple(x.shape)}")
-        return axis % x.dim()

@@ -7,7 +7,7 @@ operation it is lost, and a tensor of more than two dimensions is then ambiguous
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from torch import Tensor
@@ -37,9 +37,7 @@ class UnitAxes(TorchFunctionMode):
 
     def of(self, x: Tensor) -> int | None:
         """The unit axis of ``x``, or None where nothing that is known decides it."""
-        if x in self._axis:
-            return self._axis[x]
-        return x.dim() - 1 if 0 < x.dim() <= 2 else None
+        return self._axis.get(x)
 
     def __torch_function__(
         self, func: Callable[..., Any], _: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -53,6 +51,25 @@ class UnitAxes(TorchFunctionMode):
             if axis is not None:
                 self._axis[out] = axis
         return out
+
+
+def site_axis(name: str, x: Tensor, followed: int | None, axes: Mapping[str, int]) -> int:
+    """The unit axis at a site: what the user says in ``axes``, what was followed, or the last of at most two.
+
+    Raises:
+        ValueError: none of these decides it, or ``axes`` names one that x does not have.
+    """
+    if followed is None and 0 < x.dim() <= 2:
+        followed = x.dim() - 1
+    axis = axes.get(name, followed)
+    if axis is None:
+        raise ValueError(
+            f"site {name!r}: nothing that is followed decides which axis of its {tuple(x.shape)} input holds the units; "
+            f"name it, for example axes={{{name!r}: 1}}"
+        )
+    if not -x.dim() <= axis < x.dim():
+        raise ValueError(f"site {name!r}: axes gives {axis}, but its input has shape {tuple(x.shape)}")
+    return axis % x.dim()
 
 
 def _axis_after(
