@@ -23,7 +23,7 @@ def print_summary(results: Results, report_path: Path, console: Console) -> None
     for activation in results.activations:
         table.add_row(*(Text(cell) for cell in _row(activation)))
     console.print(table)
-
+    console.print(Text("silent, dead: % of all units, after the last epoch; p after Holm's correction"), style="dim")
     console.print()
     # Text, not str: a name may look like rich's markup.
     console.print(Text(lead(results)), style="bold")
