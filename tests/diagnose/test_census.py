@@ -463,3 +463,26 @@ def test_died_and_revived_on_the_same_probe():
     wider = nn.Sequential(nn.Linear(4, 7), nn.ReLU())
     with pytest.raises(ValueError, match="different sites"):
         undying.census(wider, x).since(before)
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_censuses_of_two_shares_add_to_that_of_the_whole(gradients):
+    """As on two ranks; the whole is counted at once, by itself."""
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5), undying.SUGAR(), nn.Linear(5, 3))
+    plant(net[0].bias, (0, 1))
+    x, y = torch.randn(50, 4), torch.randint(0, 3, (50,))
+    whole = undying.census(net, [(x, y)], gradients=gradients)
+    first, second = (
+        undying.census(net, [(x[part], y[part])], gradients=gradients) for part in (slice(33), slice(33, 50))
+    )
+    added = first + second
+    assert added.probe == whole.probe
+    for a, b in zip(added.sites, whole.sites, strict=True):
+        for field in dataclasses.fields(a):
+            one, other = getattr(a, field.name), getattr(b, field.name)
+            if field.name in ("peak", "mean_abs", "score", "zero"):
+                torch.testing.assert_close(one, other, rtol=1e-6, atol=0)
+            else:
+                assert same(one, other), (a.name, field.name)
+    with pytest.raises(ValueError, match="same sites"):
+        _ = first + undying.census(net, [(x, y)], tau=0.5, gradients=gradients)

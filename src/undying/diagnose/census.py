@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,18 @@ class Census:
         values = sum(site.units * site.samples for site in self.sites)
         return sum(float(site.zero.sum()) * site.samples for site in self.sites) / values
 
+    def __add__(self, other: Census) -> Census:
+        """The census of both data sets together, for instance of two ranks' shares; counts add.
+
+        Raises:
+            ValueError: the censuses are of different sites, thresholds or losses.
+        """
+        if (self.tau, self.loss) != (other.tau, other.loss) or _layout(self) != _layout(other):
+            raise ValueError("censuses add only with the same sites, tau and loss")
+        probe = (int(self.probe, 16) + int(other.probe, 16)) % 2**64
+        sites = [_together(a, b, self.tau) for a, b in zip(self.sites, other.sites, strict=True)]
+        return Census(sites, self.tau, self.loss, f"{probe:016x}")
+
     def table(self) -> str:
         """A line a site, as text."""
         header = ("site", "kind", "units", "N", "silent", "dead", "dormant", "rate")
@@ -152,9 +164,8 @@ class Census:
                 f"the censuses saw different data (probe {self.probe}, earlier {earlier.probe}); count on the same, "
                 "or pass other_probe=True and read changes with care"
             )
-        ours, theirs = ([(site.name, site.units) for site in c.sites] for c in (self, earlier))
-        if ours != theirs:
-            raise ValueError(f"the censuses have different sites: {ours} and earlier {theirs}")
+        if _layout(self) != _layout(earlier):
+            raise ValueError(f"the censuses have different sites: {_layout(self)} and earlier {_layout(earlier)}")
         return {
             now.name: Changes(died=now.silent & ~then.silent, revived=then.silent & ~now.silent)
             for now, then in zip(self.sites, earlier.sites, strict=True)
@@ -224,6 +235,36 @@ _DTYPES = {
     "dead": torch.bool,
     "dormant": torch.bool,
 }
+
+
+def _layout(census: Census) -> list[tuple[str, int]]:
+    return [(site.name, site.units) for site in census.sites]
+
+
+def _together(a: Site, b: Site, tau: float) -> Site:
+    """One site on two data sets. Silent on both is silent; then dead on both is dead."""
+    samples = a.samples + b.samples
+    mean_abs = (a.mean_abs * a.samples + b.mean_abs * b.samples) / samples
+    score = _score(mean_abs)
+    return replace(
+        a,
+        samples=samples,
+        fired=a.fired + b.fired,
+        nonfinite=a.nonfinite + b.nonfinite,
+        peak=torch.maximum(a.peak, b.peak),
+        mean_abs=mean_abs,
+        zero=(a.zero * a.samples + b.zero * b.samples) / samples,
+        score=score,
+        silent=a.silent & b.silent,
+        dead=None if a.dead is None or b.dead is None else a.dead & b.dead,
+        dormant=score <= tau,
+    )
+
+
+def _score(mean_abs: Tensor) -> Tensor:
+    """Sokar et al. 2023, eq. 1; 0 for every unit of a site whose outputs are all 0."""
+    mean = mean_abs.mean()
+    return mean_abs / mean if mean != 0 else torch.zeros_like(mean_abs)
 
 
 def _plain(value: Any) -> Any:
@@ -315,8 +356,7 @@ def _site(counts: SiteCounts, tau: float) -> Site:
         raise ValueError(f"site {counts.name!r} saw no values: every batch was empty")
     fired, peak = counts.fired.cpu(), counts.peak.detach().cpu().double()
     mean_abs = counts.sum_abs.detach().cpu() / counts.samples
-    mean = mean_abs.mean()
-    score = mean_abs / mean if mean > 0 else torch.zeros_like(mean_abs)
+    score = _score(mean_abs)
     silent = (fired == 0) & (peak <= 0)  # the second is False for a NaN, which is not > 0 either
     if counts.gradients:
         dead = silent & (torch.as_tensor(counts.gradient).cpu() == 0)
