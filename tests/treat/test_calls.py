@@ -258,6 +258,14 @@ class Squared(nn.Module):
         return F.relu(x) ** 2
 
 
+@pytest.mark.parametrize("make", [undying.SUGAR, undying.BAReLU, undying.BSiLU, undying.NeLU])
+def test_an_activation_of_ours_keeps_its_arithmetic_where_calls_around_it_are_replaced(make):
+    model = Net(lambda self, x: F.relu(self.b(self.act(self.a(x)))), a=linear(), b=linear(), act=make())
+    truth = truth_of(model, lambda self, x: sugar(self.b(self.act(self.a(x)))))
+    convert(model)
+    assert_same_gradients(model, truth)
+
+
 @pytest.mark.parametrize("make", [Squared, lambda: nn.Sequential(nn.ReLU(), Squared())], ids=["module", "sequence"])
 def test_the_activation_put_in_may_itself_call_relu(make):
     model = family()

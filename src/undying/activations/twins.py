@@ -1,4 +1,4 @@
-"""Which functions compute what which activation modules compute."""
+"""Which modules are activations, and which functions compute the same."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from undying.activations.barelu import BAReLU
+from undying.activations.plain import BSiLU, NeLU
+from undying.activations.sugar import SUGAR
+
+OURS: tuple[type[nn.Module], ...] = (SUGAR, BAReLU, BSiLU, NeLU)
+"""The activation modules of this package; they compute with relu themselves."""
 
 TWINS: dict[type[nn.Module], tuple[Callable[..., Tensor], ...]] = {
     nn.ReLU: (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),

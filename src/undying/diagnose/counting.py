@@ -10,14 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from undying.activations.barelu import BAReLU
-from undying.activations.plain import BSiLU, NeLU
-from undying.activations.sugar import SUGAR
-from undying.activations.twins import TWINS, TYPE_OF
+from undying.activations.twins import OURS, TWINS, TYPE_OF
 from undying.diagnose.units import UnitAxes, site_axis
 from undying.running import Running
 
-ACTIVATIONS: tuple[type[nn.Module], ...] = (*TWINS, nn.PReLU, nn.RReLU, nn.Softplus, SUGAR, BAReLU, BSiLU, NeLU)
+ACTIVATIONS: tuple[type[nn.Module], ...] = (*TWINS, nn.PReLU, nn.RReLU, nn.Softplus, *OURS)
 
 
 class SiteCounts:

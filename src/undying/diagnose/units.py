@@ -24,7 +24,7 @@ _KEEP = {
     "clamp", "clone", "contiguous", "detach", "to", "float", "double", "half", "bfloat16", "type_as", "maximum", "minimum",
     "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "pad", "interpolate",
     "relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish", "softplus", "hardswish",
-    "hardtanh", "hardsigmoid", "sigmoid", "tanh", "cat", "requires_grad", "normalize", "checkpoint",
+    "hardtanh", "hardsigmoid", "sigmoid", "tanh", "cat", "requires_grad", "normalize",
 } | _POOL  # fmt: skip
 
 

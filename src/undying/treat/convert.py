@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from undying.activations.barelu import BAReLU
 from undying.activations.sugar import SUGAR
-from undying.activations.twins import TWINS
+from undying.activations.twins import OURS, TWINS
 from undying.treat.change import become, is_converted, set_child, set_entry, undo
 from undying.treat.forwards import AsFunction, Kept, Passing, Replacing
 from undying.treat.report import ConversionReport, Row
@@ -89,23 +90,13 @@ def convert_(
     if parameter is not None:
         for module in new.values():
             module.to(parameter.device, parameter.dtype)
-    rows: list[Row] = []
-    shown: dict[int, Row] = {}
     for site in sites:
-        if site.alias_of is not None:
-            first = shown[id(site.module)]
-            rows.append(Row(site.name, site.kind, first.old, first.new, first.calls, first.reason, site.alias_of))
-            continue
-        if site.reason is None:
+        if id(site) in new:
             _convert(site, new[id(site)])
-        row = Row(site.name, site.kind, site.old, _new_shown(site, new), site.calls, site.reason)
-        if site.kind == "module":
-            shown[id(site.module)] = row
-        rows.append(row)
     if any(site.kind == "call" and site.reason is None for site in sites):
         _protect(model, left)
     _leave_fused_paths(model)
-    return ConversionReport(tuple(rows), tuple(notes))
+    return _report(sites, new, notes)
 
 
 def audit(
@@ -128,14 +119,7 @@ def audit(
     1     module  ReLU()  1
     """
     sites, notes = _find(model, targets, example, skip)
-    first = {id(site.module): site for site in sites if site.alias_of is None and site.kind == "module"}
-    rows = [
-        Row(site.name, site.kind, site.old, None, site.calls, first[id(site.module)].reason, site.alias_of)
-        if site.alias_of is not None
-        else Row(site.name, site.kind, site.old, None, site.calls, site.reason)
-        for site in sites
-    ]
-    return ConversionReport(tuple(rows), tuple(notes))
+    return _report(sites, {}, notes)
 
 
 def revert_(model: nn.Module) -> int:
@@ -208,8 +192,20 @@ def _convert(site: Site, new: nn.Module) -> None:
         set_entry(site.module, "forward", Replacing(site.module, site.target.__name__, child, site.hidden))
 
 
-def _new_shown(site: Site, new: dict[int, nn.Module]) -> str | None:
-    return None if site.reason is not None else repr(new[id(site)])
+def _report(sites: list[Site], new: dict[int, nn.Module], notes: list[str]) -> ConversionReport:
+    """``new``: the activation that took each converted site, by the site's id."""
+    rows: list[Row] = []
+    by_module: dict[nn.Module, Row] = {}
+    for site in sites:
+        if site.alias_of is not None:
+            rows.append(replace(by_module[site.module], name=site.name, alias_of=site.alias_of))
+            continue
+        shown = repr(new[id(site)]) if id(site) in new else None
+        row = Row(site.name, site.kind, site.old, shown, site.calls, site.reason)
+        if site.kind == "module":
+            by_module[site.module] = row
+        rows.append(row)
+    return ConversionReport(tuple(rows), tuple(notes))
 
 
 def _protect(model: nn.Module, left: list[Site]) -> None:
@@ -219,7 +215,7 @@ def _protect(model: nn.Module, left: list[Site]) -> None:
             set_entry(site.module, site.attribute, Kept(vars(site.module)[site.attribute]))
     alone = {site.module for site in left if site.attribute is None}
     for module in model.modules():
-        ours = is_converted(module) or isinstance(module, (SUGAR, BAReLU))
+        ours = is_converted(module) or isinstance(module, OURS)
         if (ours or module in alone) and not isinstance(vars(module).get("forward"), (Passing, Replacing)):
             set_entry(module, "forward", Passing(module))
 

@@ -16,17 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, get_overridable_functions
 
-from undying.activations.barelu import BAReLU
-from undying.activations.plain import BSiLU, NeLU
-from undying.activations.sugar import SUGAR
-from undying.activations.twins import TYPE_OF, type_of
+from undying.activations.twins import OURS, TYPE_OF, type_of
 from undying.running import Running
 from undying.treat.change import is_converted
 from undying.untouched import untouched
 
 __all__ = ["Site", "find"]
-
-_OURS = (SUGAR, BAReLU, BSiLU, NeLU)
 
 
 @dataclass
@@ -188,7 +183,7 @@ class _Recorder(TorchFunctionMode):
         y = func(*args, **kwargs)
         kind, owner = TYPE_OF.get(func), self.running.module
         # A converted module's own arithmetic is no site.
-        if kind in self.targets and owner is not None and not isinstance(owner, _OURS) and not is_converted(owner):
+        if kind in self.targets and owner is not None and not isinstance(owner, OURS) and not is_converted(owner):
             self.passes[-1][owner, kind] += 1
             self.spelled.setdefault((owner, kind), _called_as(func))
             self.last_call[owner] = (args[0] if args else kwargs["input"], y)
