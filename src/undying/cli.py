@@ -51,7 +51,7 @@ class CompareCommand:
         todo = plan(self.settings, self.out)
         _print_plan(console, self.settings, todo, self.out, self.workers)
         if self.dry_run:
-            seconds = estimate_seconds(todo, self.out, self.workers)
+            seconds = estimate_seconds(todo, self.workers)
             console.print(f"estimated time: {_duration(seconds)}", highlight=False)
             return
         with _progress(console) as progress:

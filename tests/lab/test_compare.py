@@ -211,13 +211,13 @@ def test_the_plan_and_its_estimate(undisturbed, tmp_path):
     out, _ = undisturbed
     done = plan(SETTINGS, out)
     assert (len(done.runs), len(done.missing)) == (6, 0)
-    assert estimate_seconds(done, out, 2) == 0
+    assert estimate_seconds(done, 2) == 0
     more = Settings(activations=("relu", "sugar"), seeds=5, epochs=4)
     half = plan(more, out)
     per_run = [Store(out).read(c).seconds for c in done.runs]
-    assert estimate_seconds(half, out, 2) == pytest.approx(4 * sum(per_run) / 6 / 2)
+    assert estimate_seconds(half, 2) == pytest.approx(4 * sum(per_run) / 6 / 2)
     fresh = plan(SETTINGS, tmp_path / "new")
-    assert estimate_seconds(fresh, tmp_path / "new", 2) > 0
+    assert estimate_seconds(fresh, 2) > 0
     assert not (tmp_path / "new").exists()
 
 

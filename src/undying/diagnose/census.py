@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from undying import text
 from undying.diagnose.counting import Counter, SiteCounts
 from undying.diagnose.fingerprint import Fingerprint
 from undying.files import write_text
@@ -139,12 +140,7 @@ class Census:
             )
             for site in self.sites
         ]
-        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-        lines = [
-            "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-            for row in (header, *rows)
-        ]
-        return "\n".join(line.rstrip() for line in lines)
+        return text.table([header, *rows], left=2)
 
     def __str__(self) -> str:
         return self.table()

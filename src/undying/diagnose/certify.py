@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from undying import text
 from undying.activations.twins import TWINS
 from undying.diagnose.bounds import MAKES, MOVES, RULES, Arithmetic, Interval, Op, Unbounded, Undecided
 from undying.diagnose.counting import ACTIVATIONS
@@ -208,12 +209,7 @@ class Certificate:
     def table(self) -> str:
         """A line a site, as text."""
         rows = [("site", "kind", "units", "dead", "always on", "largest upper bound"), *map(_row, self.sites)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-            for row in rows
-        ]
-        return "\n".join(line.rstrip() for line in lines)
+        return text.table(rows, left=2)
 
     def __str__(self) -> str:
         return f"{self.table()}\n{self.covers}"

@@ -12,7 +12,7 @@ from undying.lab.collect import collect
 from undying.lab.executors import run_in_processes
 from undying.lab.results import Results
 from undying.lab.settings import RunConfig, Settings
-from undying.lab.store import Store
+from undying.lab.store import Run, Store
 from undying.lab.training import train
 
 
@@ -24,6 +24,8 @@ class Plan:
     """Every run of it."""
     missing: list[RunConfig]
     """Those that are not in the store."""
+    finished: list[Run]
+    """The others, as read from it."""
 
 
 def plan(settings: Settings, out: Path) -> Plan:
@@ -34,10 +36,9 @@ def plan(settings: Settings, out: Path) -> Plan:
     """
     store = Store(out)
     runs = settings.runs(data.load(settings.data).sha256)
-    finished = [config for config in runs if store.finished(config)]
-    for config in finished:
-        store.read(config)  # a damaged run is found now, not after hours of training
-    return Plan(runs, [config for config in runs if config not in finished])
+    # Read here, so that a damaged run is found now and not after hours of training.
+    finished = {config: store.read(config) for config in runs if store.finished(config)}
+    return Plan(runs, [config for config in runs if config not in finished], list(finished.values()))
 
 
 def compare(
@@ -55,14 +56,12 @@ def compare(
     return collect(store, settings)
 
 
-def estimate_seconds(the_plan: Plan, out: Path, workers: int) -> float:
+def estimate_seconds(the_plan: Plan, workers: int) -> float:
     """Expected wall-clock seconds of the missing runs: from finished ones, or from two epochs timed here."""
     if not the_plan.missing:
         return 0.0
-    store = Store(out)
-    done = [store.read(config).seconds for config in the_plan.runs if store.finished(config)]
-    if done:
-        per_run = sum(done) / len(done)
+    if the_plan.finished:
+        per_run = sum(run.seconds for run in the_plan.finished) / len(the_plan.finished)
     else:
         config = the_plan.missing[0]
         *_, last = itertools.islice(train(config), 3)  # the first two warm up

@@ -6,6 +6,8 @@ import html
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from undying import text
+
 
 @dataclass(frozen=True)
 class Row:
@@ -58,9 +60,8 @@ class ConversionReport:
             return "\n".join(["nothing to convert: no target was found", *self.notes])
         lines = [_HEADER, *self._cells()]
         used = [i for i in range(len(_HEADER)) if any(cells[i] for cells in lines[1:])]
-        widths = {i: max(len(cells[i]) for cells in lines) for i in used}
-        table = ["  ".join(cells[i].ljust(widths[i]) for i in used).rstrip() for cells in lines]
-        return "\n".join([*table, *self.notes])
+        table = text.table([[cells[i] for i in used] for cells in lines], left=len(used))
+        return "\n".join([table, *self.notes])
 
     __repr__ = __str__
 
