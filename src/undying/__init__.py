@@ -8,8 +8,9 @@ from undying.activations.barelu import BAReLU, barelu
 from undying.activations.plain import BSiLU, NeLU, bsilu, nelu
 from undying.activations.sugar import SUGAR, StrengthSchedule, sugar
 from undying.activations.surrogates import SURROGATES, Surrogate, surrogate
-from undying.diagnose.census import Census, Changes, Site, census
+from undying.diagnose.census import census
 from undying.diagnose.certify import Box, Certificate, CertifiedSite, certify
+from undying.diagnose.results import Census, Changes, Site
 from undying.integrations import register
 from undying.treat.convert import audit, convert_, revert_
 from undying.treat.report import ConversionReport

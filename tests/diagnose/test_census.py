@@ -338,20 +338,27 @@ def test_inputs_as_tensor_tuple_list_and_dict():
         assert undying.census(net, data).sites[0].fired.tolist() == expected
 
 
-def test_ambiguous_axes_are_refused_and_can_be_named():
+def test_ambiguous_axes_are_reported_and_can_be_named():
     class Odd(nn.Module):
         def __init__(self):
             super().__init__()
-            self.act = nn.ReLU()
+            self.lin, self.act, self.odd = nn.Linear(6, 6), nn.ReLU(), nn.ReLU()
 
         def forward(self, x):
-            return self.act(x.unflatten(1, (2, 3)))
+            return self.odd(torch.einsum("nab->nba", self.act(self.lin(x)).unflatten(1, (2, 3))))
 
-    with pytest.raises(ValueError, match=r"'act'.*axes="):
-        undying.census(Odd(), torch.randn(5, 6))
-    assert undying.census(Odd(), torch.randn(5, 6), axes={"act": 1})["act"].units == 2
+    result = undying.census(Odd(), torch.randn(5, 6))
+    assert [site.name for site in result.sites] == ["act"]
+    assert result.ambiguous == {"odd": (5, 3, 2)}
+    assert "odd: not counted, nothing decides which axis of its (5, 3, 2) input" in str(result)
+    with pytest.raises(KeyError, match="axes="):
+        result["odd"]
+    named = undying.census(Odd(), torch.randn(5, 6), axes={"odd": 1})
+    assert (named["odd"].units, named.ambiguous) == (3, {})
     with pytest.raises(ValueError, match="axes gives 7"):
-        undying.census(Odd(), torch.randn(5, 6), axes={"act": 7})
+        undying.census(Odd(), torch.randn(5, 6), axes={"odd": 7})
+    with pytest.raises(ValueError, match=r"'nope', which is no site; sites: act"):
+        undying.census(Odd(), torch.randn(5, 6), axes={"nope": 1})
 
 
 def test_nan_is_not_silence():

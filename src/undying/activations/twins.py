@@ -28,6 +28,11 @@ TWINS: dict[type[nn.Module], tuple[Callable[..., Tensor], ...]] = {
     nn.SiLU: (F.silu,),
     nn.Mish: (F.mish,),
     nn.Hardswish: (F.hardswish,),
+    nn.Softplus: (F.softplus,),
+    nn.Tanh: (F.tanh, torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_),
+    nn.Sigmoid: (F.sigmoid, torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_),
+    nn.Hardtanh: (F.hardtanh, F.hardtanh_),
+    nn.Hardsigmoid: (F.hardsigmoid,),
 }
 """Module type -> its functional forms."""
 

@@ -19,7 +19,8 @@ from undying import text
 from undying.activations.twins import TWINS
 from undying.diagnose.bounds import MAKES, MOVES, RULES, Arithmetic, Interval, Op, Unbounded, Undecided
 from undying.diagnose.counting import ACTIVATIONS
-from undying.diagnose.units import site_axis
+from undying.diagnose.layout import Layout
+from undying.diagnose.units import following, site_layout
 from undying.errors import UndyingError
 from undying.files import write_text
 from undying.untouched import device_of, untouched
@@ -392,7 +393,8 @@ class _Walk:
         self._calls: dict[str, int] = {}
         self._seen: set[tuple[str, ...]] = set()
         self._values: dict[Node, Any] = {}
-        self._axis: dict[Node, int | None] = {}
+        self._layouts: dict[Node, list[Layout | None]] = {}
+        """Of each tensor that a node gives."""
         self._order: dict[Node, int] = {node: i for i, node in enumerate(exported.graph.nodes)}
         self._storages = {node: _storages(node) for node in self._order}
         self._overwritten = {s for node in self._order for n in _written(node) for s in self._storages[n]}
@@ -402,10 +404,10 @@ class _Walk:
     def run(self) -> None:
         for node in self._order:
             if node.op == "placeholder":
-                self._values[node], self._axis[node] = self._given(node), None
+                self._values[node], self._layouts[node] = self._given(node), [None]
             elif node.op != "output":
                 self._note_site(node)
-                self._axis[node] = self._axis_after(node)
+                self._layouts[node] = self._layouts_after(node)
                 self._values[node] = self._computed(node)
                 for target in _written(node):
                     self._overwrite(node, target)
@@ -500,53 +502,31 @@ class _Walk:
         if not isinstance(value, Interval):
             self.sites.append(CertifiedSite(name, kind, None, None))
             return
-        axis = site_axis(name, value.low, self._axis[source], self.axes)
-        others = [d for d in range(value.low.dim()) if d != axis]
-        upper, lower = (value.high.amax(others), value.low.amin(others)) if others else (value.high, value.low)
-        self.sites.append(CertifiedSite(name, kind, upper.clone(), lower.clone()))
+        layout = site_layout(name, value.low, self._layouts[source][0], self.axes)
+        upper, lower = layout.columns(value.high).values, layout.columns(value.low).values
+        self.sites.append(CertifiedSite(name, kind, upper.amax((0, 2)), lower.amin((0, 2))))
 
     def _modules(self, node: Node) -> list[tuple[str, nn.Module]]:
         """The modules whose forward makes this node, outermost first, each with a key of this very call."""
         stack = node.meta.get("nn_module_stack") or {}
         return [(key, self.model.get_submodule(path)) for key, (path, _) in stack.items()]
 
-    # Unit axes
+    # Units
 
-    def _axis_after(self, node: Node) -> int | None:
-        """The unit axis of a node's (first) tensor, by what produced it; see :mod:`undying.diagnose.units`."""
-        if not _tensors(node):
-            return None
-        name, dim = _name(node), _tensors(node)[0].dim()
-        if name in _UNITS_LAST:
-            return dim - 1
-        if name in _UNITS_SECOND:
-            return 1
-        if name.startswith("conv") and name in RULES:
-            return dim - int(name[-2]) - 1  # without a batch axis the channels come first
-        if name in ("matmul", "mm", "addmm") and isinstance(self._values[node.all_input_nodes[-1]], Tensor):
-            return dim - 1
-        known = [(n, axis) for n in node.all_input_nodes if (axis := self._axis[n]) is not None]
-        same = next((axis for n, axis in known if _tensors(n)[0].dim() == dim), None)
-        if node.target is operator.getitem or (name in RULES and name not in MOVES) or name in ("cat", "concat"):
-            return same
-        return self._axis_moved(node, *known[0]) if name in MOVES and known else None
-
-    def _axis_moved(self, node: Node, source: Node, axis: int) -> int | None:
-        """Follow the axis through a move of numbers: number the units, move the numbers, look where they differ."""
-        shape = _tensors(source)[0].shape
-        numbers = torch.arange(shape[axis]).view([-1 if d == axis else 1 for d in range(len(shape))]).expand(shape)
-        stand_ins: dict[Node, Any] = {
-            n: v if isinstance(v := self._values[n], Tensor) else torch.zeros(_tensors(n)[0].shape, dtype=torch.int64)
+    def _layouts_after(self, node: Node) -> list[Layout | None]:
+        """Where the units of each tensor lie that a node gives; see :mod:`undying.diagnose.units`."""
+        if node.target is operator.getitem:
+            source, index = node.args
+            return [self._layouts[source][index]]  # type: ignore[index]
+        layouts = {
+            id(t): layout
             for n in node.all_input_nodes
+            for t, layout in zip(_tensors(n), self._layouts[n], strict=True)
+            if not isinstance(self._values[n], Tensor)
         }
-        stand_ins[source] = numbers.clone()
-        moved = node.target(**{key: _resolved(value, stand_ins) for key, value in _bound(node).items()})  # type: ignore[operator]
-        moved = moved if isinstance(moved, Tensor) else moved[0]
-        for d in sorted(range(moved.dim()), key=lambda d: d != axis):
-            lines = moved.movedim(d, 0).flatten(1) if moved.dim() > 1 else moved[:, None]
-            if bool((lines == lines[:, :1]).all()) and lines[:, 0].unique().numel() == lines.shape[0]:
-                return d
-        return None
+        args, kwargs = torch.fx.map_arg((node.args, dict(node.kwargs)), lambda n: n.meta.get("val"))
+        follow = following(_name(node), args, kwargs, lambda t: layouts.get(id(t)))
+        return [follow(t) for t in _tensors(node)]
 
 
 def _constants(exported: Any) -> dict[str, Any]:
@@ -563,14 +543,6 @@ def _constants(exported: Any) -> dict[str, Any]:
 
 _FUNCTIONS = {f.__name__.strip("_"): kind.__name__ for kind, functions in TWINS.items() for f in functions}
 _LIFTS = {"lift_fresh", "lift_fresh_copy", "detach"}  # a constant written in a forward
-_UNITS_LAST = {"linear", "bilinear", "layer_norm", "native_layer_norm", "rms_norm", "embedding"}
-_UNITS_SECOND = {
-    "batch_norm",
-    "native_batch_norm_legit_no_training",
-    "group_norm",
-    "native_group_norm",
-    "instance_norm",
-}
 
 
 def _name(node: Node) -> str:

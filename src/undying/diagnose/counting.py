@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,52 +11,58 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from undying.activations.sugar import SUGAR
 from undying.activations.twins import OURS, TWINS, TYPE_OF
-from undying.diagnose.units import UnitAxes, site_axis
+from undying.diagnose.layout import Columns, Layout
+from undying.diagnose.saturation import ends
+from undying.diagnose.tally import OutputTally, Tally
+from undying.diagnose.units import Ambiguous, UnitAxes, site_layout
+from undying.diagnose.uses import Uses
 from undying.running import Running
 
-ACTIVATIONS: tuple[type[nn.Module], ...] = (*TWINS, nn.PReLU, nn.RReLU, nn.Softplus, *OURS)
+ACTIVATIONS: tuple[type[nn.Module], ...] = (*TWINS, nn.PReLU, nn.RReLU, *OURS)
+
+#: Their output is max(x, 0), so counting what reaches them tells what leaves them.
+_RECTIFIERS = (nn.ReLU, SUGAR)
 
 
 class SiteCounts:
     """Running counts of one site."""
 
-    def __init__(self, name: str, kind: type[nn.Module], units: int, gradients: bool) -> None:
-        self.name, self.kind, self.units, self.gradients = name, kind, units, gradients
-        self.samples = 0
-        self.fired: Any = 0
-        self.nonfinite: Any = 0
-        self.peak: Any = None
-        self.sum_abs: Any = 0.0
-        self.zeros: Any = 0
-        self.gradient: Any = 0.0
+    def __init__(
+        self, name: str, kind: type[nn.Module], units: int, ends: tuple[float, float] | None, device: torch.device
+    ) -> None:
+        self.name, self.kind, self.units, self.ends = name, kind, units, ends
+        self.samples: Any = 0
+        """N: a number, or with masks a tensor on the device."""
+        self.before = Tally(units, ends or (-math.inf, math.inf), device)
+        self.after = None if kind in _RECTIFIERS else OutputTally(units, device)
+        self.gradient: Tensor | None = None
+        """Largest \\|dL/dx\\|; None before any was seen."""
 
-    def pre_activation(self, x: Tensor, others: list[int]) -> None:
-        self.samples += x.numel() // self.units
-        self.fired = self.fired + (x > 0).sum(others)
-        self.nonfinite = self.nonfinite + (~x.isfinite()).sum(others)
-        if x.numel():
-            peak = x.amax(others) if others else x.clone()
-            self.peak = peak if self.peak is None else torch.maximum(self.peak, peak)
+    @property
+    def zeros(self) -> Tensor:
+        return self.samples - self.before.fired - self.before.nan if self.after is None else self.after.zeros
 
-    def post_activation(self, h: Tensor, others: list[int]) -> None:
-        self.sum_abs = self.sum_abs + h.abs().sum(others, dtype=torch.float64)
-        self.zeros = self.zeros + (h == 0).sum(others)
+    @property
+    def total(self) -> Tensor:
+        """Sum of the absolute values of the post-activations."""
+        return self.before.rectified if self.after is None else self.after.total
 
-    def gradient_at(self, g: Tensor, others: list[int]) -> None:
-        if g.numel():
-            self.gradient = torch.maximum(torch.as_tensor(self.gradient), g.abs().amax(others) if others else g.abs())
+    def gradient_at(self, g: Tensor, layout: Layout) -> None:
+        largest = layout.columns(g).values.abs().amax((0, 2))
+        self.gradient = largest if self.gradient is None else torch.maximum(self.gradient, largest)
 
 
 @dataclass
 class _Call:
     """One call of an activation that is under way."""
 
-    counts: SiteCounts
-    others: list[int]
-    """Every axis but that of the units."""
     x: Tensor
     """What to give the activation."""
+    counts: SiteCounts | None
+    """None where nothing is counted: an ambiguous site, an empty batch."""
+    layout: Layout | None
 
 
 class Counter(UnitAxes):
@@ -69,8 +76,13 @@ class Counter(UnitAxes):
         super().__init__()
         self.model, self.axes, self.gradients = model, axes, gradients
         self.counts: dict[str, SiteCounts] = {}
+        self.ambiguous: dict[str, tuple[int, ...]] = {}
+        """Shape of the input at sites whose unit axis nothing decides; they are not counted."""
         self.leaves: list[Tensor] = []
         """What the gradient must be asked of beside the parameters, so that it comes past every site."""
+        self.uses: Uses | None = None
+        """Who reads the outputs, while it is asked."""
+        self._mask: Tensor | None = None
         self._running = Running(model)
         self._calls: dict[str, int] = {}
         self._under_way: dict[nn.Module, _Call] = {}
@@ -87,14 +99,18 @@ class Counter(UnitAxes):
                     stack.callback(module.register_forward_hook(self._after).remove)
             yield
 
-    def start_batch(self) -> None:
+    def start_batch(self, mask: Tensor | None = None) -> None:
+        """Begin a forward pass. ``mask``: bool, true where a sample's position counts."""
         self._calls.clear()
         self.leaves.clear()
+        self._mask = mask
 
     def _before(self, label: str) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
             with torch._C.DisableTorchFunction():
-                call = self._under_way[module] = self._begin(label, type(module), args[0])
+                call = self._under_way[module] = self._begin(
+                    label, type(module), args[0], ends(type(module), module, (), {})
+                )
             return (call.x, *args[1:])
 
         return hook
@@ -108,32 +124,61 @@ class Counter(UnitAxes):
     ) -> Any:
         kind, kwargs = TYPE_OF.get(func), dict(kwargs or {})
         if kind is None or isinstance(self._running.module, ACTIVATIONS):
-            return super().__torch_function__(func, types, args, kwargs)
+            out = super().__torch_function__(func, types, args, kwargs)
+            if self.uses is not None:
+                self.uses.called(func, args, kwargs, out)
+            return out
         name = func.__name__.strip("_")
         label = f"{self._running.name}.{name}" if self._running.module is not None and self._running.name else name
-        call = self._begin(label, kind, args[0] if args else kwargs["input"])
+        call = self._begin(label, kind, args[0] if args else kwargs["input"], ends(kind, None, args, kwargs))
         args, kwargs = ((call.x, *args[1:]), kwargs) if args else ((), {**kwargs, "input": call.x})
         h = super().__torch_function__(func, types, args, kwargs)
         self._end(call, h)
         return h
 
-    def _begin(self, label: str, kind: type[nn.Module], x: Tensor) -> _Call:
+    def _begin(self, label: str, kind: type[nn.Module], x: Tensor, bounds: tuple[float, float] | None) -> _Call:
         """Count what reaches the activation: here, since one in place overwrites it."""
         self._calls[label] = self._calls.get(label, 0) + 1
         name = label if self._calls[label] == 1 else f"{label}#{self._calls[label]}"
-        axis = site_axis(name, x, self.of(x), self.axes)
-        counts = self.counts.setdefault(name, SiteCounts(name, kind, x.shape[axis], self.gradients))
-        if counts.units != x.shape[axis]:
-            raise ValueError(f"site {name!r} had {counts.units} units in one batch and {x.shape[axis]} in another")
-        others = [d for d in range(x.dim()) if d != axis]
-        counts.pre_activation(x.detach(), others)
+        if self.uses is not None:
+            self.uses.read(x)
+        if x.numel() == 0:
+            return _Call(x, None, None)
+        try:
+            layout = site_layout(name, x, self.of(x), self.axes)
+        except Ambiguous:
+            self.ambiguous[name] = tuple(x.shape)
+            return _Call(x, None, None)
+        if name not in self.counts:
+            self.counts[name] = SiteCounts(name, kind, layout.units, bounds, x.device)
+        counts = self.counts[name]
+        if counts.units != layout.units:
+            raise ValueError(f"site {name!r} had {counts.units} units in one batch and {layout.units} in another")
+        columns = self._columns(name, x.detach(), layout)
+        counts.samples = counts.samples + (x.numel() // counts.units if columns.mask is None else columns.mask.sum())
+        counts.before.add(columns)
         if self.gradients:
             if not x.requires_grad:
                 leaf = x.detach().requires_grad_()
                 self.leaves.append(leaf)
                 x = leaf.clone()  # a leaf may not be overwritten in place
-            x.register_hook(lambda g: counts.gradient_at(g.detach(), others))
-        return _Call(counts, others, x)
+            x.register_hook(lambda g: counts.gradient_at(g.detach(), layout))
+        return _Call(x, counts, layout)
 
     def _end(self, call: _Call, h: Tensor) -> None:
-        call.counts.post_activation(h.detach(), call.others)
+        if call.counts is None or call.layout is None:
+            return
+        if call.counts.after is not None:
+            call.counts.after.add(self._columns(call.counts.name, h.detach(), call.layout))
+        self._layouts[h] = call.layout
+        if self.uses is not None:
+            self.uses.made(call.counts.name, h)
+
+    def _columns(self, name: str, x: Tensor, layout: Layout) -> Columns:
+        # One mask covers the tokens of a sample; a site that sees one value a sample, as after pooling, has no padding.
+        places = math.prod(layout.shape) // layout.units
+        mask = self._mask if self._mask is not None and places != self._mask.shape[0] else None
+        try:
+            return layout.columns(x, mask)
+        except ValueError as error:
+            raise ValueError(f"site {name!r}, input {tuple(x.shape)}: {error}") from None

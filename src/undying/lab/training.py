@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm, parameters_to_vector
 from torch.optim import Optimizer
 
-from undying.diagnose.census import Census, census
+from undying.diagnose.census import census
+from undying.diagnose.results import Census
 from undying.errors import UndyingError
 from undying.lab import data
 from undying.lab.activations import build_activation
@@ -125,7 +126,7 @@ def _unit_metrics(counted: Census) -> dict[str, Any]:
             {
                 "name": site.name,
                 "units": site.units,
-                "silent": int(site.silent.sum()),
+                "silent": int(site.silent.sum()) if site.silent is not None else None,
                 "dead": int(site.dead.sum()) if site.dead is not None else None,
                 "dormant": int(site.dormant.sum()),
             }

@@ -1,0 +1,111 @@
+"""Which units of an activation anything makes use of: those with an outgoing weight that is not 0.
+
+An output is followed to the linear and convolution layers that read it, through what leaves units apart (pooling,
+flattening, dropout, batch norm). Where anything else reads it, or it is what the network returns, nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from undying.diagnose.layout import Layout
+from undying.diagnose.units import tensors_in
+
+_PASSING = frozenset(
+    """view reshape flatten unflatten squeeze unsqueeze permute transpose swapaxes movedim moveaxis contiguous clone detach
+    dropout dropout1d dropout2d dropout3d max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
+    mean sum amax batch_norm float double half bfloat16 to""".split()
+)
+
+
+class Uses:
+    """Follows the outputs of sites through one forward pass.
+
+    Args:
+        layout_of: the layout of a tensor, or None where it is not followed.
+    """
+
+    def __init__(self, layout_of: Callable[[Tensor], Layout | None]) -> None:
+        self._layout_of = layout_of
+        self._site: MutableMapping[Tensor, str] = WeakIdKeyDictionary()
+        self._used: dict[str, Tensor] = {}
+        self._unclear: set[str] = set()
+
+    def made(self, site: str, output: Tensor) -> None:
+        """Note the output of a site."""
+        self._site[output] = site
+
+    def read(self, tensor: Tensor) -> None:
+        """Note that something that is no weighted sum reads this tensor."""
+        if tensor in self._site:
+            self._unclear.add(self._site[tensor])
+
+    def returned(self, output: Any) -> None:
+        """Note what the network gives back."""
+        for tensor in tensors_in([output]):
+            self.read(tensor)
+
+    def unused(self, site: str) -> Tensor | None:
+        """bool over units, on the CPU: all outgoing weights are 0. None where that is not known."""
+        used = self._used.get(site)
+        return None if used is None or site in self._unclear else ~used.cpu()
+
+    def called(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """Note one operation, after it."""
+        read = [t for t in tensors_in((*args, *kwargs.values())) if t in self._site]
+        made = list(tensors_in([out]))
+        if not read or not made:  # asking a tensor for its shape reads nothing
+            return
+        name = getattr(func, "__name__", "").strip("_")
+        for tensor in read:
+            site, layout = self._site[tensor], self._layout_of(tensor)
+            after = self._layout_of(made[0])
+            weighed = None if layout is None else _weighed(name, tensor, layout, args, kwargs)
+            if weighed is not None:
+                self._used[site] = weighed | self._used.get(site, weighed)
+            elif name in _PASSING and len(read) == 1 and layout and after and layout.units == after.units:
+                self._site.update(dict.fromkeys(made, site))
+            else:
+                self.read(tensor)
+
+
+def _weighed(name: str, tensor: Tensor, layout: Layout, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """bool over units: some weight that this call gives them is not 0. None where it is no weighted sum of them."""
+    found = _columns(name, tensor, args, kwargs)
+    if found is None:
+        return None
+    columns, axis = found
+    numbers = layout.numbers(axis % tensor.dim())
+    if numbers is None:
+        return None
+    return torch.zeros(layout.units, dtype=torch.bool).index_put((numbers[columns.cpu()],), torch.tensor(True))
+
+
+def _columns(name: str, tensor: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, int] | None:
+    """(bool along the axis that is summed over: some weight is not 0; that axis)."""
+
+    def argument(position: int, key: str) -> Any:
+        return args[position] if len(args) > position else kwargs.get(key)
+
+    if name == "addmm":
+        return ((args[2] != 0).any(1), -1) if argument(1, "mat1") is tensor and len(args) > 2 else None
+    if argument(0, "input") is not tensor:
+        return None
+    weight = argument(1, {"matmul": "other", "mm": "mat2"}.get(name, "weight"))
+    if name == "linear":
+        return (weight != 0).any(0), -1
+    if name in ("matmul", "mm"):
+        return ((weight != 0).any(1), -1) if weight.dim() == 2 else None
+    if name in ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"):
+        return (weight != 0).flatten(1).any(1), tensor.dim() - int(name[-2]) - 1
+    if name in ("conv1d", "conv2d", "conv3d"):
+        groups = argument(6, "groups") or 1
+        by_group = weight.unflatten(0, (groups, -1)).flatten(3)
+        return (by_group != 0).any(3).any(1).flatten(), tensor.dim() - int(name[-2]) - 1
+    return None
