@@ -16,7 +16,7 @@ from undying.activations.twins import OURS, TWINS, TYPE_OF
 from undying.diagnose.layout import Columns, Layout
 from undying.diagnose.saturation import ends
 from undying.diagnose.tally import OutputTally, Tally
-from undying.diagnose.units import Ambiguous, UnitAxes, site_layout
+from undying.diagnose.units import AmbiguousError, UnitAxes, site_layout
 from undying.diagnose.uses import Uses
 from undying.running import Running
 
@@ -146,7 +146,7 @@ class Counter(UnitAxes):
             return _Call(x, None, None)
         try:
             layout = site_layout(name, x, self.of(x), self.axes)
-        except Ambiguous:
+        except AmbiguousError:
             self.ambiguous[name] = tuple(x.shape)
             return _Call(x, None, None)
         if name not in self.counts:

@@ -19,7 +19,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from undying.diagnose.layout import Layout
 
 
-class Ambiguous(ValueError):
+class AmbiguousError(ValueError):
     """Nothing that is followed decides which axis holds the units of a site."""
 
 
@@ -73,7 +73,7 @@ def site_layout(name: str, x: Tensor, followed: Layout | None, axes: Mapping[str
     """The layout at a site: by the axis that the user names in ``axes``, as followed, or the last of at most two.
 
     Raises:
-        Ambiguous: none of these decides it.
+        AmbiguousError: none of these decides it.
         ValueError: ``axes`` names an axis that x does not have.
     """
     axis = axes.get(name)
@@ -84,7 +84,7 @@ def site_layout(name: str, x: Tensor, followed: Layout | None, axes: Mapping[str
     if followed is not None and followed.shape == tuple(x.shape):
         return followed
     if not 0 < x.dim() <= 2:
-        raise Ambiguous(
+        raise AmbiguousError(
             f"site {name!r}: nothing that is followed decides which axis of its {tuple(x.shape)} input holds the units; "
             f"name it, for example axes={{{name!r}: 1}}"
         )

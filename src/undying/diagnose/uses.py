@@ -16,12 +16,13 @@ from torch.utils.weak import WeakIdKeyDictionary
 from undying.diagnose.layout import Layout
 from undying.diagnose.units import tensors_in
 
-_PASSING = frozenset(
-    """view reshape flatten unflatten squeeze unsqueeze permute transpose swapaxes movedim moveaxis contiguous clone detach
-    dropout dropout1d dropout2d dropout3d max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d
-    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
-    mean sum amax batch_norm float double half bfloat16 to""".split()
-)
+_PASSING = {
+    "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "swapaxes", "movedim",
+    "moveaxis", "contiguous", "clone", "detach", "dropout", "dropout1d", "dropout2d", "dropout3d", "max_pool1d",
+    "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d",
+    "mean", "sum", "amax", "batch_norm", "float", "double", "half", "bfloat16", "to",
+}  # fmt: skip
 
 
 class Uses:
