@@ -11,11 +11,14 @@ from undying.activations.surrogates import SURROGATES, Surrogate, surrogate
 from undying.diagnose.census import census
 from undying.diagnose.certify import Box, Certificate, CertifiedSite, certify
 from undying.diagnose.results import Census, Changes, Site
+from undying.diagnose.sinks import JSONL, Memory
+from undying.diagnose.watch import Record, Watch, watch
 from undying.integrations import register
 from undying.treat.convert import audit, convert_, revert_
 from undying.treat.report import ConversionReport
 
 __all__ = [
+    "JSONL",
     "SUGAR",
     "SURROGATES",
     "BAReLU",
@@ -26,10 +29,13 @@ __all__ = [
     "CertifiedSite",
     "Changes",
     "ConversionReport",
+    "Memory",
     "NeLU",
+    "Record",
     "Site",
     "StrengthSchedule",
     "Surrogate",
+    "Watch",
     "__version__",
     "audit",
     "barelu",
@@ -42,4 +48,5 @@ __all__ = [
     "revert_",
     "sugar",
     "surrogate",
+    "watch",
 ]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+
+import torch
 from torch import nn
 
 
@@ -23,3 +27,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
             where = f"{name!r} is" if name else "the model is"
             raise TypeError(f"{where} in nn.DataParallel; give its .module, or use DistributedDataParallel")
     return model
+
+
+def uncompiled() -> contextlib.AbstractContextManager[None]:
+    """While it is active, what ``torch.compile`` has compiled runs as it was written, so that hooks and modes see it."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing it takes a second
+        return contextlib.nullcontext()
+    return torch.compiler.set_stance("force_eager")  # type: ignore[no-any-return]

@@ -17,7 +17,7 @@ from undying.diagnose.results import Census, Site, dormancy
 from undying.diagnose.saturation import is_two_sided
 from undying.diagnose.uses import Uses
 from undying.untouched import device_of, untouched
-from undying.wrappers import unwrapped
+from undying.wrappers import uncompiled, unwrapped
 
 __all__ = ["census"]
 
@@ -86,7 +86,7 @@ def census(
     with contextlib.ExitStack() as stack:
         stack.enter_context(untouched(model))
         stack.enter_context(counter.attached())
-        stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled parts would not call the hooks
+        stack.enter_context(uncompiled())
         model.eval()
         stack.enter_context(torch.set_grad_enabled(gradients))
         for batch in [data] if isinstance(data, (Tensor, Mapping)) else data:

@@ -82,6 +82,8 @@ class Counter(UnitAxes):
         """What the gradient must be asked of beside the parameters, so that it comes past every site."""
         self.uses: Uses | None = None
         """Who reads the outputs, while it is asked."""
+        self.active = False
+        """Whether the mode is entered: a forward pass is under way that counts."""
         self._mask: Tensor | None = None
         self._running = Running(model)
         self._calls: dict[str, int] = {}
@@ -99,14 +101,25 @@ class Counter(UnitAxes):
                     stack.callback(module.register_forward_hook(self._after).remove)
             yield
 
+    def __enter__(self) -> Counter:
+        self.active = True
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.active = False
+        super().__exit__(*exception)
+
     def start_batch(self, mask: Tensor | None = None) -> None:
         """Begin a forward pass. ``mask``: bool, true where a sample's position counts."""
         self._calls.clear()
         self.leaves.clear()
         self._mask = mask
 
-    def _before(self, label: str) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _before(self, label: str) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            if not self.active:  # a forward that checkpointing computes again
+                return None
             with torch._C.DisableTorchFunction():
                 call = self._under_way[module] = self._begin(
                     label, type(module), args[0], ends(type(module), module, (), {})
@@ -117,7 +130,8 @@ class Counter(UnitAxes):
 
     def _after(self, module: nn.Module, _args: tuple[Any, ...], h: Tensor) -> None:
         with torch._C.DisableTorchFunction():
-            self._end(self._under_way.pop(module), h)
+            if module in self._under_way:
+                self._end(self._under_way.pop(module), h)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -84,8 +84,9 @@ class Census:
     """Dormancy threshold."""
     loss: str | None
     """Name of the loss whose gradient decided ``dead``; None without ``gradients=True``."""
-    probe: str
-    """Fingerprint of the data: the same for the same samples in any order and batching."""
+    probe: str | None
+    """Fingerprint of the data: the same for the same samples in any order and batching. None for the batches of a
+    training step, which are not fingerprinted."""
     ambiguous: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Sites that were not counted, since nothing decides which axis holds their units, with the shape of their input;
     ``census(..., axes={name: axis})`` counts them."""
@@ -137,9 +138,10 @@ class Census:
         """
         if (self.tau, self.loss) != (other.tau, other.loss) or _layout(self) != _layout(other):
             raise ValueError("censuses add only with the same sites, tau and loss")
-        probe = (int(self.probe, 16) + int(other.probe, 16)) % 2**64
+        probes = (self.probe, other.probe)
+        probe = None if None in probes else f"{sum(int(p or '', 16) for p in probes) % 2**64:016x}"
         sites = [_together(a, b, self.tau) for a, b in zip(self.sites, other.sites, strict=True)]
-        return Census(sites, self.tau, self.loss, f"{probe:016x}", {**self.ambiguous, **other.ambiguous})
+        return Census(sites, self.tau, self.loss, probe, {**self.ambiguous, **other.ambiguous})
 
     def all_reduce(self, group: torch.distributed.ProcessGroup | None = None) -> Census:
         """The census of all ranks' shares of the data together, the same on every rank; call it on every rank.
@@ -190,7 +192,7 @@ class Census:
         Raises:
             ValueError: the data differ, or the sites do.
         """
-        if self.probe != earlier.probe and not other_probe:
+        if (self.probe is None or self.probe != earlier.probe) and not other_probe:
             raise ValueError(
                 f"the censuses saw different data (probe {self.probe}, earlier {earlier.probe}); count on the same, "
                 "or pass other_probe=True and read changes with care"

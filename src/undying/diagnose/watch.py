@@ -1,0 +1,332 @@
+"""Count units while a network trains: on sampled steps, with gradient and update norms, and what died or revived."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from undying.diagnose.census import census, site_of
+from undying.diagnose.counting import Counter
+from undying.diagnose.results import Census, Changes
+from undying.diagnose.sinks import Sink
+from undying.wrappers import uncompiled, unwrapped
+
+__all__ = ["Record", "Watch", "watch"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was seen of one training step."""
+
+    step: int
+    """Number of the step, from 0."""
+    census: Census
+    """Counts over the step's own batches, in training mode."""
+    gradient_norms: dict[str, float]
+    """L2 norm of each parameter's gradient, as the optimizer was given it."""
+    update_norms: dict[str, float]
+    """L2 norm of what the step changed of each parameter; empty without an optimizer."""
+    probe: Census | None
+    """Counts over the probe after the step, in eval mode."""
+    changes: dict[str, Changes]
+    """By site: units that died, revived or stayed silent on the probe since the sampled step before."""
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """L2 norm over all parameters; None where no gradient was there."""
+        return _total(self.gradient_norms)
+
+    @property
+    def update_norm(self) -> float | None:
+        """L2 norm of the whole update, \\|\\|w_t - w_(t-1)\\|\\|; None without an optimizer."""
+        return _total(self.update_norms)
+
+    @property
+    def died(self) -> dict[str, list[int]]:
+        """Units that fell silent on the probe, by site; only sites with any."""
+        return {name: _units(change.died) for name, change in self.changes.items() if change.died.any()}
+
+    @property
+    def revived(self) -> dict[str, list[int]]:
+        """Units that fire again on the probe, by site; only sites with any."""
+        return {name: _units(change.revived) for name, change in self.changes.items() if change.revived.any()}
+
+    def scalars(self) -> dict[str, float]:
+        """What a plot over steps shows, by name; shares are of all units."""
+        values = {
+            "gradient_norm": self.gradient_norm,
+            "update_norm": self.update_norm,
+            "sparsity": self.census.sparsity,
+            "silent": self.census.silent_fraction,
+            "saturated": self.census.saturated_fraction,
+            "dormant": self.census.dormant_fraction,
+        }
+        if self.probe is not None:
+            values["probe/silent"] = self.probe.silent_fraction
+            values["probe/dead"] = self.probe.dead_fraction
+            values["probe/died"] = float(sum(map(len, self.died.values())))
+            values["probe/revived"] = float(sum(map(len, self.revived.values())))
+        for site in self.census.sites:
+            if site.silent is not None:
+                values[f"silent/{site.name}"] = float(site.silent.double().mean())
+        return {name: value for name, value in values.items() if value is not None}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a line of JSON: totals, counts by site, events; not every unit."""
+        return {
+            "step": self.step,
+            "gradient_norm": self.gradient_norm,
+            "update_norm": self.update_norm,
+            "gradient_norms": self.gradient_norms,
+            "update_norms": self.update_norms,
+            "sites": _summary(self.census),
+            "probe": None if self.probe is None else _summary(self.probe),
+            "died": self.died,
+            "revived": self.revived,
+        }
+
+
+class Watch:
+    """Counts sampled steps of a training; see :func:`watch`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | None,
+        every: int,
+        probe: Any,
+        sinks: Iterable[Sink],
+        tau: float,
+        axes: Mapping[str, int],
+    ) -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(f"every must be a whole number of at least 1, not {every!r}")
+        self.model, self.optimizer, self.every, self.tau, self.axes = unwrapped(model), optimizer, every, tau, axes
+        self.steps = 0
+        """Steps that have ended."""
+        self.last: Record | None = None
+        """Of the last sampled step."""
+        self.sinks = list(sinks)
+        self._distributed = isinstance(model, nn.parallel.DistributedDataParallel)
+        self._probe = probe
+        self.initial = self._seen = self._on_probe()
+        """Census of the probe before training: what is silent here was so from the start. None without a probe."""
+        self._counter: Counter | None = None
+        self._gradient_norms: dict[str, float] = {}
+        self._update_norms: dict[str, float] = {}
+        self._before: dict[str, Tensor] = {}
+        self._sampling = contextlib.ExitStack()
+        self._hooks = contextlib.ExitStack()
+        if optimizer is not None:
+            self._hooks.callback(optimizer.register_step_pre_hook(self._before_update).remove)
+            self._hooks.callback(optimizer.register_step_post_hook(self._after_update).remove)
+        self._start_sampling()
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove every hook and close the sinks. A step that has not ended is not recorded."""
+        self._stop_sampling()
+        self._hooks.close()
+        for sink in self.sinks:
+            sink.close()
+        self.sinks.clear()
+
+    def step(self) -> None:
+        """Say that a step has ended. Only without an optimizer, whose steps are followed by themselves."""
+        if self.optimizer is not None:
+            raise RuntimeError("watch follows the steps of its optimizer; call step() only without one")
+        if self._counter is not None:
+            self._gradient_norms = self._norms_of_gradients(1.0)
+        self._end_step()
+
+    def _end_step(self) -> None:
+        counter = self._counter
+        self._stop_sampling()
+        if counter is not None:
+            self._write(counter)
+        self.steps += 1
+        if self.steps % self.every == 0:
+            self._start_sampling()
+
+    # Sampling: hooks and the compiler's stance are in place during sampled steps only.
+
+    def _start_sampling(self) -> None:
+        self._counter = Counter(self.model, self.axes, gradients=False)
+        self._gradient_norms, self._update_norms = {}, {}
+        self._sampling.enter_context(uncompiled())
+        self._sampling.enter_context(self._counter.attached())
+        begin = self.model.register_forward_pre_hook(self._begin_forward, prepend=True)
+        end = self.model.register_forward_hook(self._end_forward, always_call=True)
+        self._sampling.callback(begin.remove)
+        self._sampling.callback(end.remove)
+
+    def _stop_sampling(self) -> None:
+        self._sampling.close()
+        self._counter = None
+
+    def _begin_forward(self, _: nn.Module, __: Any) -> None:
+        evaluating = not self.model.training and not torch.is_grad_enabled()
+        if self._counter is not None and not evaluating and not _in_backward():
+            self._counter.start_batch()
+            self._counter.__enter__()
+
+    def _end_forward(self, _: nn.Module, __: Any, ___: Any) -> None:
+        if self._counter is not None and self._counter.active:
+            self._counter.__exit__(None, None, None)
+
+    # Gradients and updates
+
+    def _before_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._counter is None:
+            return
+        if not _has_closure(args, kwargs):
+            # torch.amp's scaler leaves unscaling to optimizers that can do it themselves.
+            self._gradient_norms = self._norms_of_gradients(getattr(optimizer, "grad_scale", None))
+        self._before = {name: p.detach().clone() for name, p in self._parameters()}
+
+    def _after_update(self, _: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._counter is not None:
+            if _has_closure(args, kwargs):  # which computes the gradients
+                self._gradient_norms = self._norms_of_gradients(None)
+            self._update_norms = _norms({name: p.detach() - self._before[name] for name, p in self._parameters()})
+            self._before = {}
+        self._end_step()
+
+    def _parameters(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+
+    def _norms_of_gradients(self, scale: Any) -> dict[str, float]:
+        norms = _norms({name: p.grad for name, p in self._parameters() if p.grad is not None})
+        return {name: norm / float(scale) for name, norm in norms.items()} if scale is not None else norms
+
+    # Records
+
+    def _on_probe(self) -> Census | None:
+        if self._probe is None:
+            return None
+        return census(self.model, [self._probe], tau=self.tau, axes=self.axes)
+
+    def _write(self, counter: Counter) -> None:
+        if not counter.counts:
+            warnings.warn(
+                f"watch saw no activation of {type(self.model).__name__} in step {self.steps}: nothing is recorded",
+                stacklevel=4,
+            )
+            return
+        sites = [site_of(counts, self.tau, gradients=False, unused=None) for counts in counter.counts.values()]
+        counted = Census(sites, self.tau, None, None, counter.ambiguous)
+        if self._distributed:
+            counted = counted.all_reduce()
+        probe, before = self._on_probe(), self._seen
+        changes = probe.since(before) if probe is not None and before is not None else {}
+        self._seen = probe
+        self.last = Record(self.steps, counted, self._gradient_norms, self._update_norms, probe, changes)
+        if not self._distributed or torch.distributed.get_rank() == 0:
+            for sink in self.sinks:
+                sink.write(self.last)
+
+
+def watch(
+    model: nn.Module,
+    optimizer: Optimizer | None = None,
+    *,
+    every: int = 50,
+    probe: Any = None,
+    sinks: Iterable[Sink] = (),
+    tau: float = 0.025,
+    axes: Mapping[str, int] | None = None,
+) -> Watch:
+    """Watch the units of ``model`` while it trains: a context manager, or an object to ``close()``.
+
+    On every ``every``-th step, from the first on, it counts what reaches and leaves each activation, over all forward
+    passes of the step (gradient accumulation), each counted once (checkpointing), and takes the norms of gradients and
+    updates. Between sampled steps there is no hook on the model. Training goes on to the same numbers as without it.
+
+    Sampled steps of a compiled model run uncompiled, so there is no graph break and nothing is compiled again; such
+    steps differ by rounding, and draw dropout's random numbers as eager code does.
+
+    Args:
+        model: the network; compiled or in DistributedDataParallel too, where counts are added over the ranks and
+            rank 0 writes.
+        optimizer: a step is a call of its ``step``; one that a ``GradScaler`` skips goes on into the next. Without one
+            call :meth:`Watch.step` at the end of each step, before gradients are set to zero; so too where
+            ``optimizer.step`` itself is compiled.
+        every: sample each so many steps.
+        probe: a batch as :func:`undying.census` takes it, always the same, which is counted in eval mode before
+            training and after each sampled step, to tell which units died or revived.
+        sinks: where records go: :class:`undying.Memory`, :class:`undying.JSONL`, those in ``undying.integrations``, or
+            anything with ``write(record)`` and ``close()``.
+        tau: dormancy threshold.
+        axes: unit axis by site name, where the producer of a tensor does not decide it.
+
+    Raises:
+        ValueError: ``every`` is no whole number of at least 1, or the probe is no batch.
+        TypeError: the model is in ``nn.DataParallel``.
+
+    >>> import torch, undying
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+    >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    >>> memory = undying.Memory()
+    >>> x = torch.rand(32, 4)
+    >>> with undying.watch(net, optimizer, every=5, probe=x, sinks=[memory]):
+    ...     for _ in range(11):
+    ...         optimizer.zero_grad()
+    ...         net(x).square().mean().backward()
+    ...         optimizer.step()
+    >>> [record.step for record in memory]
+    [0, 5, 10]
+    """
+    return Watch(model, optimizer, every, probe, sinks, tau, axes or {})
+
+
+def _in_backward() -> bool:
+    """A forward pass within a backward pass is one that checkpointing computes again."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def _has_closure(args: Any, kwargs: Any) -> bool:
+    return (args[0] if args else kwargs.get("closure")) is not None
+
+
+def _norms(tensors: Mapping[str, Tensor]) -> dict[str, float]:
+    """L2 norms, read off the device at once."""
+    norms = [torch.linalg.vector_norm(t, dtype=torch.float32) for t in tensors.values()]
+    values = torch.stack([norm.to(norms[0].device) for norm in norms]).tolist() if norms else []
+    return dict(zip(tensors, values, strict=True))
+
+
+def _total(norms: Mapping[str, float]) -> float | None:
+    return math.hypot(*norms.values()) if norms else None
+
+
+def _units(changed: Tensor) -> list[int]:
+    return changed.nonzero().flatten().tolist()
+
+
+def _summary(counted: Census) -> dict[str, Any]:
+    states = ("silent", "dead", "dormant", "saturated")
+    return {
+        site.name: {
+            "units": site.units,
+            "samples": site.samples,
+            **{state: int(value.sum()) for state in states if (value := getattr(site, state)) is not None},
+            "rate": float(site.rate.mean()),
+            "zero": float(site.zero.mean()),
+            "nonfinite": int(site.nonfinite.sum()),
+        }
+        for site in counted.sites
+    }
