@@ -14,10 +14,18 @@ class Running:
     Args:
         model: the network.
         left: called with (module, args, output) as each module ends, while ``module`` is still the outer one's.
+        began: called with the outermost module as its forward begins.
+        ended: called as the outermost forward ends, also by an exception.
     """
 
-    def __init__(self, model: nn.Module, left: Callable[[nn.Module, Any, Any], None] | None = None) -> None:
-        self.model, self.left = model, left
+    def __init__(
+        self,
+        model: nn.Module,
+        left: Callable[[nn.Module, Any, Any], None] | None = None,
+        began: Callable[[nn.Module], None] | None = None,
+        ended: Callable[[], None] | None = None,
+    ) -> None:
+        self.model, self.left, self.began, self.ended = model, left, began, ended
         self._names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
         self._stack: list[nn.Module] = []
         self._handles: list[Any] = []
@@ -45,6 +53,8 @@ class Running:
         self._handles.clear()
 
     def _enter(self, module: nn.Module, _: Any) -> None:
+        if not self._stack and self.began is not None:
+            self.began(module)
         self._stack.append(module)
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -53,3 +63,5 @@ class Running:
             pass
         if self.left is not None:
             self.left(module, args, output)
+        if not self._stack and self.ended is not None:
+            self.ended()

@@ -72,7 +72,14 @@ class Counter(UnitAxes):
     forward; the latter is named after the module and the function (``block.relu``).
     """
 
-    def __init__(self, model: nn.Module, axes: Mapping[str, int], gradients: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        axes: Mapping[str, int],
+        gradients: bool,
+        began: Callable[[nn.Module], None] | None = None,
+        ended: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__()
         self.model, self.axes, self.gradients = model, axes, gradients
         self.counts: dict[str, SiteCounts] = {}
@@ -85,7 +92,7 @@ class Counter(UnitAxes):
         self.active = False
         """Whether the mode is entered: a forward pass is under way that counts."""
         self._mask: Tensor | None = None
-        self._running = Running(model)
+        self._running = Running(model, began=began, ended=ended)
         self._calls: dict[str, int] = {}
         self._under_way: dict[nn.Module, _Call] = {}
 

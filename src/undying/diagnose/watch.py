@@ -165,26 +165,22 @@ class Watch:
     # Sampling: hooks and the compiler's stance are in place during sampled steps only.
 
     def _start_sampling(self) -> None:
-        self._counter = Counter(self.model, self.axes, gradients=False)
+        self._counter = Counter(self.model, self.axes, False, self._begin_forward, self._end_forward)
         self._gradient_norms, self._update_norms = {}, {}
         self._sampling.enter_context(uncompiled())
         self._sampling.enter_context(self._counter.attached())
-        begin = self.model.register_forward_pre_hook(self._begin_forward, prepend=True)
-        end = self.model.register_forward_hook(self._end_forward, always_call=True)
-        self._sampling.callback(begin.remove)
-        self._sampling.callback(end.remove)
 
     def _stop_sampling(self) -> None:
         self._sampling.close()
         self._counter = None
 
-    def _begin_forward(self, _: nn.Module, __: Any) -> None:
-        evaluating = not self.model.training and not torch.is_grad_enabled()
+    def _begin_forward(self, outermost: nn.Module) -> None:
+        evaluating = not outermost.training and not torch.is_grad_enabled()
         if self._counter is not None and not evaluating and not _in_backward():
             self._counter.start_batch()
             self._counter.__enter__()
 
-    def _end_forward(self, _: nn.Module, __: Any, ___: Any) -> None:
+    def _end_forward(self) -> None:
         if self._counter is not None and self._counter.active:
             self._counter.__exit__(None, None, None)
 
@@ -254,7 +250,7 @@ def watch(
 
     On every ``every``-th step, from the first on, it counts what reaches and leaves each activation, over all forward
     passes of the step (gradient accumulation), each counted once (checkpointing), and takes the norms of gradients and
-    updates. Between sampled steps there is no hook on the model. Training goes on to the same numbers as without it.
+    updates. A forward pass is a call of the model, or of a part of it where the training step calls its parts. Between sampled steps there is no hook on the model. Training goes on to the same numbers as without it.
 
     Sampled steps of a compiled model run uncompiled, so there is no graph break and nothing is compiled again; such
     steps differ by rounding, and draw dropout's random numbers as eager code does.
