@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 
 .PHONY: demo test check clean help
@@ -23,9 +24,14 @@ check: $(READY)  ## formatting, lint and types
 clean:  ## remove the environment and the demo
 	rm -rf $(VENV) demo
 
-$(READY): pyproject.toml
+$(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("undying needs Python 3.10 or newer, not %d.%d: make PYTHON=/path/to/python3" % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable ".[lab]" --group dev
+	touch $(INSTALLED)
+
+# Once more when torch is there: the kernels are compiled against its headers, where there is a compiler.
+$(READY): $(INSTALLED) setup.py $(wildcard csrc/*)
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $(READY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from undying.activations.twins import TWINS
+from undying.bench.activations import measure_activations
+from undying.bench.memory import measure_memory
+from undying.bench.page import Page, activation_page, memory_page, training_page
+from undying.bench.settings import ActivationSettings, NetworkSettings, TrainingSettings
+from undying.bench.training import measure_training
 from undying.errors import UndyingError
+from undying.files import write_text
 from undying.lab.collect import collect
 from undying.lab.compare import Plan, compare, estimate_seconds, plan
 from undying.lab.executors import default_workers
@@ -105,11 +111,82 @@ class AuditCommand:
         console.print(f"{len(report.rows)} sites{counted}; {len(report.left)} would be left alone", highlight=False)
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go besides the terminal."""
+
+    json: Path | None = None
+    """Also write the results to this file."""
+    markdown: Path | None = None
+    """Also write the tables, with whole intervals, to this file."""
+
+    def write(self, console: Console, page: Page) -> None:
+        """Print the tables, and write the files that were asked for."""
+        console.print(page.plain(), markup=False, highlight=False, soft_wrap=True)
+        for path, content in ((self.json, page.json()), (self.markdown, page.markdown())):
+            if path is not None:
+                try:
+                    write_text(path, content)
+                except OSError as error:
+                    raise UndyingError(f"cannot write {path}: {error.strerror}") from None
+
+
+@dataclass(frozen=True)
+class BenchActivations:
+    """Forward and backward of every activation beside nn.ReLU, and the bytes kept in between."""
+
+    settings: Annotated[ActivationSettings, tyro.conf.arg(name="")] = field(default_factory=ActivationSettings)
+    outputs: Annotated[Outputs, tyro.conf.arg(name="")] = field(default_factory=Outputs)
+
+    def __call__(self, console: Console) -> None:
+        cases = list(measure_activations(self.settings, _started(console)))
+        self.outputs.write(console, activation_page(self.settings, cases))
+
+
+@dataclass(frozen=True)
+class BenchMemory:
+    """Bytes kept for the backward pass of a network, and the peak of a training step."""
+
+    settings: Annotated[NetworkSettings, tyro.conf.arg(name="")] = field(default_factory=NetworkSettings)
+    outputs: Annotated[Outputs, tyro.conf.arg(name="")] = field(default_factory=Outputs)
+
+    def __call__(self, console: Console) -> None:
+        found = list(measure_memory(self.settings, _started(console)))
+        self.outputs.write(console, memory_page(self.settings, found))
+
+
+@dataclass(frozen=True)
+class BenchTraining:
+    """A training step of a network from end to end: forward, loss, backward, SGD with momentum."""
+
+    settings: Annotated[TrainingSettings, tyro.conf.arg(name="")] = field(default_factory=TrainingSettings)
+    outputs: Annotated[Outputs, tyro.conf.arg(name="")] = field(default_factory=Outputs)
+
+    def __call__(self, console: Console) -> None:
+        cases = list(measure_training(self.settings, _started(console)))
+        self.outputs.write(console, training_page(self.settings, cases))
+
+
+@dataclass(frozen=True)
+class BenchCommand:
+    """Measure speed and memory on this machine, beside PyTorch's activations and the forms in public use."""
+
+    what: Annotated[
+        Annotated[BenchActivations, tyro.conf.subcommand("activations")]
+        | Annotated[BenchMemory, tyro.conf.subcommand("memory")]
+        | Annotated[BenchTraining, tyro.conf.subcommand("training")],
+        tyro.conf.arg(name=""),
+    ]
+
+    def __call__(self, console: Console) -> None:
+        self.what(console)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     try:
-        command: CompareCommand | ReportCommand | AuditCommand = tyro.extras.subcommand_cli_from_dict(
-            {"compare": CompareCommand, "report": ReportCommand, "audit": AuditCommand},
+        command: CompareCommand | ReportCommand | AuditCommand | BenchCommand = tyro.extras.subcommand_cli_from_dict(
+            {"compare": CompareCommand, "report": ReportCommand, "audit": AuditCommand, "bench": BenchCommand},
             prog="undying",
             description="Find dead ReLU units, bring them back, prove whether it helped.",
             args=arguments,
@@ -123,6 +200,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("undying: stopped; finished runs are kept: give the same command to go on", file=sys.stderr)
         return 130
     return 0
+
+
+def _started(console: Console) -> Callable[[str], None]:
+    """Tells a person what is being measured; a file or a pipe gets the results alone."""
+
+    def tell(what: str) -> None:
+        if console.is_terminal:
+            console.print(f"measuring {what}", markup=False, highlight=False, style="dim")
+
+    return tell
 
 
 def _example(spec: str) -> torch.Tensor:

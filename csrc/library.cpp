@@ -1,0 +1,199 @@
+// The operators of torch.ops.undying, on PyTorch's stable ABI: they check, divide the work among PyTorch's threads and
+// call the kernels of the best instruction set that the machine has. Schemas are in STABLE_TORCH_LIBRARY below.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "variant.h"
+
+namespace undying {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Which instruction set
+
+#if defined(__x86_64__)
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+// From plain to wide; what is not there is null.
+struct Choice {
+  const Variant* variant;
+  int64_t level;
+};
+
+const Variant* variant_at(int64_t level) {
+  if (level == 0) return &portable;
+#if defined(__x86_64__)
+  if (level == 1 && has_avx2()) return &avx2;
+  if (level == 2 && has_avx512()) return &avx512;
+#endif
+  return nullptr;
+}
+
+Choice best() {
+  int64_t level = 2;
+  while (variant_at(level) == nullptr) level--;
+  return {variant_at(level), level};
+}
+
+Choice in_use = best();
+
+// wanted: 0 portable, 1 AVX2, 2 AVX-512, -1 the best. Returns the one that is in use from now on, or -1 where this
+// machine or library does not have what is wanted.
+int64_t use_instructions(int64_t wanted) {
+  if (wanted == -1) in_use = best();
+  else if (const Variant* variant = variant_at(wanted)) in_use = {variant, wanted};
+  else return -1;
+  return in_use.level;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Checks
+
+Dtype dtype_of(const char* op, const Tensor& x) {
+  switch (x.scalar_type()) {
+    case ScalarType::Float: return FLOAT32;
+    case ScalarType::BFloat16: return BFLOAT16;
+    case ScalarType::Half: return FLOAT16;
+    case ScalarType::Double: return FLOAT64;
+    default: STD_TORCH_CHECK(false, op, ": x must be float16, bfloat16, float32 or float64");
+  }
+}
+
+void check_running(const char* op, const Tensor& x, ScalarType dtype, std::vector<int64_t> shape) {
+  STD_TORCH_CHECK(x.is_cpu() && x.is_contiguous() && x.scalar_type() == dtype, op,
+                  ": the running counts must be contiguous, on the CPU, int64 for counts and float64 for the rest");
+  auto sizes = x.sizes();
+  STD_TORCH_CHECK(std::equal(sizes.begin(), sizes.end(), shape.begin(), shape.end()), op,
+                  ": the running counts do not have the shape that goes with ", shape.back(), " units");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Census
+
+constexpr int64_t GRAIN = 32768;  // elements below which a thread is not worth its start
+
+View view_of(const char* op, const Tensor& x, int64_t units, int64_t inner) {
+  STD_TORCH_CHECK(x.is_cpu() && x.is_contiguous(), op, ": x must be contiguous and on the CPU");
+  STD_TORCH_CHECK(units >= 1 && inner >= 1 && units <= std::numeric_limits<int64_t>::max() / inner &&
+                      x.numel() % (units * inner) == 0,
+                  op, ": ", x.numel(), " elements are not (outer, ", units, " units, ", inner, ")");
+  const int64_t outer = x.numel() / (units * inner);
+  return {x.const_data_ptr(), dtype_of(op, x), outer, units, inner, 0, outer, 0, units};
+}
+
+// f(part of the view, its number) for parts that are the same whenever the number of threads is, so that sums are too.
+// Returns a result for every unit.
+template <class Result, class Merge, class F>
+std::vector<Result> over_parts(const View& view, const Merge& merge, const F& f) {
+  const int64_t elements = view.outer * view.units * view.inner;
+  const int64_t wanted = std::min<int64_t>(torch::stable::get_num_threads(), (elements + GRAIN - 1) / GRAIN);
+  std::vector<Result> results(view.units);
+  if (wanted <= 1) {
+    if (elements) f(view, results.data());
+    return results;
+  }
+  const bool by_rows = view.outer >= 4 * wanted || view.units < wanted;
+  const int64_t length = by_rows ? view.outer : view.units, parts = std::min(wanted, length);
+  std::vector<Result> partial(by_rows ? (parts - 1) * view.units : 0);
+  torch::stable::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; p++) {
+      View part = view;
+      const int64_t from = length * p / parts, to = length * (p + 1) / parts;
+      if (by_rows) {
+        part.outer_begin = from, part.outer_end = to;
+        f(part, p == 0 ? results.data() : partial.data() + (p - 1) * view.units);
+      } else {
+        part.unit_begin = from, part.unit_end = to;
+        f(part, results.data() + from);
+      }
+    }
+  });
+  for (size_t i = 0; i < partial.size(); i++) merge(results[i % view.units], partial[i]);
+  return results;
+}
+
+void tally(Tensor x, int64_t units, int64_t inner, double low, double high, Tensor counts, Tensor peak, Tensor total) {
+  const View view = view_of("tally", x, units, inner);
+  check_running("tally", counts, ScalarType::Long, {5, units});
+  check_running("tally", peak, ScalarType::Double, {units});
+  check_running("tally", total, ScalarType::Double, {units});
+  const Variant* variant = in_use.variant;
+  auto tallies = over_parts<Tally>(
+      view,
+      [](Tally& into, const Tally& from) {
+        into.positive += from.positive;
+        into.nonfinite += from.nonfinite;
+        into.nan += from.nan;
+        into.low += from.low;
+        into.high += from.high;
+        into.peak = std::max(into.peak, from.peak);
+        into.total += from.total;
+      },
+      [&](const View& part, Tally* into) { variant->tally(part, low, high, into); });
+
+  auto* count = static_cast<int64_t*>(counts.mutable_data_ptr());
+  auto* highest = static_cast<double*>(peak.mutable_data_ptr());
+  auto* sum = static_cast<double*>(total.mutable_data_ptr());
+  constexpr double NaN = std::numeric_limits<double>::quiet_NaN();
+  for (int64_t u = 0; u < units; u++) {
+    const Tally& t = tallies[u];
+    count[u] += t.positive;
+    count[units + u] += t.nonfinite;
+    count[2 * units + u] += t.nan;
+    count[3 * units + u] += t.low;
+    count[4 * units + u] += t.high;
+    highest[u] = t.nan || std::isnan(highest[u]) ? NaN : std::max(highest[u], t.peak);
+    sum[u] += t.nan ? NaN : t.total;
+  }
+}
+
+void tally_output(Tensor h, int64_t units, int64_t inner, Tensor zeros, Tensor total) {
+  const View view = view_of("tally_output", h, units, inner);
+  check_running("tally_output", zeros, ScalarType::Long, {units});
+  check_running("tally_output", total, ScalarType::Double, {units});
+  const Variant* variant = in_use.variant;
+  auto tallies = over_parts<OutputTally>(
+      view, [](OutputTally& into, const OutputTally& from) { into.zeros += from.zeros, into.total += from.total; },
+      [&](const View& part, OutputTally* into) { variant->tally_output(part, into); });
+
+  auto* count = static_cast<int64_t*>(zeros.mutable_data_ptr());
+  auto* sum = static_cast<double*>(total.mutable_data_ptr());
+  for (int64_t u = 0; u < units; u++) count[u] += tallies[u].zeros, sum[u] += tallies[u].total;
+}
+
+}  // namespace
+}  // namespace undying
+
+STABLE_TORCH_LIBRARY(undying, m) {
+  m.def("use_instructions(int wanted) -> int");
+  m.def(
+      "tally(Tensor x, int units, int inner, float low, float high, Tensor(a!) counts, Tensor(b!) peak, "
+      "Tensor(c!) total) -> ()");
+  m.def("tally_output(Tensor h, int units, int inner, Tensor(a!) zeros, Tensor(b!) total) -> ()");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(undying, CompositeExplicitAutograd, m) {
+  m.impl("use_instructions", TORCH_BOX(&undying::use_instructions));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(undying, CPU, m) {
+  m.impl("tally", TORCH_BOX(&undying::tally));
+  m.impl("tally_output", TORCH_BOX(&undying::tally_output));
+}

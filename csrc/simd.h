@@ -1,0 +1,151 @@
+// Vectors of the width that this translation unit is compiled for, by the compiler's own vector types (GCC, Clang).
+//
+// Included by every variant (see variant.h) and by nothing else. Variants are compiled with different instruction sets,
+// so nothing here may be a function that the linker could share between them: everything lives in the variant's
+// namespace, and the standard library's templates are kept out.
+#pragma once
+
+#include <cstdint>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#pragma GCC diagnostic ignored "-Wpsabi"
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // inside GCC's own intrinsics
+#endif
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#define INLINE static ALWAYS_INLINE
+
+namespace undying::VARIANT {
+
+#if defined(__AVX512F__)
+constexpr int BYTES = 64;
+#elif defined(__AVX2__)
+constexpr int BYTES = 32;
+#else
+constexpr int BYTES = 16;
+#endif
+constexpr int WIDTH = BYTES / 4;  // float lanes
+
+typedef float Floats __attribute__((vector_size(BYTES)));
+typedef double Doubles __attribute__((vector_size(BYTES)));
+typedef int32_t Ints __attribute__((vector_size(BYTES)));
+typedef uint32_t Words __attribute__((vector_size(BYTES)));
+typedef int64_t Longs __attribute__((vector_size(BYTES)));
+typedef uint16_t Shorts __attribute__((vector_size(BYTES / 2)));  // as many as Floats
+
+struct Bfloat16 {
+  uint16_t bits;
+};
+struct Float16 {
+  uint16_t bits;
+};
+
+template <class To, class From>
+INLINE To as(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  __builtin_memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+template <class Vector>
+INLINE Vector read(const void* from) {
+  Vector to;
+  __builtin_memcpy(&to, from, sizeof to);
+  return to;
+}
+
+template <class Vector>
+INLINE void write(void* to, Vector from) {
+  __builtin_memcpy(to, &from, sizeof from);
+}
+
+INLINE Floats all(float value) { return value - Floats{}; }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Loads and stores. The half types are widened to float and rounded once, to nearest even.
+
+INLINE Floats load(const float* p) { return read<Floats>(p); }
+INLINE Doubles load(const double* p) { return read<Doubles>(p); }
+
+INLINE Floats load(const Bfloat16* p) { return as<Floats>(__builtin_convertvector(read<Shorts>(p), Words) << 16); }
+
+INLINE Floats load(const Float16* p) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_cvtph_ps(read<__m256i>(p));
+#elif defined(__F16C__)
+  return (Floats)_mm256_cvtph_ps(read<__m128i>(p));
+#else
+  Words half = __builtin_convertvector(read<Shorts>(p), Words);
+  Words magnitude = (half & 0x7fff) << 13;
+  Words finite = as<Words>(as<Floats>(magnitude) * 0x1p112f);  // exact, for subnormal numbers too
+  Words special = magnitude | 0x7f800000;
+  Words wide = (magnitude >= (0x7c00u << 13)) ? special : finite;
+  return as<Floats>(wide | ((half & 0x8000) << 16));
+#endif
+}
+
+INLINE void store(float* p, Floats v) { write(p, v); }
+
+INLINE void store(Bfloat16* p, Floats v) {
+  Words bits = as<Words>(v);
+  Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  Words nan = Words{} + 0x7fc0;
+  write(p, __builtin_convertvector((Words)(v != v ? nan : rounded), Shorts));
+}
+
+INLINE void store(Float16* p, Floats v) {
+#if defined(__AVX512F__)
+  write(p, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif defined(__F16C__)
+  write(p, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#else
+  Words bits = as<Words>(v), sign = (bits >> 16) & 0x8000, magnitude = bits & 0x7fffffff;
+  // Adding 1/2 leaves the subnormal number, rounded, in the last bits.
+  Words small = as<Words>(as<Floats>(magnitude) + 0.5f) - as<Words>(all(0.5f));
+  Words normal = (magnitude + 0xfff + ((magnitude >> 13) & 1) - (112u << 23)) >> 13;
+  Words half = magnitude < (113u << 23) ? small : normal;
+  Words infinity = Words{} + 0x7c00, nan = Words{} + 0x7e00;
+  half = magnitude >= 0x477ff000 ? infinity : half;  // 65520, halfway to 2^16
+  half = magnitude > 0x7f800000 ? nan : half;
+  write(p, __builtin_convertvector((Words)(half | sign), Shorts));
+#endif
+}
+
+// The same for fewer elements than a vector has; the other lanes are 0.
+template <class T>
+INLINE auto load(const T* p, int count) {
+  T padded[BYTES / (sizeof(T) == 8 ? 8 : 4)] = {};
+  __builtin_memcpy(padded, p, count * sizeof(T));
+  return load(padded);
+}
+
+template <class T>
+INLINE void store(T* p, Floats v, int count) {
+  T padded[WIDTH];
+  store(padded, v);
+  __builtin_memcpy(p, padded, count * sizeof(T));
+}
+
+// sum += the lanes of v, in double precision; which lanes meet does not matter.
+INLINE void add_to(Doubles sum[2], Floats v) {
+#if defined(__AVX512F__)
+  sum[0] += (Doubles)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v));
+  sum[1] += (Doubles)_mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd((__m512d)v, 1)));
+#elif defined(__AVX2__)
+  sum[0] += (Doubles)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)v));
+  sum[1] += (Doubles)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1));
+#else
+  for (int i = 0; i < WIDTH; i++) sum[i / (WIDTH / 2)][i % (WIDTH / 2)] += v[i];
+#endif
+}
+
+INLINE void add_to(Doubles sum[2], Doubles v) { sum[0] += v; }
+
+INLINE Floats absolute(Floats v) { return as<Floats>(as<Words>(v) & 0x7fffffff); }
+INLINE Doubles absolute(Doubles v) { return as<Doubles>(as<Longs>(v) & 0x7fffffffffffffff); }
+
+}  // namespace undying::VARIANT

@@ -1,0 +1,1 @@
+"""Speed and memory: ``undying bench``. ``timing`` is the harness; what is compared stands in ``forms``."""

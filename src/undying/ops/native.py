@@ -1,0 +1,113 @@
+"""The native CPU kernels (csrc/): loading the library, and its operators as functions.
+
+The library is built when undying is installed where a C++ compiler and torch's headers are (setup.py). Without it
+everything works through :mod:`undying.ops.composite`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+__all__ = ["INSTRUCTIONS", "instructions", "missing", "tally", "tally_output", "use_instructions"]
+
+INSTRUCTIONS = ("portable", "avx2", "avx512")
+"""From plain to wide."""
+
+_LIBRARY = Path(__file__).with_name("kernels.so")
+
+
+def missing() -> str | None:
+    """Why there are no native kernels, or None if there are."""
+    return _missing
+
+
+def instructions() -> str | None:
+    """The instruction set in use: the widest that the machine has, or what UNDYING_CPU says; None without a library."""
+    return _instructions
+
+
+def use_instructions(name: str) -> None:
+    """Use one of ``INSTRUCTIONS`` from now on, in every thread.
+
+    Raises:
+        ValueError: there is no such set, or this machine does not have it.
+        RuntimeError: there are no native kernels.
+    """
+    global _instructions
+    if name not in INSTRUCTIONS:
+        raise ValueError(
+            f"the instruction set (UNDYING_CPU) must be {', '.join(INSTRUCTIONS[:-1])} or {INSTRUCTIONS[-1]}, not {name!r}"
+        )
+    if _missing:
+        raise RuntimeError(f"there are no native kernels: {_missing}")
+    if torch.ops.undying.use_instructions(INSTRUCTIONS.index(name)) < 0:
+        raise ValueError(f"this machine does not have the instruction set {name!r}")
+    _instructions = name
+
+
+def tally(
+    x: Tensor, units: int, inner: int, low: float, high: float, counts: Tensor, peak: Tensor, total: Tensor
+) -> None:
+    """Read ``x`` once and add what is in it to the running counts of every unit.
+
+    Args:
+        x: contiguous, on the CPU, float16, bfloat16, float32 or float64; seen as (outer, units, inner).
+        units, inner: sizes of the last two axes of that view; they divide ``x.numel()``.
+        low, high: thresholds for the last two rows of ``counts``.
+        counts: int64 (5, units), added to: x > 0; not finite; NaN; x <= low; x >= high.
+        peak: float64 (units,), the running maximum of x; NaN once x has one, as in ``torch.amax``.
+        total: float64 (units,), added to: the sum of max(x, 0), in double precision; NaN where x has one.
+
+    Raises:
+        RuntimeError: a tensor is not as described.
+    """
+    torch.ops.undying.tally(x, units, inner, low, high, counts, peak, total)
+
+
+def tally_output(h: Tensor, units: int, inner: int, zeros: Tensor, total: Tensor) -> None:
+    """The same for an activation's output.
+
+    Args:
+        h, units, inner: as in :func:`tally`.
+        zeros: int64 (units,), added to: h == 0 (of either sign).
+        total: float64 (units,), added to: the sum of abs(h), in double precision.
+
+    Raises:
+        RuntimeError: a tensor is not as described.
+    """
+    torch.ops.undying.tally_output(h, units, inner, zeros, total)
+
+
+def _load() -> str | None:
+    """Load the library. Returns why that cannot be done."""
+    if not _LIBRARY.exists():
+        return "they were not built: install undying again where a C++ compiler and torch 2.10 or newer are"
+    try:
+        torch.ops.load_library(_LIBRARY)
+    except OSError as error:
+        return f"{_LIBRARY} does not load: {error}"
+    return None
+
+
+def _best_instructions() -> str:
+    return INSTRUCTIONS[torch.ops.undying.use_instructions(-1)]
+
+
+def _returns_nothing(*_: object) -> None:
+    """What a tensor without numbers makes of an operator that only counts."""
+
+
+_missing = _load()
+_instructions = None if _missing else _best_instructions()
+if _missing:
+    logging.getLogger(__name__).debug("no native kernels: %s", _missing)
+else:
+    for _op in ("tally", "tally_output"):
+        torch.library.register_fake(f"undying::{_op}", _returns_nothing)
+if "UNDYING_CPU" in os.environ:
+    use_instructions(os.environ["UNDYING_CPU"])
