@@ -34,7 +34,7 @@ def test_tensorboard(tmp_path):
 
     memory = trained(TensorBoard(tmp_path))
     events = EventAccumulator(str(tmp_path)).Reload()
-    for name in ("gradient_norm", "update_norm", "silent/1", "probe/died", "sparsity"):
+    for name in ("gradient_norm", "update_norm", "silent_at/1", "probe/died", "sparsity"):
         read = {event.step: event.value for event in events.Scalars(f"undying/{name}")}
         assert read == pytest.approx({record.step: record.scalars()[name] for record in memory})
 
@@ -62,8 +62,8 @@ def test_mlflow(tmp_path, monkeypatch):
     mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
     with mlflow.start_run() as run:
         memory = trained(MLflow())
-    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "undying/silent/1")
-    assert {m.step: m.value for m in history} == {record.step: record.scalars()["silent/1"] for record in memory}
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "undying/silent_at/1")
+    assert {m.step: m.value for m in history} == {record.step: record.scalars()["silent_at/1"] for record in memory}
 
 
 def test_a_live_table_shows_sites_and_events():

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 
 from undying.diagnose.layout import Columns
+from undying.ops import native
+
+_NATIVE = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 class Tally:
@@ -69,16 +72,31 @@ class OutputTally:
         if columns.mask is not None:
             h = torch.where(columns.mask, h, 0)
             left_out = (~columns.mask).sum()
-        self.zeros += (h == 0).sum((0, 2))
-        self.total += h.abs().sum((0, 2), dtype=torch.float64)
-        if left_out is not None:
+        _tally_output(h, self.zeros, self.total)
+        if left_out is not None:  # the 0 that stand for values that do not count
             self.zeros -= left_out
 
 
 def _tally(x: Tensor, ends: tuple[float, float], counts: Tensor, peak: Tensor, rectified: Tensor) -> None:
     """Add x, (outer, units, inner), to the running counts."""
+    if _is_native(x):
+        native.tally(x, x.shape[1], x.shape[2], *ends, counts, peak, rectified)
+        return
     low, high = ends
     rows = [x > 0, ~x.isfinite(), x.isnan(), x <= low, x >= high]
     counts += torch.stack([row.sum((0, 2)) for row in rows])
     torch.maximum(peak, x.amax((0, 2)), out=peak)
     rectified += x.clamp(min=0).sum((0, 2), dtype=torch.float64)
+
+
+def _tally_output(h: Tensor, zeros: Tensor, total: Tensor) -> None:
+    if _is_native(h):
+        native.tally_output(h, h.shape[1], h.shape[2], zeros, total)
+        return
+    zeros += (h == 0).sum((0, 2))
+    total += h.abs().sum((0, 2), dtype=torch.float64)
+
+
+def _is_native(x: Tensor) -> bool:
+    """Whether the native kernels, which read x once, can count it."""
+    return native.missing() is None and type(x) is Tensor and x.is_cpu and x.dtype in _NATIVE

@@ -77,7 +77,7 @@ class Record:
             values["probe/revived"] = float(sum(map(len, self.revived.values())))
         for site in self.census.sites:
             if site.silent is not None:
-                values[f"silent/{site.name}"] = float(site.silent.double().mean())
+                values[f"silent_at/{site.name}"] = float(site.silent.double().mean())
         return {name: value for name, value in values.items() if value is not None}
 
     def to_dict(self) -> dict[str, Any]:
