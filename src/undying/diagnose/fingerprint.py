@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,9 +48,22 @@ def _rows(tensor: Tensor) -> Tensor:
     rows = (tensor.flatten(1) if tensor.dim() > 1 else tensor.reshape(-1, 1)).contiguous()
     if rows.is_complex():
         rows = torch.view_as_real(rows).flatten(1).contiguous()
-    bits = rows.view(_INTEGER[rows.element_size()]).to(torch.int64)
-    weights = torch.arange(1, 2 * bits.shape[1], 2, device=bits.device) * _POSITION
-    return _mixed(bits * weights).sum(1) + bits.shape[1]
+    bits = _integers(rows)
+    return (bits * _weights(bits.shape[1], bits.device)).sum(1) + rows.shape[1]
+
+
+def _integers(rows: Tensor) -> Tensor:
+    """The bits of each row as int64: eight bytes in each where they fill it, a value in each elsewhere."""
+    if rows.numel() and rows.shape[1] * rows.element_size() % 8 == 0:
+        aligned = rows if rows.storage_offset() * rows.element_size() % 8 == 0 else rows.clone()
+        return aligned.view(torch.int64)
+    return rows.view(_INTEGER[rows.element_size()]).to(torch.int64)
+
+
+@functools.lru_cache(maxsize=8)
+def _weights(n: int, device: torch.device) -> Tensor:
+    """A fixed factor a column. Odd, so that no change of a single value is lost."""
+    return _mixed(torch.arange(1, n + 1, device=device) * _POSITION) | 1
 
 
 def _mixed(h: Tensor) -> Tensor:

@@ -100,13 +100,19 @@ def _columns(name: str, tensor: Tensor, args: tuple[Any, ...], kwargs: dict[str,
         return None
     weight = argument(1, {"matmul": "other", "mm": "mat2"}.get(name, "weight"))
     if name == "linear":
-        return (weight != 0).any(0), -1
+        return _any(weight), -1
     if name in ("matmul", "mm"):
         return ((weight != 0).any(1), -1) if weight.dim() == 2 else None
     if name in ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"):
         return (weight != 0).flatten(1).any(1), tensor.dim() - int(name[-2]) - 1
     if name in ("conv1d", "conv2d", "conv3d"):
         groups = argument(6, "groups") or 1
-        by_group = weight.unflatten(0, (groups, -1)).flatten(3)
-        return (by_group != 0).any(3).any(1).flatten(), tensor.dim() - int(name[-2]) - 1
+        by_group = weight.reshape(groups, -1, weight.shape[1] * weight[0, 0].numel())
+        used = torch.stack([_any(group) for group in by_group]).view(-1, weight[0, 0].numel())
+        return used.any(1), tensor.dim() - int(name[-2]) - 1
     return None
+
+
+def _any(weights: Tensor) -> Tensor:
+    """Which columns of a matrix have a value that is not 0; several times as fast as asking for just that."""
+    return weights.detach().abs().amax(0) != 0
