@@ -117,6 +117,10 @@ class Counter(UnitAxes):
         self.active = False
         super().__exit__(*exception)
 
+    def restart(self) -> None:
+        """Begin all counts anew."""
+        self.counts, self.ambiguous = {}, {}
+
     def start_batch(self, mask: Tensor | None = None) -> None:
         """Begin a forward pass. ``mask``: bool, true where a sample's position counts."""
         self._calls.clear()

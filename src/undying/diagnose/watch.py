@@ -123,6 +123,7 @@ class Watch:
         self._counter: Counter | None = None
         self._gradient_norms: dict[str, float] = {}
         self._update_norms: dict[str, float] = {}
+        # Kept from sample to sample: to allocate a copy of the parameters takes longer than to fill it.
         self._before: dict[str, Tensor] = {}
         self._sampling = contextlib.ExitStack()
         self._hooks = contextlib.ExitStack()
@@ -154,19 +155,22 @@ class Watch:
         self._end_step()
 
     def _end_step(self) -> None:
-        counter = self._counter
-        self._stop_sampling()
-        if counter is not None:
-            self._write(counter)
+        if self._counter is not None:
+            self._write(self._counter)
         self.steps += 1
-        if self.steps % self.every == 0:
+        if self.steps % self.every:
+            self._stop_sampling()
+        else:
             self._start_sampling()
 
     # Sampling: hooks and the compiler's stance are in place during sampled steps only.
 
     def _start_sampling(self) -> None:
-        self._counter = Counter(self.model, self.axes, False, self._begin_forward, self._end_forward)
         self._gradient_norms, self._update_norms = {}, {}
+        if self._counter is not None:  # every step is sampled: the hooks stay
+            self._counter.restart()
+            return
+        self._counter = Counter(self.model, self.axes, False, self._begin_forward, self._end_forward)
         self._sampling.enter_context(uncompiled())
         self._sampling.enter_context(self._counter.attached())
 
@@ -192,14 +196,18 @@ class Watch:
         if not _has_closure(args, kwargs):
             # torch.amp's scaler leaves unscaling to optimizers that can do it themselves.
             self._gradient_norms = self._norms_of_gradients(getattr(optimizer, "grad_scale", None))
-        self._before = {name: p.detach().clone() for name, p in self._parameters()}
+        for name, p in self._parameters():
+            if name in self._before:
+                self._before[name].copy_(p.detach())
+            else:
+                self._before[name] = p.detach().clone()
 
     def _after_update(self, _: Optimizer, args: Any, kwargs: Any) -> None:
         if self._counter is not None:
             if _has_closure(args, kwargs):  # which computes the gradients
                 self._gradient_norms = self._norms_of_gradients(None)
-            self._update_norms = _norms({name: p.detach() - self._before[name] for name, p in self._parameters()})
-            self._before = {}
+            changes = {name: self._before[name].sub_(p.detach()) for name, p in self._parameters()}
+            self._update_norms = _norms(changes)
         self._end_step()
 
     def _parameters(self) -> list[tuple[str, nn.Parameter]]:
@@ -251,6 +259,8 @@ def watch(
     On every ``every``-th step, from the first on, it counts what reaches and leaves each activation, over all forward
     passes of the step (gradient accumulation), each counted once (checkpointing), and takes the norms of gradients and
     updates. A forward pass is a call of the model, or of a part of it where the training step calls its parts. Between sampled steps there is no hook on the model. Training goes on to the same numbers as without it.
+
+    It keeps a copy of the parameters, to measure updates by, if there is an optimizer.
 
     Sampled steps of a compiled model run uncompiled, so there is no graph break and nothing is compiled again; such
     steps differ by rounding, and draw dropout's random numbers as eager code does.
