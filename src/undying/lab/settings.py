@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from undying.errors import UndyingError
+from undying.lab import data
 from undying.lab.activations import build_activation
-from undying.lab.data import DATA
 from undying.lab.models import MODELS
 from undying.lab.optimizers import OPTIMIZERS
 
@@ -24,7 +24,9 @@ class Settings:
     """Everything that decides the numbers of a comparison."""
 
     data: str = "digits"
-    """Data set: digits (scikit-learn's 1,797 handwritten digits of 8x8 pixels, part of the package)."""
+    """Data set: digits (scikit-learn's 1,797 handwritten digits of 8x8 pixels, part of the package), fashion-mnist,
+    cifar10, cifar100 (downloaded by torchvision), a folder of images (train/CLASS/*, test/CLASS/*, or CLASS/*), a
+    Keras-style .npz (x_train, y_train, x_test, y_test), or package.module:function giving two datasets or loaders."""
     model: str = "mlp"
     """Network: mlp (6 hidden layers of 128 units)."""
     activations: tuple[str, ...] = ("relu", "leaky_relu", "barelu", "sugar", "sugar:nelu", "gelu")
@@ -42,7 +44,7 @@ class Settings:
     """Training samples a step."""
 
     def __post_init__(self) -> None:
-        _known("data", self.data, DATA)
+        data.source(self.data)
         _known("model", self.model, MODELS)
         _known("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("seeds", "epochs", "batch_size"):
