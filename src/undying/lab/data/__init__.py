@@ -61,8 +61,8 @@ def source(spec: str) -> Callable[..., Dataset]:
 
 
 def identity(spec: str) -> str:
-    """``spec`` without the folder that it lies in, which does not decide any number."""
-    return Path(spec).name if source(spec) in (npz, folder) else spec
+    """``spec`` without the folder that a file or folder lies in, which does not decide any number."""
+    return Path(spec).name if "/" in spec or os.sep in spec else spec
 
 
 def _is_path(spec: str) -> bool:
