@@ -1,12 +1,14 @@
 """The commands as a user types them: one line for a mistake, exit 2, nothing lost."""
 
 import csv
+import dataclasses
 import json
 import shlex
 
 import pytest
 
 from undying import cli
+from undying.lab import Execution, Settings
 
 SMALL = ["compare", "--activations", "relu", "sugar", "--seeds", "2", "--epochs", "1"]
 
@@ -62,7 +64,12 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
     ("arguments", "words"),
     [
         (["compare", "--activations", "relu", "sugr"], ["sugr", "sugar"]),
-        (["compare", "--data", "cifar"], ["--data", "cifar", "digits"]),
+        (["compare", "--data", "cifar"], ["--data", "cifar", "digits", ".npz"]),
+        (["compare", "--data", "no/such/folder"], ["no/such/folder"]),
+        (["compare", "--data", "nowhere:data"], ["nowhere"]),
+        (["compare", "--model", "nowhere:net"], ["nowhere"]),
+        (["compare", "--device", "gpu"], ["--device", "'gpu'"]),
+        (["compare", "--executor", "slurm"], ["--executor", "'slurm'", "submitit"]),
         (["compare", "--model", "vgg"], ["--model", "vgg", "mlp"]),
         (["compare", "--optimizer", "rprop"], ["--optimizer", "rprop", "adam"]),
         (["compare", "--lr", "-1"], ["--lr", "-1"]),
@@ -91,20 +98,10 @@ def test_every_argument_has_a_line_of_help(capsys):
     with pytest.raises(SystemExit):
         cli.main(["compare", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    names = [
-        "data",
-        "model",
-        "activations",
-        "seeds",
-        "epochs",
-        "lr",
-        "optimizer",
-        "batch-size",
-        "workers",
-        "out",
-        "dry-run",
-    ]
-    assert all(f"--{name} " in shown for name in names)
+    fields = [f.name for kind in (Settings, Execution) for f in dataclasses.fields(kind)]
+    names = [name.replace("_", "-") for name in (*fields, "out", "dry_run")]
+    # A flag that is on by default is shown as the flag that turns it off.
+    assert not [name for name in names if f"--{name} " not in shown and f"--no-{name} " not in shown]
 
 
 def test_a_newer_store_and_a_truncated_run_are_refused_and_left(out, tmp_path, capsys):

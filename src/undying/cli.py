@@ -13,7 +13,6 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from undying.activations.twins import TWINS
 from undying.bench.activations import measure_activations
 from undying.bench.memory import measure_memory
 from undying.bench.page import Page, activation_page, memory_page, training_page
@@ -22,18 +21,17 @@ from undying.bench.training import measure_training
 from undying.errors import UndyingError
 from undying.files import write_text
 from undying.lab.collect import collect
-from undying.lab.compare import Plan, compare, estimate_seconds, plan
-from undying.lab.executors import default_workers
-from undying.lab.models import load_model
+from undying.lab.execution import Execution
+from undying.lab.models import TARGETS, load_model
 from undying.lab.results import Results
 from undying.lab.settings import RunConfig, Settings
 from undying.lab.store import Store
+from undying.lab.sweep import Plan, compare, estimate_seconds, plan
 from undying.report.terminal import print_summary
 from undying.report.write import write_report
 from undying.treat.convert import audit
 
 _OUT = Path("undying-compare")
-_TARGETS = {kind.__name__: kind for kind in TWINS}
 
 
 @dataclass(frozen=True)
@@ -44,20 +42,17 @@ class CompareCommand:
     """
 
     settings: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
-    workers: int = field(default_factory=default_workers)
-    """Runs at a time, one core each."""
+    execution: Annotated[Execution, tyro.conf.arg(name="")] = field(default_factory=Execution)
     out: Path = _OUT
     """Folder for the runs and the report; finished runs in it are kept and used."""
     dry_run: bool = False
     """Print the plan and the estimated time, and do nothing."""
 
     def __call__(self, console: Console) -> None:
-        if self.workers < 1:
-            raise UndyingError(f"--workers must be at least 1, not {self.workers}")
-        todo = plan(self.settings, self.out)
-        _print_plan(console, self.settings, todo, self.out, self.workers)
+        todo = plan(self.settings, self.out, self.execution)
+        _print_plan(console, self.settings, todo, self.out, self.execution.slots)
         if self.dry_run:
-            seconds = estimate_seconds(todo, self.workers)
+            seconds = estimate_seconds(todo, self.execution)
             console.print(f"estimated time: {_duration(seconds)}", highlight=False)
             return
         with _progress(console) as progress:
@@ -66,7 +61,7 @@ class CompareCommand:
             def finished(config: RunConfig) -> None:
                 progress.update(task, advance=1, description=f"{config.activation}, seed {config.seed}")
 
-            results = compare(self.settings, self.out, self.workers, finished)
+            results = compare(self.settings, self.out, self.execution, finished)
         _report(console, results, self.out)
 
 
@@ -95,12 +90,12 @@ class AuditCommand:
     """Types of torch.nn to look for, such as ReLU, GELU, SiLU."""
 
     def __call__(self, console: Console) -> None:
-        unknown = [name for name in self.targets if name not in _TARGETS]
+        unknown = [name for name in self.targets if name not in TARGETS]
         if unknown:
-            raise UndyingError(f"unknown --targets {', '.join(unknown)}; known: {', '.join(_TARGETS)}")
+            raise UndyingError(f"unknown --targets {', '.join(unknown)}; known: {', '.join(TARGETS)}")
         shapes = self.example or (("1,3,224,224",) if self.model.startswith(("torchvision:", "timm:")) else ())
         example = tuple(_example(shape) for shape in shapes) or None
-        report = audit(load_model(self.model), example, [_TARGETS[name] for name in self.targets])
+        report = audit(load_model(self.model), example, [TARGETS[name] for name in self.targets])
         console.print(str(report), markup=False, highlight=False, soft_wrap=True)
         calls = sum(row.calls or 0 for row in report.rows if row.alias_of is None)
         counted = (

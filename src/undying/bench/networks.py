@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from undying.bench.forms import FORMS, Form
 from undying.errors import UndyingError
-from undying.lab.models import mlp
+from undying.lab.models.mlp import mlp
 from undying.treat.convert import convert_
 
 NETWORK_FORMS = tuple(form for form in FORMS if form.network)

@@ -1,1 +1,22 @@
 """Compare: settings -> runs -> store -> statistics. Nothing here draws; ``undying.report`` does."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from undying.lab.execution import Execution
+    from undying.lab.settings import Settings
+    from undying.lab.sweep import compare
+
+__all__ = ["Execution", "Settings", "compare"]
+
+_HOMES = {"Execution": "execution", "Settings": "settings", "compare": "sweep"}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for: every worker process imports this package, and none needs the statistics.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

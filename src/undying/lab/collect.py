@@ -25,8 +25,10 @@ def collect(store: Store, settings: Settings) -> Results:
     Raises:
         UndyingError: runs are missing, or cannot be read.
     """
-    dataset = data.load(settings.data)
-    configs = settings.runs(dataset.sha256)
+    described, model_sha256 = store.described()
+    # A folder of an early version; those knew no data that could be elsewhere by now.
+    described = described or data.load(settings.data).describe()
+    configs = settings.runs(described["sha256"], model_sha256)
     command = settings.command(str(store.out))
     missing = sum(not store.finished(config) for config in configs)
     if missing:
@@ -35,7 +37,7 @@ def collect(store: Store, settings: Settings) -> Results:
     for config in configs:
         runs[config.activation].append(store.read(config))
 
-    chance = 1 / dataset.classes
+    chance = 1 / described["classes"]
     accuracy = {name: [_accuracy(run, chance) for run in of] for name, of in runs.items()}
     silent = {name: [_share(run, "silent") for run in of] for name, of in runs.items()}
     versus = {
@@ -45,15 +47,8 @@ def collect(store: Store, settings: Settings) -> Results:
         undying=__version__,
         command=command,
         settings=asdict(settings),
-        data={
-            "name": dataset.name,
-            "train": len(dataset.x_train),
-            "test": len(dataset.x_test),
-            "classes": dataset.classes,
-            "shape": list(dataset.shape),
-            "sha256": dataset.sha256,
-        },
-        probe=min(PROBE, len(dataset.x_train)),
+        data=described,
+        probe=min(PROBE, _trained_on(described, settings)),
         environment=runs[settings.activations[0]][0].environment,
         activations=[
             _activation(
@@ -62,6 +57,12 @@ def collect(store: Store, settings: Settings) -> Results:
             for name in settings.activations
         ],
     )
+
+
+def _trained_on(described: dict[str, Any], settings: Settings) -> int:
+    """Training samples that are left after the subset and the validation split."""
+    number: int = settings.subset or described["train"]
+    return number - round(settings.validation * number)
 
 
 def _activation(

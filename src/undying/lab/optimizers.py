@@ -1,15 +1,41 @@
-"""Optimizers by name."""
+"""Optimizers by name, and the learning rate over the steps."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-OPTIMIZERS: dict[str, Callable[[Any, float], Optimizer]] = {
-    "adam": lambda parameters, lr: Adam(parameters, lr),
-    "adamw": lambda parameters, lr: AdamW(parameters, lr),
-    "sgd": lambda parameters, lr: SGD(parameters, lr, momentum=0.9),
-}
-"""name -> function of (parameters, learning rate)."""
+from undying.lab.recipe import Recipe
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
+"""name -> torch's class."""
+
+
+def build_optimizer(name: str, parameters: Any, lr: float, recipe: Recipe) -> Optimizer:
+    """The optimizer called ``name`` with the recipe's momentum and weight decay."""
+    arguments: dict[str, Any] = {"momentum": recipe.momentum} if name == "sgd" else {}
+    if recipe.weight_decay is not None:
+        arguments["weight_decay"] = recipe.weight_decay
+    return OPTIMIZERS[name](parameters, lr, **arguments)
+
+
+def lr_factor(recipe: Recipe, step: int, steps_per_epoch: int, epochs: int) -> float:
+    """What the learning rate is multiplied by in ``step``, counted from 0 over the whole run.
+
+    A function of the step alone, so that a run that is taken up again needs no scheduler's state.
+
+    >>> [lr_factor(Recipe(schedule="cosine", warmup=1), step, 2, 3) for step in (0, 1, 2, 4)]
+    [0.5, 1.0, 1.0, 0.5]
+    """
+    warmup = round(recipe.warmup * steps_per_epoch)
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, epochs * steps_per_epoch - warmup)
+    if recipe.schedule == "cosine":
+        return (1 + math.cos(math.pi * done)) / 2
+    if recipe.schedule == "step":
+        return 1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01
+    return 1.0

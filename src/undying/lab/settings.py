@@ -6,27 +6,31 @@ import hashlib
 import json
 import math
 import shlex
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from undying.errors import UndyingError
+from undying.lab import data, models
 from undying.lab.activations import build_activation
-from undying.lab.data import DATA
-from undying.lab.models import MODELS
 from undying.lab.optimizers import OPTIMIZERS
+from undying.lab.recipe import Recipe, one_of
 
 FORMAT = 1
 """Of everything in the run store. A reader refuses a higher one."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Everything that decides the numbers of a comparison."""
+class Essentials:
+    """What to compare on what."""
 
     data: str = "digits"
-    """Data set: digits (scikit-learn's 1,797 handwritten digits of 8x8 pixels, part of the package)."""
+    """Data set: digits (scikit-learn's 1,797 handwritten digits of 8x8 pixels, part of the package), fashion-mnist,
+    cifar10, cifar100 (downloaded by torchvision), a folder of images (train/CLASS/*, test/CLASS/*, or CLASS/*), a
+    Keras-style .npz (x_train, y_train, x_test, y_test), or package.module:function giving two datasets or loaders."""
     model: str = "mlp"
-    """Network: mlp (6 hidden layers of 128 units)."""
+    """Network: mlp (6 hidden layers of 128 units), small_cnn, vgg16, vgg16_bn, resnet18 (torchvision's), vgg16_cifar,
+    vgg16_bn_cifar, resnet18_cifar (for 32x32), swin_t, conv2next_tiny, conv2next_base, conv2next_large,
+    torchvision:NAME, timm:NAME, or package.module:function giving one."""
     activations: tuple[str, ...] = ("relu", "leaky_relu", "barelu", "sugar", "sugar:nelu", "gelu")
     """Activations to compare; the first is the baseline. A name may carry a surrogate and arguments, as in
     sugar:nelu:a=0.1, sugar:region=negative or barelu:eps=0.01."""
@@ -37,14 +41,20 @@ class Settings:
     lr: float = 0.01
     """Learning rate."""
     optimizer: str = "adam"
-    """Optimizer: adam, adamw or sgd (momentum 0.9)."""
+    """Optimizer: adam, adamw or sgd."""
     batch_size: int = 64
     """Training samples a step."""
 
+
+@dataclass(frozen=True)
+class Settings(Recipe, Essentials):  # in this order the essentials' fields are the first
+    """Everything that decides the numbers of a comparison."""
+
     def __post_init__(self) -> None:
-        _known("data", self.data, DATA)
-        _known("model", self.model, MODELS)
-        _known("optimizer", self.optimizer, OPTIMIZERS)
+        super().__post_init__()
+        data.source(self.data)
+        models.known(self.model)
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("seeds", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise UndyingError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
@@ -57,31 +67,36 @@ class Settings:
                 raise UndyingError(f"--activations names {spec!r} twice; name it once")
             build_activation(spec)
 
-    def runs(self, data_sha256: str) -> list[RunConfig]:
-        """Every run of the comparison, one seed after the other."""
+    def runs(self, data_sha256: str, model_sha256: str = "") -> list[RunConfig]:
+        """Every run of the comparison, one seed after the other; see ``RunConfig`` for the hashes."""
         shared = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("activations", "seeds")}
+        shared |= {"data_sha256": data_sha256, "model_sha256": model_sha256}
         return [
-            RunConfig(activation=activation, seed=seed, data_sha256=data_sha256, **shared)
+            RunConfig(activation=activation, seed=seed, **shared)
             for seed in range(self.seeds)
             for activation in self.activations
         ]
 
     def command(self, out: str) -> str:
-        """The command line that makes this comparison again."""
+        """The command line that makes this comparison again; of the recipe, what is not the default."""
         words = ["undying", "compare"]
-        for name, value in asdict(self).items():
-            values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+        essential = {f.name for f in fields(Essentials)}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name in essential or value != f.default:
+                words += [f"--{f.name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
         return shlex.join([*words, "--out", out])
 
 
-@dataclass(frozen=True)
-class RunConfig:
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Recipe):
     """One training: everything that decides its numbers."""
 
     data: str
     data_sha256: str
     model: str
+    model_sha256: str = ""
+    """Hash of the source file of a network given by import path."""
     activation: str
     seed: int
     epochs: int
@@ -90,16 +105,14 @@ class RunConfig:
     batch_size: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, with the format of the store."""
-        return {"format": FORMAT, **asdict(self)}
+        """Plain data, with the format of the store. A field with a default was added later; at it, it is left out."""
+        later = {f.name: f.default for f in fields(self) if f.default is not MISSING}
+        values = {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
+        return {"format": FORMAT, **values}
 
     @property
     def id(self) -> str:
-        """Hash of the canonical config."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        """Hash of the canonical config. The folder that the data lie in has no part in it."""
+        content = {**self.to_dict(), "data": data.identity(self.data)}
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def _known(field: str, value: str, names: Any) -> None:
-    if value not in names:
-        raise UndyingError(f"unknown --{field} {value!r}; known: {', '.join(names)}")

@@ -5,6 +5,9 @@ OUT/runs/<id>/config.json       what was run; <id> is its hash
               metrics.jsonl     a line an epoch
               census.json       every unit after the last epoch
               environment.json  versions and machine
+              data.json         counts and class balance
+              checkpoint.pt     the state of an unfinished run
+              failure.json      the error of a run that failed
               result.json       appears last, by atomic rename: the run is finished
 """
 
@@ -12,15 +15,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from undying.errors import UndyingError
 from undying.files import write_text
+from undying.lab.checkpoints import Checkpoint
+from undying.lab.lease import Lease, clear
 from undying.lab.settings import FORMAT, RunConfig, Settings
 
 
@@ -43,8 +46,8 @@ class Store:
     def __init__(self, out: Path) -> None:
         self.out = out
 
-    def prepare(self, settings: Settings) -> None:
-        """Make the folder and note the settings.
+    def prepare(self, settings: Settings, data: dict[str, Any], model_sha256: str = "") -> None:
+        """Make the folder and note the settings, what the data are, and the hash of the network's source.
 
         Raises:
             UndyingError: the folder cannot be written, or a newer version wrote it.
@@ -53,7 +56,8 @@ class Store:
             self._checked(self.out / "sweep.json")
         try:
             (self.out / "runs").mkdir(parents=True, exist_ok=True)
-            _write_json(self.out / "sweep.json", {"format": FORMAT, "settings": asdict(settings)})
+            sweep = {"format": FORMAT, "settings": asdict(settings), "data": data, "model_sha256": model_sha256}
+            _write_json(self.out / "sweep.json", sweep)
         except OSError as error:
             raise UndyingError(
                 f"cannot write to {self.out}: {error.strerror}; choose another folder with --out"
@@ -65,13 +69,23 @@ class Store:
         Raises:
             UndyingError: there is none, or it cannot be read.
         """
+        stored = self._sweep()["settings"]
+        # JSON has no tuples.
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in stored.items()}
+        return Settings(**fields)
+
+    def described(self) -> tuple[dict[str, Any] | None, str]:
+        """What ``prepare`` was given of the data (None in folders of early versions) and of the network."""
+        sweep = self._sweep()
+        return sweep.get("data"), sweep.get("model_sha256", "")
+
+    def _sweep(self) -> dict[str, Any]:
         path = self.out / "sweep.json"
         if not path.exists():
             raise UndyingError(
                 f"{self.out} holds no comparison (no sweep.json); run 'undying compare --out {self.out}'"
             )
-        stored = self._checked(path)["settings"]
-        return Settings(**{**stored, "activations": tuple(stored["activations"])})
+        return self._checked(path)
 
     def finished(self, config: RunConfig) -> bool:
         """Whether the run is there. Its files are checked when they are read."""
@@ -92,31 +106,82 @@ class Store:
         environment = _parsed(_text(folder / "environment.json"), folder / "environment.json")
         return Run(config, result["status"], result["seconds"], epochs, environment)
 
-    def execute(self, config: RunConfig, train: Callable[[RunConfig], Any], environment: dict[str, str]) -> None:
-        """Train ``config`` and store it, unless it is finished; a half-written run is started afresh."""
+    def execute(
+        self,
+        config: RunConfig,
+        train: Callable[[RunConfig, Checkpoint], Iterator[Any]],
+        records: dict[str, Any],
+        *,
+        checkpoint_seconds: float = 60.0,
+        wait: bool = True,
+    ) -> None:
+        """Train ``config`` and store it, unless it is finished. An unfinished run goes on from its checkpoint.
+
+        Args:
+            config: the run.
+            train: gives its epochs.
+            records: name -> plain data, for files beside it: ``environment`` and ``data``.
+            checkpoint_seconds: how often its state is kept.
+            wait: wait for another process that trains it; otherwise raise ``undying.lab.lease.BusyError``.
+        """
         folder = self._folder(config)
         folder.mkdir(parents=True, exist_ok=True)
-        # Held by the process: a killed one lets go, and two commands in one folder share the work.
-        with FileLock(folder / ".lock"):
+        if self.finished(config):
+            return
+        with Lease(folder, wait) as lease:
             if self.finished(config):
                 return
             _write_json(folder / "config.json", config.to_dict())
-            _write_json(folder / "environment.json", environment)
-            lines, seconds, census, diverged = 0, 0.0, None, False
-            with (folder / "metrics.jsonl").open("w", encoding="utf-8") as metrics:
-                for epoch in train(config):
+            for name, content in records.items():
+                _write_json(folder / f"{name}.json", content)
+            checkpoint = Checkpoint(folder / "checkpoint.pt", checkpoint_seconds)
+            epochs = self._epochs_before(checkpoint, folder)
+            write_text(folder / "metrics.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in epochs))
+            census, diverged = None, False
+            with (folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
+                for epoch in train(config, checkpoint):
                     metrics.write(json.dumps(epoch.metrics, allow_nan=False) + "\n")
                     metrics.flush()
-                    lines += 1
-                    seconds += epoch.metrics["seconds"]
-                    census = epoch.census or census
-                    diverged = epoch.diverged
+                    epochs.append(epoch.metrics)
+                    census, diverged = epoch.census, epoch.diverged
+                    lease.check()
                 os.fsync(metrics.fileno())
             _write_json(folder / "census.json", census.to_dict() if census else {})
             status = "diverged" if diverged else "finished"
+            seconds = sum(epoch["seconds"] for epoch in epochs)
+            lease.check()
             _write_json(
-                folder / "result.json", {"format": FORMAT, "status": status, "seconds": seconds, "lines": lines}
+                folder / "result.json", {"format": FORMAT, "status": status, "seconds": seconds, "lines": len(epochs)}
             )
+            checkpoint.remove()
+            (folder / "failure.json").unlink(missing_ok=True)
+            clear(folder)
+
+    def fail(self, config: RunConfig, error: str) -> None:
+        """Note why ``config`` failed; a run that succeeds later removes the note."""
+        folder = self._folder(config)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_json(folder / "failure.json", {"format": FORMAT, "error": error})
+
+    def failure(self, config: RunConfig) -> tuple[Path, str]:
+        """The note of ``fail`` and where it is."""
+        path = self._folder(config) / "failure.json"
+        return path, self._checked(path)["error"]
+
+    def _epochs_before(self, checkpoint: Checkpoint, folder: Path) -> list[dict[str, Any]]:
+        """The epochs that were finished when the checkpoint was written; without them it is of no use."""
+        state = checkpoint.read()
+        if state is None:
+            return []
+        try:
+            lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[: state["epoch"]]
+            epochs: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        except (OSError, ValueError):
+            epochs = []
+        if len(epochs) < state["epoch"]:
+            checkpoint.remove()
+            return []
+        return epochs
 
     def _folder(self, config: RunConfig) -> Path:
         return self.out / "runs" / config.id

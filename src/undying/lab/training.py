@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm, parameters_to_vector
-from torch.optim import Optimizer
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from undying.diagnose.census import census
 from undying.diagnose.results import Census
-from undying.errors import UndyingError
-from undying.lab import data
+from undying.lab import models
 from undying.lab.activations import build_activation
-from undying.lab.models import MODELS
-from undying.lab.optimizers import OPTIMIZERS
+from undying.lab.batches import Batches, dataset_of
+from undying.lab.checkpoints import Checkpoint, random_state, restore_random, seed_everything
+from undying.lab.data.dataset import Dataset
+from undying.lab.execution import Execution
+from undying.lab.optimizers import build_optimizer, lr_factor
 from undying.lab.settings import RunConfig
-from undying.treat.convert import convert_
 
 PROBE = 2048
 """Units are counted on the first so many training samples, the same for every run."""
+
+_LARGE = 1_000_000  # parameters, from which on norms are taken at every tenth step: they read all of them
+_METRICS = ("train_loss", "train_accuracy", "gradient_norm", "update_norm")
 
 
 @dataclass(frozen=True)
@@ -35,88 +40,202 @@ class Epoch:
     metrics: dict[str, Any]
     """One line of metrics.jsonl."""
     census: Census | None
-    """None once the run has diverged."""
-
-    @property
-    def diverged(self) -> bool:
-        return self.census is None
+    """The last one that could be made: a diverged network is not counted."""
+    diverged: bool = False
 
 
-def train(config: RunConfig) -> Iterator[Epoch]:
-    """Train as ``config`` says. A loss that stops being finite ends the run with a last, diverged epoch."""
-    dataset = data.load(config.data)
-    x_train, x_test = dataset.standardised()
-    y_train, y_test = dataset.y_train, dataset.y_test
-    model = build_model(config)
-    optimizer = OPTIMIZERS[config.optimizer](model.parameters(), config.lr)
-    order = torch.Generator().manual_seed(config.seed)
+def train(
+    config: RunConfig, execution: Execution | None = None, checkpoint: Checkpoint | None = None
+) -> Iterator[Epoch]:
+    """Train as ``config`` says. A loss that stops being finite ends the run with a last, diverged epoch.
 
-    for epoch in range(config.epochs + 1):
-        started = time.perf_counter()
-        steps: dict[str, float | None] = {}
-        if epoch > 0:
-            batches = torch.randperm(len(x_train), generator=order).split(config.batch_size)
-            steps = _steps(model, optimizer, ((x_train[batch], y_train[batch]) for batch in batches))
-        test_loss, test_accuracy = evaluate(model, x_test, y_test)
-        diverged = None in steps.values() or not math.isfinite(test_loss)
-        counted = None if diverged else _count(model, x_train[:PROBE], y_train[:PROBE])
+    With a checkpoint that holds a state the run goes on from there; the epochs before it do not come again.
+    """
+    execution = execution or Execution()
+    run = _Run(config, execution)
+    state = checkpoint.read() if checkpoint is not None else None
+    if state is not None:
+        run.load(state)
+
+    for epoch in range(run.epoch, config.epochs + 1):
+        run.epoch = epoch
+        started = time.perf_counter() - run.seconds
+        steps = run.train(started, checkpoint) if epoch > 0 else {}
+        trained = time.perf_counter() - started
+        measured = run.measure()
+        diverged = None in steps.values() or None in measured.values()
+        counted = None if diverged else run.count()
+        run.counted = counted or run.counted
         metrics = {
             "epoch": epoch,
             **steps,
-            "test_loss": None if diverged else test_loss,
-            "test_accuracy": None if diverged else test_accuracy,
+            **(dict.fromkeys(measured) if diverged else measured),
             **(_unit_metrics(counted) if counted else {}),
+            **({"weights_sha256": _sha256(run.model)} if diverged or epoch == config.epochs else {}),
+            "train_seconds": trained,
             "seconds": time.perf_counter() - started,
         }
-        yield Epoch(metrics, counted)
+        yield Epoch(metrics, run.counted, diverged)
         if diverged:
             return
 
 
-def build_model(config: RunConfig) -> nn.Module:
+def build_model(config: RunConfig, dataset: Dataset) -> nn.Module:
     """The network with its activation: the same initial weights for every activation of a seed."""
-    dataset = data.load(config.data)
-    torch.manual_seed(config.seed)
-    model = MODELS[config.model](dataset.shape, dataset.classes)
-    if convert_(model, build_activation(config.activation)).converted == 0:
-        raise UndyingError(f"model {config.model!r} holds no nn.ReLU module to put {config.activation!r} in")
+    seed_everything(config.seed)
+    model = models.build(config.model, dataset.shape, dataset.classes, config.drop_path)
+    activation = build_activation(config.activation)
+    models.put_in(model, config.model, dataset.shape, dataset.classes, activation, config.targets)
     return model
 
 
-def _steps(model: nn.Module, optimizer: Optimizer, batches: Iterator[tuple[Tensor, Tensor]]) -> dict[str, float | None]:
-    """One pass. Means over samples (loss, accuracy) and over steps (norms); None where not finite."""
-    model.train()
-    parameters = list(model.parameters())
-    weights = parameters_to_vector(parameters).detach()
-    sums = torch.zeros(4, dtype=torch.float64)
-    samples = steps = 0
-    for x, y in batches:
-        optimizer.zero_grad()
-        output = model(x)
-        loss = F.cross_entropy(output, y)
-        loss.backward()
-        gradient_norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
-        optimizer.step()
-        before, weights = weights, parameters_to_vector(parameters).detach()
-        hits = (output.argmax(1) == y).sum()
-        sums += torch.stack([loss.detach() * len(y), hits, gradient_norm, (weights - before).norm()]).double()
-        samples += len(y)
-        steps += 1
-    means = (sums / torch.tensor([samples, samples, steps, steps])).tolist()
-    names = ("train_loss", "train_accuracy", "gradient_norm", "update_norm")
-    return {name: value if math.isfinite(value) else None for name, value in zip(names, means, strict=True)}
+class _Run:
+    """Everything that changes while a run is trained."""
+
+    def __init__(self, config: RunConfig, execution: Execution) -> None:
+        dataset = dataset_of(config, execution)
+        self.config = config
+        self.batches = Batches(dataset, config, execution)
+        self.device = self.batches.device
+        self.model = build_model(config, dataset).to(self.device)
+        if execution.channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = build_optimizer(config.optimizer, self.parameters, config.lr, config)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "float16")
+        average = get_ema_multi_avg_fn(config.ema)
+        self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True) if config.ema else None
+        # Hooks, which the census needs, do not fire in a compiled network; the uncompiled one has the same weights.
+        self.forward: Any = torch.compile(self.model) if execution.compile else self.model
+        self.every = 1 if sum(p.numel() for p in self.parameters) <= _LARGE else 10
+        self.steady = config.schedule == "constant" and not config.warmup
+        self.sums = torch.zeros(4, dtype=torch.float32 if self.device.type == "mps" else torch.float64)
+        self.sums = self.sums.to(self.device)
+        self.counted: Census | None = None
+        self.epoch = self.step = self.samples = self.normed = 0
+        self.seconds = 0.0
+        """Of the current epoch, before the run was taken up."""
+
+    def train(self, started: float, checkpoint: Checkpoint | None) -> dict[str, float | None]:
+        """The rest of an epoch. Means over samples (loss, accuracy) and over steps (norms); None where not finite."""
+        self.model.train()
+        weights: Tensor | None = None
+        for x, y, target in self.batches.epoch(skip=self.step):
+            self._set_lr()
+            self.optimizer.zero_grad()
+            with self._precision():
+                output = self.forward(x)
+                loss = F.cross_entropy(output, target, label_smoothing=self.config.label_smoothing)
+            self.scaler.scale(loss).backward()
+            self.scaler.unscale_(self.optimizer)
+            normed = self.step % self.every == 0
+            if normed or self.config.clip:
+                norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+            if self.config.clip:
+                clip_grads_with_norm_(self.parameters, self.config.clip, norm)
+            if normed and weights is None:
+                weights = self._weights()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            self.sums[:2] += torch.stack([loss.detach() * len(y), (output.argmax(1) == y).sum()])
+            if normed:
+                assert weights is not None
+                before, weights = weights, self._weights()
+                self.sums[2:] += self._finite_if_scaled(torch.stack([norm, (weights - before).norm()]))
+                weights = weights if self.every == 1 else None
+            self.samples += len(y)
+            self.normed += normed
+            self.step += 1
+            # Before the next batch is drawn, so that all generators stand at the step's end.
+            if checkpoint is not None and checkpoint.due():
+                checkpoint.write(self.state(time.perf_counter() - started))
+        means = (self.sums.cpu() / torch.tensor([self.samples, self.samples, self.normed, self.normed])).tolist()
+        self.sums.zero_()
+        self.step = self.samples = self.normed = 0
+        self.seconds = 0.0
+        return {name: value if math.isfinite(value) else None for name, value in zip(_METRICS, means, strict=True)}
+
+    def measure(self) -> dict[str, float | None]:
+        """Loss and accuracy on the test data, and on what is held out for validation; None where not finite."""
+        parts = {"test": self.batches.test(), "validation": self.batches.validation()}
+        measured: dict[str, float | None] = {}
+        for name, part in parts.items():
+            if part is not None:
+                with self._precision():
+                    loss, accuracy = evaluate(self.measured, part)
+                finite = math.isfinite(loss)
+                measured |= {f"{name}_loss": loss if finite else None, f"{name}_accuracy": accuracy if finite else None}
+        return measured
+
+    def count(self) -> Census:
+        return census(self.measured, self.batches.probe(PROBE), gradients=True, loss=F.cross_entropy)
+
+    @property
+    def measured(self) -> nn.Module:
+        """The network itself, or the average of its weights."""
+        return self.model if self.average is None else self.average.module
+
+    def state(self, seconds: float) -> dict[str, Any]:
+        """Tensors and plain data from which the run goes on, to the same numbers."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "samples": self.samples,
+            "normed": self.normed,
+            "seconds": seconds,
+            "sums": self.sums,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "batches": self.batches.state(),
+            "random": random_state(),
+            "census": self.counted.to_dict() if self.counted else None,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from ``state()``."""
+        for name in ("epoch", "step", "samples", "normed", "seconds"):
+            setattr(self, name, state[name])
+        self.sums.copy_(state["sums"])
+        self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.batches.load(state["batches"])
+        restore_random(state["random"])
+        self.counted = Census.from_dict(state["census"]) if state["census"] else None
+
+    def _set_lr(self) -> None:
+        if self.steady:
+            return
+        steps = self.batches.steps
+        factor = lr_factor(self.config, (self.epoch - 1) * steps + self.step, steps, self.config.epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * factor
+
+    def _precision(self) -> torch.autocast:
+        name = self.config.amp
+        dtype = torch.float16 if name == "float16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=name != "none")
+
+    def _weights(self) -> Tensor:
+        return torch.cat([p.detach().reshape(-1) for p in self.parameters])
+
+    def _finite_if_scaled(self, norms: Tensor) -> Tensor:
+        # Under a loss scale an infinite gradient is no divergence: the step is left out and the scale lowered.
+        return norms.nan_to_num(0, 0, 0) if self.scaler.is_enabled() else norms
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 1024) -> tuple[float, float]:
-    """(mean cross entropy, accuracy) in eval mode."""
+def evaluate(model: nn.Module, parts: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """(mean cross entropy, accuracy) in eval mode, over (samples, labels)."""
     model.eval()
-    outputs = torch.cat([model(part) for part in x.split(batch_size)])
-    return float(F.cross_entropy(outputs, y)), float((outputs.argmax(1) == y).double().mean())
-
-
-def _count(model: nn.Module, x: Tensor, y: Tensor) -> Census:
-    return census(model, [(x, y)], gradients=True, loss=F.cross_entropy)
+    outputs, labels = (torch.cat(t) for t in zip(*((model(x).float(), y) for x, y in parts), strict=True))
+    return float(F.cross_entropy(outputs, labels)), float((outputs.argmax(1) == labels).double().mean())
 
 
 def _unit_metrics(counted: Census) -> dict[str, Any]:
@@ -133,3 +252,12 @@ def _unit_metrics(counted: Census) -> dict[str, Any]:
             for site in counted.sites
         ],
     }
+
+
+def _sha256(model: nn.Module) -> str:
+    """Of parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

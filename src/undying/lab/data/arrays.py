@@ -1,0 +1,81 @@
+"""Arrays and tensors as people keep them, and Keras-style .npz files of them."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from undying.errors import UndyingError
+from undying.lab.data.dataset import Dataset
+
+_KEYS = ("x_train", "y_train", "x_test", "y_test")
+_CHANNELS = (1, 3, 4)
+
+
+def npz(path: Path) -> Dataset:
+    """x_train, y_train, x_test, y_test and, optionally, classes: their names or their number.
+
+    Raises:
+        UndyingError: the file is missing, damaged or holds something else.
+    """
+    arrays = {}
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            missing = [key for key in _KEYS if key not in file]
+            if missing:
+                raise UndyingError(f"{path} holds no {', '.join(missing)}; it has {', '.join(file.files) or 'nothing'}")
+            for key in (*_KEYS, "classes"):
+                if key in file:
+                    arrays[key] = file[key]
+    except FileNotFoundError:
+        raise UndyingError(f"there is no {path}") from None
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        # AttributeError or TypeError: a renamed .npy is a bare array, which is no context manager.
+        raise UndyingError(
+            f"{path} cannot be read as an .npz of arrays, it is damaged or something else: {error}"
+        ) from None
+    x_train, x_test = (_samples(arrays[key], f"{path}: {key}") for key in ("x_train", "x_test"))
+    y_train, y_test = (labels(arrays[key], f"{path}: {key}") for key in ("y_train", "y_test"))
+    given = arrays.get("classes")
+    names = () if given is None or given.ndim == 0 else tuple(str(name) for name in given)
+    highest = max((int(y.max()) for y in (y_train, y_test) if len(y)), default=-1)
+    number = len(names) or (highest + 1 if given is None else int(given))
+    return Dataset(path.stem, x_train, y_train, x_test, y_test, number, names).checked()
+
+
+def _samples(array: np.ndarray[Any, Any], what: str) -> Tensor:
+    """uint8 (N, C, H, W) from (N, H, W) or (N, H, W, C) images; anything else as it stands."""
+    x = samples(torch.from_numpy(np.ascontiguousarray(array)) if array.dtype.kind in "uif" else array, what)
+    if x.ndim == 3:
+        return x.unsqueeze(1)
+    if x.ndim == 4 and x.shape[3] in _CHANNELS and x.shape[1] not in _CHANNELS:
+        return x.permute(0, 3, 1, 2).contiguous()
+    return x
+
+
+def samples(x: Any, what: str) -> Tensor:
+    """A tensor of uint8 if the values are whole numbers of 0 to 255 in an integer type, of float32 if in a floating one."""
+    if not isinstance(x, Tensor) or x.ndim < 2 or x.is_complex() or x.dtype == torch.bool:
+        shown = f"{x.dtype} {tuple(x.shape)}" if hasattr(x, "dtype") else type(x).__name__
+        raise UndyingError(f"{what}: numbers of shape (samples, ...) are needed, not {shown}")
+    if x.is_floating_point():
+        return x.float()
+    if x.dtype != torch.uint8 and x.numel() and (int(x.min()) < 0 or int(x.max()) > 255):
+        raise UndyingError(f"{what}: {x.dtype} values from {int(x.min())} to {int(x.max())}; images are 0 to 255")
+    return x.to(torch.uint8)
+
+
+def labels(y: Any, what: str) -> Tensor:
+    """int64 (N,) from whole numbers of any integer type, (N,) or (N, 1)."""
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1 or y.dtype.kind not in "ui":
+        raise UndyingError(f"{what}: one class number a sample is needed, not {y.dtype} {y.shape}")
+    return torch.from_numpy(y.astype(np.int64))

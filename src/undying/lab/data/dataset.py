@@ -1,0 +1,141 @@
+"""What every kind of source ends as: four tensors in memory, hashed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from undying.errors import UndyingError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images as uint8 (N, C, H, W), or features (N, ...) of a floating type; labels as int64 (N,) in [0, classes)."""
+
+    name: str
+    x_train: Tensor
+    y_train: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    classes: int
+    names: tuple[str, ...] = ()
+    """Of the classes, where the source has them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample: (C, H, W) for images."""
+        return tuple(self.x_train.shape[1:])
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of all four tensors."""
+        digest = hashlib.sha256()
+        for tensor in (self.x_train, self.y_train, self.x_test, self.y_test):
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
+
+    @cached_property
+    def scale(self) -> tuple[Tensor, Tensor]:
+        """(mean, deviation) of the training data in float32: of each channel of an image, else of all values."""
+        channels = self.x_train.unbind(1) if self.x_train.ndim == 4 else (self.x_train,)
+        # One channel at a time: the whole in float32 is four times the data. A constant channel is only shifted.
+        moments = [(c.float().mean(), c.float().std()) for c in channels]
+        mean, deviation = (torch.stack(m) for m in zip(*moments, strict=True))
+        deviation = torch.where(deviation > 0, deviation, 1.0)
+        shape = (-1, 1, 1) if self.x_train.ndim == 4 else ()
+        return mean.reshape(shape), deviation.reshape(shape)
+
+    def standardised(self) -> tuple[Tensor, Tensor]:
+        """(x_train, x_test) in float32, with mean 0 and deviation 1 over the training data, see ``scale``."""
+        mean, deviation = self.scale
+        return (self.x_train.float() - mean) / deviation, (self.x_test.float() - mean) / deviation
+
+    def per_class(self) -> dict[str, list[int]]:
+        """Number of samples of each class."""
+        labels = {"train": self.y_train, "test": self.y_test}
+        return {part: torch.bincount(y, minlength=self.classes).tolist() for part, y in labels.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """Name, counts, classes, shape and hash, as they go into reports."""
+        return {
+            "name": self.name,
+            "train": len(self.x_train),
+            "test": len(self.x_test),
+            "classes": self.classes,
+            "shape": list(self.shape),
+            "sha256": self.sha256,
+        }
+
+    def checked(self) -> Dataset:
+        """This data set, if it can be trained on.
+
+        Raises:
+            UndyingError: numbers or shapes do not fit, there is nothing in it, or a label is no class.
+        """
+        for part, x, y in (("train", self.x_train, self.y_train), ("test", self.x_test, self.y_test)):
+            if len(x) == 0 or len(x) != len(y):
+                raise UndyingError(f"data {self.name}: {part} has {len(x)} samples and {len(y)} labels")
+            if tuple(x.shape[1:]) != self.shape:
+                raise UndyingError(
+                    f"data {self.name}: a test sample is {tuple(x.shape[1:])}, a training one {self.shape}"
+                )
+            if x.dtype != torch.uint8 and not x.is_floating_point():
+                raise UndyingError(f"data {self.name}: samples are {x.dtype}; they must be uint8 or floating point")
+            if x.is_floating_point() and not bool(x.isfinite().all()):
+                raise UndyingError(f"data {self.name}: a {part} sample holds infinite or NaN values")
+            if int(y.min()) < 0 or int(y.max()) >= self.classes:
+                raise UndyingError(
+                    f"data {self.name}: {part} labels go from {int(y.min())} to {int(y.max())}; "
+                    f"with {self.classes} classes they must be 0 to {self.classes - 1}"
+                )
+        if self.classes < 2:
+            raise UndyingError(f"data {self.name} has {self.classes} class; a comparison needs two or more")
+        return self
+
+    def subset(self, samples: int) -> Dataset:
+        """With ``samples`` of the training data only, the same share of each class and always the same ones.
+
+        Raises:
+            UndyingError: there are not so many.
+        """
+        if samples > len(self.x_train):
+            raise UndyingError(
+                f"--subset {samples} is more than the {len(self.x_train)} training samples of {self.name}"
+            )
+        kept = stratified(self.y_train, self.classes, samples)
+        return replace(self, x_train=self.x_train[kept], y_train=self.y_train[kept])
+
+    def without(self, share: float) -> tuple[Dataset, Tensor, Tensor]:
+        """(the data with ``share`` of its training samples held out, x and y held out); see ``subset``."""
+        held = stratified(self.y_train, self.classes, round(share * len(self.y_train)))
+        rest = torch.ones(len(self.y_train), dtype=torch.bool)
+        rest[held] = False
+        if not 0 < len(held) < len(rest):
+            raise UndyingError(f"--validation {share} of {len(rest)} training samples leaves none on one side")
+        kept = replace(self, x_train=self.x_train[rest], y_train=self.y_train[rest])
+        return kept, self.x_train[held], self.y_train[held]
+
+
+def stratified(labels: Tensor, classes: int, number: int) -> Tensor:
+    """Indices, ascending, of ``number`` samples drawn with the same share of each class; the same in every process.
+
+    >>> stratified(torch.tensor([0, 0, 0, 0, 1, 1]), 2, 3).numel()
+    3
+    """
+    counts = torch.bincount(labels, minlength=classes)
+    exact = counts.double() * number / len(labels)
+    wanted = exact.floor().long()
+    # The largest remainders get the samples that rounding down left.
+    wanted[(exact - wanted).argsort(descending=True, stable=True)[: number - int(wanted.sum())]] += 1
+    generator = torch.Generator().manual_seed(0)
+    drawn = []
+    for label, take in enumerate(wanted.tolist()):
+        members = (labels == label).nonzero().flatten()
+        drawn.append(members[torch.randperm(len(members), generator=generator)[:take]])
+    return torch.cat(drawn).sort().values

@@ -1,0 +1,34 @@
+"""Run configs over a store: on one machine, on a Slurm cluster, on a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from undying.errors import UndyingError
+from undying.lab.execution import Execution
+from undying.lab.executors.processes import run_in_processes
+from undying.lab.settings import RunConfig
+from undying.lab.store import Store
+
+__all__ = ["run"]
+
+
+def run(configs: Sequence[RunConfig], out: Path, execution: Execution, finished: Callable[[RunConfig], None]) -> None:
+    """Execute ``configs`` where ``execution`` says; ``finished`` is called here after each.
+
+    A run that fails is tried once more while the rest goes on.
+
+    Raises:
+        UndyingError: runs failed twice, or for a reason that concerns all of them; what is finished stays.
+    """
+    if not configs:
+        return
+    failed = run_in_processes(configs, out, execution, finished)
+    if failed:
+        path, error = Store(out).failure(failed[0])
+        raise UndyingError(
+            f"{len(failed)} of {len(configs)} runs failed twice, the others are finished; the first is "
+            f"{failed[0].activation}, seed {failed[0].seed}: {error.splitlines()[-1]} (see {path}); "
+            "give the same command to try them again"
+        )

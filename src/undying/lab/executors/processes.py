@@ -1,0 +1,86 @@
+"""Runs in processes of this machine, one a core or one a GPU."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from undying.lab.execution import Execution
+from undying.lab.executors.work import BUSY, FAILED, FINISHED, execute, prepare
+from undying.lab.settings import RunConfig
+from undying.lab.store import Store
+
+_DIED = "the process died, killed or out of memory"
+
+
+def run_in_processes(
+    configs: Sequence[RunConfig], out: Path, execution: Execution, finished: Callable[[RunConfig], None]
+) -> list[RunConfig]:
+    """Execute ``configs``; ``finished`` is called here after each. Returns those that failed twice.
+
+    Interrupted (Ctrl-C), it stops the workers at once; runs that have finished stay.
+    """
+    context = multiprocessing.get_context("spawn")
+    reader, writer = context.Pipe(duplex=False)
+
+    def make(slot: int) -> ProcessPoolExecutor:
+        # One process each, since one that dies breaks its whole pool.
+        return ProcessPoolExecutor(1, context, _start_worker, (reader, execution, slot))
+
+    pools = {slot: make(slot) for slot in range(min(execution.slots, len(configs)))}
+    waiting = deque(configs)
+    tried: list[RunConfig] = []
+    failed: list[RunConfig] = []
+    busy: set[RunConfig] = set()
+    at: dict[Future[str], tuple[int, RunConfig]] = {}
+    try:
+        while waiting or at:
+            idle = pools.keys() - {slot for slot, _ in at.values()}
+            for slot in sorted(idle)[: len(waiting)]:
+                config = waiting.popleft()
+                # What others are at comes last, and is then waited for: they may die.
+                at[pools[slot].submit(execute, config, out, execution, config in busy)] = slot, config
+            for future in wait(at, return_when=FIRST_COMPLETED).done:
+                slot, config = at.pop(future)
+                try:
+                    outcome = future.result()
+                except BrokenProcessPool:
+                    Store(out).fail(config, _DIED)
+                    pools[slot].shutdown()
+                    pools[slot] = make(slot)
+                    outcome = FAILED
+                if outcome == FINISHED:
+                    finished(config)
+                elif outcome == BUSY:
+                    busy.add(config)
+                    waiting.append(config)
+                else:
+                    (failed if config in tried else waiting).append(config)
+                    tried.append(config)
+    finally:
+        writer.close()  # ends the workers, see _start_worker
+        for pool in pools.values():
+            pool.shutdown()
+    return failed
+
+
+def _start_worker(parent: Connection, execution: Execution, slot: int) -> None:
+    prepare(execution, slot)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides
+    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
+
+
+def _exit_with(parent: Connection) -> None:
+    """End this process when the parent closes its end of the pipe or dies, however it dies."""
+    try:
+        parent.recv()
+    except EOFError:
+        os._exit(1)

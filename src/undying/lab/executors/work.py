@@ -1,0 +1,94 @@
+"""What every executor does for one run, in whatever process it starts for it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import traceback
+from pathlib import Path
+
+import torch
+
+from undying._version import __version__
+from undying.errors import UndyingError
+from undying.lab.batches import dataset_of
+from undying.lab.execution import Execution
+from undying.lab.lease import BusyError
+from undying.lab.settings import RunConfig
+from undying.lab.store import Store
+from undying.lab.training import train
+
+FINISHED, BUSY, FAILED = "finished", "busy", "failed"
+
+
+def prepare(execution: Execution, slot: int = 0) -> None:
+    """Make this process ready for runs: one thread each on a CPU, so that cores are not oversubscribed and numbers do
+    not depend on how many there are; on GPUs the ``slot``-th, and a fair share of the threads."""
+    device = torch.device(execution.device)
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        if ":" not in execution.device:
+            torch.cuda.set_device(slot % torch.cuda.device_count())
+    on_cpu = device.type == "cpu"
+    torch.set_num_threads(1 if on_cpu else max(1, (os.cpu_count() or 1) // execution.slots))
+    torch.use_deterministic_algorithms(execution.deterministic)
+    # What is not set is overwritten anyway; setting it first takes time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def execute(config: RunConfig, out: Path, execution: Execution, wait: bool) -> str:
+    """Train one run and store it. Returns ``FINISHED``; ``BUSY``, if another process is at it and ``wait`` is False; or
+    ``FAILED``, with the error in the run's folder.
+
+    Raises:
+        UndyingError: what concerns every run: the data changed, the network does not fit them, the disk is full.
+    """
+    store = Store(out)
+    try:
+        data = dataset_of(config, execution)
+        records = {
+            "environment": environment(),
+            "data": {**data.describe(), "per_class": data.per_class(), "names": data.names},
+        }
+        store.execute(
+            config,
+            lambda config, checkpoint: train(config, execution, checkpoint),
+            records,
+            checkpoint_seconds=execution.checkpoint_seconds,
+            wait=wait,
+        )
+    except BusyError:
+        return BUSY
+    except UndyingError:
+        raise
+    except OSError as error:
+        raise UndyingError(
+            f"cannot write run {config.id} ({config.activation}, seed {config.seed}) to {out}: {error.strerror}; "
+            "finished runs are kept: make room or mend the folder and give the same command to go on"
+        ) from None
+    except Exception:
+        store.fail(config, traceback.format_exc())
+        return FAILED
+    return FINISHED
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine."""
+    return {
+        "undying": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())

@@ -1,0 +1,151 @@
+"""Networks by name. Each is written with an activation of its own; ``convert_`` puts another in its place."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from undying.activations.twins import TWINS
+from undying.errors import UndyingError
+from undying.lab import imports
+from undying.lab.models.conv2next import SIZES, conv2next
+from undying.lab.models.libraries import LIBRARIES, fitted_model, load_model
+from undying.lab.models.mlp import mlp
+from undying.lab.models.small_cnn import small_cnn
+from undying.lab.models.vision import resnet18_cifar, stock, swin_t, vgg16_cifar
+from undying.treat.convert import audit, convert_
+from undying.untouched import untouched
+
+__all__ = ["MODELS", "TARGETS", "build", "known", "load_model", "own_source", "put_in"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network of the list."""
+
+    build: Callable[..., nn.Module]
+    """Function of (sample shape, number of classes), and of drop path where it has that."""
+    target: type[nn.Module] = nn.ReLU
+    """What it has for an activation."""
+    drop_path: bool = False
+    images: bool = True
+    """Whether it needs images: samples of (C, H, W)."""
+
+
+MODELS: dict[str, Model] = {
+    "mlp": Model(mlp, images=False),
+    "small_cnn": Model(small_cnn),
+    "vgg16": Model(partial(stock, "vgg16")),
+    "vgg16_bn": Model(partial(stock, "vgg16_bn")),
+    "vgg16_cifar": Model(vgg16_cifar),
+    "vgg16_bn_cifar": Model(partial(vgg16_cifar, name="vgg16_bn")),
+    "resnet18": Model(partial(stock, "resnet18")),
+    "resnet18_cifar": Model(resnet18_cifar),
+    "swin_t": Model(swin_t, nn.GELU, drop_path=True),
+    **{
+        name: Model(partial(conv2next, blocks=blocks, widths=widths), nn.GELU, drop_path=True)
+        for name, (blocks, widths) in SIZES.items()
+    },
+}
+
+TARGETS = {kind.__name__: kind for kind in TWINS}
+"""What may be replaced, by name."""
+
+
+def known(spec: str) -> None:
+    """Raises UndyingError unless ``spec`` is one of ``MODELS`` or has the form of another kind; nothing is imported."""
+    if spec not in MODELS and not all(spec.partition(":")):
+        raise UndyingError(
+            f"unknown --model {spec!r}; known: {', '.join(MODELS)}, torchvision:NAME, timm:NAME, package.module:function"
+        )
+
+
+def own_source(spec: str) -> str:
+    """Hash of the source of a network given by import path; empty for the others."""
+    ours = spec in MODELS or spec.partition(":")[0] in LIBRARIES
+    return "" if ours else imports.source_sha256(spec)
+
+
+def build(spec: str, shape: tuple[int, ...], classes: int, drop_path: float = 0.0) -> nn.Module:
+    """The network for samples of ``shape`` and so many classes, with its own activation.
+
+    Raises:
+        UndyingError: it is not there, or does not fit the data or ``drop_path``.
+    """
+    if spec not in MODELS:
+        return fitted_model(spec, shape, classes, drop_path)
+    model = MODELS[spec]
+    if model.images and len(shape) != 3:
+        raise UndyingError(f"model {spec!r} needs images, samples of (channels, height, width), not {shape}")
+    if drop_path and not model.drop_path:
+        having = ", ".join(name for name in MODELS if MODELS[name].drop_path)
+        raise UndyingError(f"model {spec!r} has no drop path for --drop-path; these have: {having}")
+    return model.build(shape, classes, *([drop_path] if model.drop_path else []))
+
+
+def put_in(
+    model: nn.Module,
+    spec: str,
+    shape: tuple[int, ...],
+    classes: int,
+    activation: nn.Module,
+    targets: Sequence[str] = (),
+) -> None:
+    """Put ``activation`` in the place of the network's own, in place.
+
+    Args:
+        model: what ``build`` gave for ``spec``, ``shape`` and ``classes``.
+        targets: names of the types to replace; empty: the network's own, which outside ``MODELS`` is the type of
+            ``TARGETS`` that it holds or, failing that, calls most often.
+
+    Raises:
+        UndyingError: nothing is there to be replaced, or the network does not take such samples or give a score a class.
+    """
+    kinds: list[type[nn.Module]] = [TARGETS[name] for name in targets]
+    ours = spec in MODELS
+    example = torch.zeros(2, *shape)  # two, since batch norm refuses to train on one
+    if not kinds:
+        kinds = [MODELS[spec].target] if ours else _own_targets(model, spec, example)
+    # A ReLU in the place of a ReLU is that ReLU, which may work in place.
+    new = copy.deepcopy if type(activation) is nn.ReLU and kinds == [nn.ReLU] else activation
+    try:
+        # In ours no activation is called in a forward, which spares the search.
+        report = convert_(model, new, kinds, functional=not ours, example=None if ours else example)
+        with untouched(model), torch.no_grad():
+            outputs = [model.train(mode)(example) for mode in (False, True)]
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise _misfit(spec, shape, error) from None
+    if report.converted == 0:
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise UndyingError(f"model {spec!r} has no {names} to replace; see 'undying audit'")
+    for output in outputs:
+        given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        if given != (2, classes):
+            raise UndyingError(
+                f"model {spec!r} gives {given} for 2 samples; with {classes} classes, scores of shape {(2, classes)} "
+                "are needed"
+            )
+
+
+def _own_targets(model: nn.Module, spec: str, example: torch.Tensor) -> list[type[nn.Module]]:
+    held = Counter(type(module) for module in model.modules() if type(module) in TWINS)
+    if not held:
+        try:
+            held = Counter({kind: len(audit(model, example, [kind]).rows) for kind in TWINS})
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise _misfit(spec, tuple(example.shape[1:]), error) from None
+    [(kind, count)] = held.most_common(1)
+    if count == 0:
+        raise UndyingError(f"model {spec!r} has no activation to replace; looked for {', '.join(TARGETS)}")
+    return [kind]
+
+
+def _misfit(spec: str, shape: tuple[int, ...], error: Exception) -> UndyingError:
+    reason = " ".join(str(error).split())
+    return UndyingError(f"model {spec!r} does not take samples of shape {shape}: {reason}")

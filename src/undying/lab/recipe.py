@@ -1,0 +1,80 @@
+"""How to train, beyond the essentials: what a comparison and each of its runs have in common."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from undying.errors import UndyingError
+from undying.lab.augment import AUGMENTATIONS
+from undying.lab.models import TARGETS
+
+SCHEDULES = ("constant", "cosine", "step")
+AMP = ("none", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every field has a default, at which it has no part in a run's id: runs of before there was the field stay."""
+
+    subset: int = 0
+    """Train on so many samples only, the same share of each class; 0: on all."""
+    validation: float = 0.0
+    """Share of the training data held out and measured each epoch, for choices; test data are for the report."""
+    image_size: int = 0
+    """Pixels a side to which a folder's images are brought; 0: as they are, all of one size."""
+    augment: tuple[str, ...] = ()
+    """Augmentations of the training images: flip (left to right), crop (shifted by up to an eighth), cutout (a square
+    of half the side)."""
+    targets: tuple[str, ...] = ()
+    """Types of torch.nn that the activations replace, such as ReLU GELU; default: the network's own."""
+    momentum: float = 0.9
+    """Momentum of sgd."""
+    weight_decay: float | None = None
+    """Weight decay; default: the optimizer's own (adamw 0.01, others 0)."""
+    schedule: str = "constant"
+    """Learning rate over the steps: constant, cosine (to 0) or step (a tenth after half and after three quarters)."""
+    warmup: float = 0.0
+    """Epochs in which the learning rate rises linearly to its value first."""
+    label_smoothing: float = 0.0
+    """Share of each label that is spread over all classes."""
+    clip: float = 0.0
+    """Norm to which a step's gradient is scaled down; 0: not at all."""
+    ema: float = 0.0
+    """Decay of a moving average of the weights, which is then what is measured; 0: none."""
+    mixup: float = 0.0
+    """Alpha of mixup; 0: none. With cutmix too, each batch gets one of the two."""
+    cutmix: float = 0.0
+    """Alpha of cutmix; 0: none."""
+    drop_path: float = 0.0
+    """Stochastic depth of swin_t, conv2next, torchvision's and timm's networks that have it."""
+    amp: str = "none"
+    """Automatic mixed precision: none, bfloat16 or float16."""
+
+    def __post_init__(self) -> None:
+        for names, field, known in (
+            (self.augment, "augment", AUGMENTATIONS),
+            (self.targets, "targets", TARGETS),
+            ((self.schedule,), "schedule", SCHEDULES),
+            ((self.amp,), "amp", AMP),
+        ):
+            for name in names:
+                one_of(field, name, known)
+        for field in ("validation", "momentum", "label_smoothing", "ema", "drop_path"):
+            if not 0 <= getattr(self, field) < 1:
+                raise UndyingError(f"{_flag(field)} must be at least 0 and below 1, not {getattr(self, field)}")
+        for field in ("subset", "image_size", "weight_decay", "warmup", "clip", "mixup", "cutmix"):
+            value = getattr(self, field)
+            if value is not None and not 0 <= value < math.inf:
+                raise UndyingError(f"{_flag(field)} must be a finite number of at least 0, not {value}")
+
+
+def one_of(field: str, value: str, known: object) -> None:
+    """Raises UndyingError unless ``value`` is in ``known``, a collection of names."""
+    names = list(known)  # type: ignore[call-overload]
+    if value not in names:
+        raise UndyingError(f"unknown {_flag(field)} {value!r}; known: {', '.join(names)}")
+
+
+def _flag(field: str) -> str:
+    return f"--{field.replace('_', '-')}"

@@ -1,0 +1,115 @@
+"""Folders of images, split or not, whole or not."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from undying.errors import UndyingError
+from undying.lab.data import load
+from undying.lab.data.folder import folder
+
+RANDOM = np.random.default_rng(0)
+
+
+def image(path, size=(5, 4), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
+    pixels = RANDOM.integers(0, 256, shape).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+@pytest.fixture
+def split(tmp_path):
+    root = tmp_path / "pets"
+    pixels = {
+        (part, name, i): image(root / part / name / f"{i}.png")
+        for part, count in (("train", 3), ("test", 2))
+        for name in ("cat", "dog")
+        for i in range(count)
+    }
+    return root, pixels
+
+
+def test_train_and_test_by_class(split):
+    root, pixels = split
+    (root / "train" / "cat" / "notes.txt").write_text("not an image")
+    pets = load(str(root))
+    assert (pets.name, pets.names, pets.classes, pets.shape) == ("pets", ("cat", "dog"), 2, (3, 4, 5))
+    assert pets.y_train.tolist() == [0, 0, 0, 1, 1, 1]
+    assert pets.y_test.tolist() == [0, 0, 1, 1]
+    assert np.array_equal(pets.x_train[4].permute(1, 2, 0).numpy(), pixels["train", "dog", 1])
+    assert np.array_equal(pets.x_test[1].permute(1, 2, 0).numpy(), pixels["test", "cat", 1])
+
+
+def test_without_a_split_a_hash_picks_about_a_fifth_and_copies_stay_together(tmp_path):
+    for name in ("a", "b"):
+        for i in range(150):
+            image(tmp_path / name / f"{i}.png", (2, 2))
+    shutil.copy(tmp_path / "a" / "7.png", tmp_path / "b" / "copy.png")
+    made = folder(tmp_path)
+    assert len(made.x_train) + len(made.x_test) == 301
+    assert 0.13 < len(made.x_test) / 301 < 0.27
+    pixels = {tuple(x.flatten().tolist()) for x in made.x_train} & {tuple(x.flatten().tolist()) for x in made.x_test}
+    assert not pixels
+    (tmp_path / "b").rename(tmp_path / "c")  # the split goes by content
+    assert folder(tmp_path).sha256 == made.sha256
+
+
+def test_grey_images_stay_grey_unless_one_is_not(split, tmp_path):
+    root = tmp_path / "grey"
+    for part in ("train", "test"):
+        for name in ("x", "y"):
+            image(root / part / name / "0.png", mode="L")
+    assert folder(root).shape == (1, 4, 5)
+    image(root / "train" / "x" / "1.png")
+    assert folder(root).shape == (3, 4, 5)
+
+
+def test_sizes_that_differ_need_image_size(split):
+    root, _ = split
+    image(root / "test" / "dog" / "9.png", (20, 10))
+    with pytest.raises(UndyingError, match=r"9\.png is 20x10 and .*0\.png 5x4; .*--image-size"):
+        folder(root)
+    assert folder(root, size=8).shape == (3, 8, 8)
+
+
+def test_image_size_scales_the_shorter_side_and_keeps_the_middle(tmp_path):
+    for part in ("train", "test"):
+        for name in ("x", "y"):
+            path = tmp_path / part / name / "0.png"
+            path.parent.mkdir(parents=True)
+            pixels = np.zeros((8, 16), np.uint8)
+            pixels[:, 4:12] = 200  # the middle square
+            Image.fromarray(pixels).save(path)
+    assert folder(tmp_path, size=8).x_train.unique().tolist() == [200]
+
+
+def test_a_truncated_or_damaged_image_is_named(split):
+    root, _ = split
+    victim = root / "train" / "dog" / "2.png"
+    whole = victim.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"text"):
+        victim.write_bytes(damaged)
+        with pytest.raises(UndyingError, match=rf"{victim} cannot be read as an image"):
+            folder(root)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda root: shutil.rmtree(root / "test"), ["no test folder"]),
+        (lambda root: image(root / "test" / "cow" / "0.png"), ["cow"]),
+        (lambda root: [f.unlink() for f in root.glob("test/*/*")], ["no images to test", ".png"]),
+        (lambda root: [shutil.rmtree(f) for f in root.glob("train/*")], ["no folders of images"]),
+        (lambda root: shutil.rmtree(root), ["pets"]),
+    ],
+)
+def test_a_folder_of_something_else_is_named(split, change, words):
+    root, _ = split
+    change(root)
+    with pytest.raises(UndyingError) as error:
+        folder(root)
+    assert all(word in str(error.value) for word in words), error.value

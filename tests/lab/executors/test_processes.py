@@ -1,0 +1,107 @@
+"""Processes of this machine: what fails is noted and tried again, and the rest goes on."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from undying.errors import UndyingError
+from undying.lab import Execution, Settings, compare
+from undying.lab.executors.work import BUSY, execute
+from undying.lab.lease import Lease
+from undying.lab.store import Store
+from undying.lab.sweep import plan
+
+NETWORK = """
+import os, signal
+from pathlib import Path
+import torch
+from torch import nn
+
+def net():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), Faulty(), nn.ReLU(), nn.Linear(8, 10))
+
+class Faulty(nn.Module):
+    def forward(self, x):
+        if self.training and torch.is_grad_enabled() and torch.initial_seed() == 1:
+            tries = Path("tries")
+            tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
+            fault(len(tries.read_text()))
+        return x
+
+"""
+FAULTS = {
+    "raises once": "def fault(t):\n    if t == 1: raise ValueError('a fault')",
+    "raises always": "def fault(t):\n    raise ValueError('a fault\\nof two lines')",
+    "out of memory": "def fault(t):\n    torch.empty(10**15)",
+    "dies once": "def fault(t):\n    if t == 1: os.kill(os.getpid(), signal.SIGKILL)",
+    "dies always": "def fault(t):\n    os.kill(os.getpid(), signal.SIGKILL)",
+}
+
+
+@pytest.fixture
+def faulty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def settings(fault):
+        Path("faulty.py").write_text(NETWORK + FAULTS[fault])
+        return Settings(model="faulty:net", activations=("relu", "sugar"), seeds=2, epochs=1)
+
+    yield settings
+    sys.modules.pop("faulty", None)
+
+
+@pytest.mark.parametrize("fault", ["raises once", "dies once"])
+def test_a_run_that_fails_once_is_tried_again(faulty, tmp_path, fault):
+    results = compare(faulty(fault), tmp_path / "out", Execution(workers=2))
+    assert [len(a.accuracy.values) for a in results.activations] == [2, 2]
+    assert not list(tmp_path.glob("out/runs/*/failure.json"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("raises always", ["of two lines", "ValueError"]),
+        ("out of memory", ["allocate"]),
+        ("dies always", ["killed or out of memory"]),
+    ],
+)
+def test_a_run_that_fails_twice_is_named_and_the_rest_is_finished(faulty, tmp_path, fault, words):
+    settings = faulty(fault)
+    with pytest.raises(UndyingError, match=r"2 of 4 runs failed twice, .* seed 1: .*failure\.json.* again") as error:
+        compare(settings, tmp_path / "out", Execution(workers=2))
+    assert "\n" not in str(error.value)
+    store = Store(tmp_path / "out")
+    todo = plan(settings, store.out)
+    assert [config.seed for config in todo.missing] == [1, 1]
+    for config in todo.missing:
+        assert any(word in store.failure(config)[1] for word in words)
+
+
+def test_a_mistake_that_concerns_every_run_ends_the_sweep(faulty, tmp_path):
+    settings = faulty("raises once")
+    Path("faulty.py").write_text(Path("faulty.py").read_text().replace("Linear(8, 10)", "Linear(8, 9)"))
+    with pytest.raises(UndyingError, match=r"faulty:net.*\(2, 9\)"):
+        compare(settings, tmp_path / "out", Execution(workers=2))
+
+
+def test_what_another_machine_is_at_is_left_until_the_end_and_then_waited_for(tmp_path):
+    """One holds the first run for a while; the others are finished before it."""
+    settings = Settings(activations=("relu", "sugar"), seeds=2, epochs=1)
+    store = Store(tmp_path)
+    todo = plan(settings, tmp_path)
+    folder = tmp_path / "runs" / todo.runs[0].id
+    folder.mkdir(parents=True)
+    order = []
+
+    def finished(config):
+        order.append(config)
+        if len(order) == 3:
+            lease.__exit__(None, None, None)
+
+    with Lease(folder) as lease:
+        assert execute(todo.runs[0], tmp_path, Execution(), wait=False) == BUSY
+        compare(settings, tmp_path, Execution(workers=1), finished)
+    assert order[-1] == todo.runs[0]
+    assert all(store.finished(config) for config in todo.runs)
