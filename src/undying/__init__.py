@@ -11,6 +11,7 @@ from undying.activations.surrogates import SURROGATES, Surrogate, surrogate
 from undying.diagnose.census import Census, Changes, Site, census
 from undying.diagnose.certify import Box, Certificate, CertifiedSite, certify
 from undying.integrations import register
+from undying.ops.lean import lean
 from undying.treat.convert import audit, convert_, revert_
 from undying.treat.report import ConversionReport
 
@@ -36,6 +37,7 @@ __all__ = [
     "census",
     "certify",
     "convert_",
+    "lean",
     "nelu",
     "register",
     "revert_",
