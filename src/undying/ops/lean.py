@@ -53,19 +53,27 @@ class _Handle:
 class _Here(threading.local):
     sources: WeakTensorKeyDictionary | None = None
     """y -> its source, for as long as y lives; None where lean is off."""
+    pack: Callable[[Tensor], Any] | None = None
 
 
 _here = _Here()
 
 
 def is_lean() -> bool:
-    """Whether this thread is inside of :func:`lean`, running eagerly."""
-    return not torch.compiler.is_compiling() and _here.sources is not None
+    """Whether this thread is inside of :func:`lean`, running eagerly, and no other hooks are in force instead.
+
+    Those of ``torch.utils.checkpoint`` are, in its block: what it computes again is not lean, and has to save the same.
+    """
+    if torch.compiler.is_compiling() or _here.sources is None:
+        return False
+    hooks = _hooks_in_force()
+    return hooks is not None and hooks[0] is _here.pack
 
 
 def remember(y: Tensor, x: Tensor) -> None:
-    """Note that y = relu(x) and that x is kept for the backward pass. Does nothing outside of :func:`lean`."""
-    if _here.sources is not None and type(x) is Tensor and y.stride() == x.stride():
+    """Note that y = relu(x) and that x is kept for the backward pass. Only where :func:`is_lean`."""
+    assert _here.sources is not None
+    if type(x) is Tensor and y.stride() == x.stride():
         _here.sources[y] = _Source(x.detach(), x._version, y._version, y.size(), y.stride())
 
 
@@ -97,8 +105,9 @@ def lean() -> Iterator[None]:
     if torch.compiler.is_compiling():
         yield
         return
-    before, sources = _here.sources, WeakTensorKeyDictionary()
-    keep, give = _hooks_around()
+    before, sources = (_here.sources, _here.pack), WeakTensorKeyDictionary()
+    # torch applies the innermost hooks alone, so what is to be kept is handed on to those around.
+    keep, give = _hooks_in_force() or (_keep, _give)
 
     def pack(tensor: Tensor) -> Any:
         source = _source_of(tensor, sources)
@@ -113,12 +122,12 @@ def lean() -> Iterator[None]:
             x = give(packed.packed)
             return packed.source.y(x).as_strided(packed.size, packed.stride, packed.offset)
 
-    _here.sources = sources
+    _here.sources, _here.pack = sources, pack
     try:
         with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
             yield
     finally:
-        _here.sources = before
+        _here.sources, _here.pack = before
         sources.clear()  # a y that someone keeps must not keep its x
 
 
@@ -134,10 +143,9 @@ def _source_of(tensor: Tensor, sources: WeakTensorKeyDictionary) -> _Source | No
     return source if unchanged else None
 
 
-def _hooks_around() -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]:
-    """The hooks in force, to which ours hand on what is to be kept; torch itself applies the innermost alone."""
-    around = torch._C._autograd._top_saved_tensors_default_hooks(True)  # None without any, which its type does not say
-    return tuple(around) if around else (_keep, _give)  # type: ignore[return-value]
+def _hooks_in_force() -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]] | None:
+    hooks: Any = torch._C._autograd._top_saved_tensors_default_hooks(True)  # its type does not say that it may be None
+    return hooks  # type: ignore[no-any-return]
 
 
 def _keep(tensor: Tensor) -> tuple[Tensor, int]:
