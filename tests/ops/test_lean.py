@@ -279,6 +279,17 @@ def test_hooks_around_are_given_x_in_the_place_of_y():
     assert seen.count((5, 16)) == 4  # x of each SUGAR, for itself and for the layer after it
 
 
+def test_hooks_around_that_move_what_is_saved_elsewhere_free_it_here():
+    x = torch.randn(4, requires_grad=True) * 1
+    gone = weakref.ref(x.untyped_storage())
+    assert gone() is not None
+    with saved_tensors_hooks(lambda t: t.numpy(force=True).copy(), torch.from_numpy), undying.lean():
+        loss = undying.sugar(x).square().sum()
+    del x
+    assert gone() is None
+    loss.backward()
+
+
 @pytest.mark.parametrize("order", ["around", "inside"])
 def test_save_on_cpu(order):
     def run(model, x):
@@ -336,12 +347,13 @@ def test_another_thread_is_not_lean():
 
 def test_an_output_that_someone_keeps_does_not_keep_its_input():
     x = torch.randn(4, requires_grad=True) * 1
-    gone = weakref.ref(x)
+    gone = weakref.ref(x.untyped_storage())
+    assert gone() is not None
     with undying.lean():
         y = undying.sugar(x)
-    y.sum().backward()
-    del x
-    y = y.detach()
+        (y * y).sum().backward()
+        del x
+    assert y.numel() == 4
     assert gone() is None
 
 

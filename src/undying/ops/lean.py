@@ -27,27 +27,25 @@ class _Source:
     x: Tensor
     x_version: int
     y_version: int
-    size: torch.Size
-    stride: tuple[int, ...]
-
-    def y(self, x: Tensor) -> Tensor:
-        """relu(x), laid out in memory as y was."""
-        y = torch.relu(x)
-        if y.stride() == self.stride:
-            return y
-        return torch.empty_strided(self.size, self.stride, dtype=y.dtype, device=y.device).copy_(y)
 
 
 @dataclass(frozen=True)
 class _Handle:
     """Stands for a saved y, or a view of one."""
 
-    source: _Source
     packed: Any
     """x, as the hooks around ours keep it."""
-    size: torch.Size
     stride: tuple[int, ...]
-    offset: int
+    """Of x and y alike."""
+    view: tuple[torch.Size, tuple[int, ...], int]
+    """Size, stride and offset of what was saved."""
+
+    def unpack(self, x: Tensor) -> Tensor:
+        """What was saved, from ``x``."""
+        y = torch.relu(x)
+        if y.stride() != self.stride:  # the hooks around ours need not keep the layout in memory
+            y = torch.empty_strided(y.size(), self.stride, dtype=y.dtype, device=y.device).copy_(y)
+        return y.as_strided(*self.view)
 
 
 class _Here(threading.local):
@@ -74,7 +72,7 @@ def remember(y: Tensor, x: Tensor) -> None:
     """Note that y = relu(x) and that x is kept for the backward pass. Only where :func:`is_lean`."""
     assert _here.sources is not None
     if type(x) is Tensor and y.stride() == x.stride():
-        _here.sources[y] = _Source(x.detach(), x._version, y._version, y.size(), y.stride())
+        _here.sources[y] = _Source(x.detach(), x._version, y._version)
 
 
 @contextlib.contextmanager
@@ -113,14 +111,14 @@ def lean() -> Iterator[None]:
         source = _source_of(tensor, sources)
         if source is None:
             return keep(tensor)
-        return _Handle(source, keep(source.x), tensor.size(), tensor.stride(), int(tensor.storage_offset()))
+        view = tensor.size(), tensor.stride(), int(tensor.storage_offset())
+        return _Handle(keep(source.x), source.x.stride(), view)
 
     def unpack(packed: Any) -> Tensor:
         if not isinstance(packed, _Handle):
             return give(packed)
         with torch.no_grad():
-            x = give(packed.packed)
-            return packed.source.y(x).as_strided(packed.size, packed.stride, packed.offset)
+            return packed.unpack(give(packed.packed))
 
     _here.sources, _here.pack = sources, pack
     try:
