@@ -290,6 +290,20 @@ def test_hooks_around_that_move_what_is_saved_elsewhere_free_it_here():
     loss.backward()
 
 
+def test_hooks_around_that_lose_the_layout_in_memory():
+    def run(model, x):
+        with saved_tensors_hooks(lambda t: t.contiguous().clone(), lambda t: t), undying.lean():
+            return model(x).mul(torch.arange(8.0)[:, None, None]).square().sum()
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), undying.SUGAR(), nn.Conv2d(8, 8, 3)).to(memory_format=torch.channels_last)
+    images = IMAGES.to(memory_format=torch.channels_last)
+    expected = gradients(
+        model, images, None, lambda model, x: model(x).mul(torch.arange(8.0)[:, None, None]).square().sum()
+    )
+    for a, b in zip(gradients(model, images, None, run), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("order", ["around", "inside"])
 def test_save_on_cpu(order):
     def run(model, x):
@@ -352,7 +366,9 @@ def test_an_output_that_someone_keeps_does_not_keep_its_input():
     with undying.lean():
         y = undying.sugar(x)
         (y * y).sum().backward()
+        others = torch.ones(3, requires_grad=True).exp()  # a graph that lives on, and the hooks with it
         del x
+    assert others.grad_fn is not None
     assert y.numel() == 4
     assert gone() is None
 
