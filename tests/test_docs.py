@@ -36,7 +36,7 @@ def test_python_blocks_run(page, code, tmp_path):
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[command for _, command in COMMANDS])
 def test_commands_are_accepted(page, command, tmp_path, monkeypatch, capsys):
-    """Runs what is cheap as it stands; a comparison only as far as its plan, and a report for its arguments."""
+    """Runs what is cheap as it stands; a comparison only as far as its plan, a bench and a report for their arguments."""
     monkeypatch.chdir(tmp_path)
     words = shlex.split(command)[1:]
     if words[0] == "compare":
@@ -47,6 +47,9 @@ def test_commands_are_accepted(page, command, tmp_path, monkeypatch, capsys):
     elif words[0] == "audit":
         assert cli.main(words) == 2  # the page's own package is not here
         assert "mypackage" in capsys.readouterr().err
+    elif words[0] == "bench":
+        assert cli.main([*words, "--forms", "no such form"]) == 2  # what it says once all arguments are accepted
+        assert "unknown --forms" in capsys.readouterr().err
     else:
         assert words[0] == "report"
         assert cli.main(words) == 2  # nothing to report in an empty folder

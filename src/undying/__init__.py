@@ -14,6 +14,7 @@ from undying.diagnose.results import Census, Changes, Site
 from undying.diagnose.sinks import JSONL, Memory
 from undying.diagnose.watch import Record, Watch, watch
 from undying.integrations import register
+from undying.ops.lean import lean
 from undying.treat.convert import audit, convert_, revert_
 from undying.treat.report import ConversionReport
 
@@ -43,6 +44,7 @@ __all__ = [
     "census",
     "certify",
     "convert_",
+    "lean",
     "nelu",
     "register",
     "revert_",

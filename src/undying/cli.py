@@ -164,7 +164,7 @@ class BenchTraining:
 
 @dataclass(frozen=True)
 class BenchCommand:
-    """Measure speed and memory on this machine, beside PyTorch's activations and the forms in public use."""
+    """Measure speed and memory on this machine's CPU, beside PyTorch's activations and the forms in public use."""
 
     what: Annotated[
         Annotated[BenchActivations, tyro.conf.subcommand("activations")]

@@ -31,8 +31,7 @@ def test_terminal_table_has_a_column_a_size_and_fits(found):
     assert ["nn.GELU", "4.00±2.00", "4.00±2.00"] in cells
     assert ["literal BAReLU", "40.0±.0", "40.0±.0"] in cells
     assert ["nn.ReLU, microseconds", "10", "10"] in cells
-    tables = [line for line in shown.splitlines() if "±" in line or "<=" in line or "Backward" in line]
-    assert max(map(len, tables)) <= 80
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_markdown_has_the_command_the_machine_and_whole_intervals(found, monkeypatch):

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from undying.activations import checks
 from undying.activations.surrogates import Surrogate
 from undying.activations.surrogates import surrogate as resolve
-from undying.ops import composite
+from undying.ops import composite, recompute
+from undying.ops.lean import is_lean, remember
 
 __all__ = ["SUGAR", "StrengthSchedule", "sugar"]
 
@@ -65,6 +66,10 @@ def sugar(
     """
     checks.floating("sugar", x)
     _check(region, strength, inplace, save)
+    if is_lean() and recompute.serves(x, strength):
+        y = recompute.sugar(x, resolve(surrogate), region, strength)
+        remember(y, x)
+        return y
     return composite.sugar(x, resolve(surrogate), region, strength)
 
 

@@ -54,9 +54,8 @@ class Case:
 def measure_activations(settings: ActivationSettings, started: Callable[[str], object] = print) -> Iterator[Case]:
     """Every case of the settings, in turn; ``started`` is told what begins. The number of threads is put back."""
     settings.check()
-    forms = choose(
-        settings.forms, [form for form in FORMS if not (form.compiled and settings.no_compiled)], always=BASELINE
-    )
+    alone = [form for form in FORMS if form.alone and not (form.compiled and settings.no_compiled)]
+    forms = choose(settings.forms, alone, always=BASELINE)
     before = torch.get_num_threads()
     try:
         for threads in settings.threads:

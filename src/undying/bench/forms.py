@@ -12,6 +12,7 @@ from undying.activations.barelu import BAReLU
 from undying.activations.sugar import SUGAR
 from undying.activations.surrogates import SURROGATES
 from undying.bench.public import FunctionSUGAR, InjectedSUGAR, LiteralBAReLU
+from undying.ops.lean import lean
 
 BASELINE = "nn.ReLU"
 LIMIT = "copy + triad"
@@ -30,6 +31,8 @@ class Form:
     """It runs under torch.compile."""
     network: bool = False
     """It is measured inside networks too."""
+    alone: bool = True
+    """It is measured by itself."""
     around: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
     """The forward pass of a network runs inside of this."""
 
@@ -43,6 +46,7 @@ FORMS: tuple[Form, ...] = (
     Form("nn.GELU", nn.GELU),
     Form("nn.Mish", nn.Mish),
     Form("SUGAR bsilu", SUGAR, network=True),
+    Form("SUGAR lean", SUGAR, network=True, alone=False, around=lean),
     *(Form(f"SUGAR {name}", lambda name=name: SUGAR(name)) for name in SURROGATES if name != "bsilu"),  # type: ignore[misc]
     Form("SUGAR compiled", SUGAR, compiled=True),
     Form("BAReLU", BAReLU, network=True),

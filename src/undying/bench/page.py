@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -38,10 +39,10 @@ class Page:
 
     def plain(self) -> str:
         """For a terminal of 80 columns."""
-        parts = [f"{title}\n\n{text.table(rows, left=1)}" for title, rows in self.narrow]
-        parts.append(f"Targets\n\n{text.table(tables.target_table(self.targets), left=1)}")
-        parts += [self.note] if self.note else []
-        return "\n\n".join([*parts, str(self.machine)])
+        shown = [*self.narrow, ("Targets", tables.target_table(self.targets))]
+        parts = [f"{textwrap.fill(title, 80)}\n\n{text.table(rows, left=1)}" for title, rows in shown]
+        parts += [textwrap.fill(self.note, 80)] if self.note else []
+        return "\n\n".join([*parts, textwrap.fill(str(self.machine), 80)])
 
     def markdown(self) -> str:
         """For a page of results: the command, the machine, the tables."""

@@ -1,0 +1,161 @@
+"""``lean``: SUGAR's exact gradients at ReLU's memory.
+
+SUGAR keeps its input x for the backward pass, and the next layer keeps y = relu(x). One of the two is enough. While
+``lean`` is on, saved-tensor hooks look at everything that is saved: where it is such a y, unchanged, a handle to x is kept
+in its place, and the backward pass computes relu(x) again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+__all__ = ["is_lean", "lean", "remember"]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What y can be computed from. ``x`` shares memory with SUGAR's input; nothing is copied."""
+
+    x: Tensor
+    x_version: int
+    y_version: int
+
+
+@dataclass(frozen=True)
+class _Handle:
+    """Stands for a saved y, or a view of one."""
+
+    packed: Any
+    """x, as the hooks around ours keep it."""
+    stride: tuple[int, ...]
+    """Of x and y alike."""
+    view: tuple[torch.Size, tuple[int, ...], int]
+    """Size, stride and offset of what was saved."""
+
+    def unpack(self, x: Tensor) -> Tensor:
+        """What was saved, from ``x``."""
+        y = torch.relu(x)
+        if y.stride() != self.stride:  # the hooks around ours need not keep the layout in memory
+            y = torch.empty_strided(y.size(), self.stride, dtype=y.dtype, device=y.device).copy_(y)
+        return y.as_strided(*self.view)
+
+
+class _Here(threading.local):
+    sources: WeakTensorKeyDictionary | None = None
+    """y -> its source, for as long as y lives; None where lean is off."""
+    pack: Callable[[Tensor], Any] | None = None
+
+
+_here = _Here()
+
+
+def is_lean() -> bool:
+    """Whether this thread is inside of :func:`lean`, running eagerly, and no other hooks are in force instead.
+
+    Those of ``torch.utils.checkpoint`` are, in its block: what it computes again is not lean, and has to save the same.
+    """
+    if torch.compiler.is_compiling() or _here.sources is None:
+        return False
+    hooks = _hooks_in_force()
+    return hooks is not None and hooks[0] is _here.pack
+
+
+def remember(y: Tensor, x: Tensor) -> None:
+    """Note that y = relu(x) and that x is kept for the backward pass. Only where :func:`is_lean`."""
+    assert _here.sources is not None
+    if type(x) is Tensor and y.stride() == x.stride():
+        _here.sources[y] = _Source(x.detach(), x._version, y._version)
+
+
+@contextlib.contextmanager
+def lean() -> Iterator[None]:
+    """Within it, what follows a SUGAR keeps a handle to SUGAR's input where it would keep SUGAR's output.
+
+    Gradients are the same to the last bit; the memory kept for the backward pass is nn.ReLU's instead of one more tensor
+    a site. The price is one relu in the backward pass for each layer that had kept a SUGAR's output, and a Python call
+    for every tensor that is saved. Only the forward pass needs to be inside; the backward pass may be anywhere. As a
+    decorator, ``model.forward = undying.lean()(model.forward)``, it is on in every forward pass of a model.
+
+    Other saved-tensor hooks go on working: those around it are given x in y's place, those inside it replace it in their
+    block. So does ``torch.utils.checkpoint``: what is computed again in the backward pass is not lean unless the
+    function that is checkpointed has its own ``lean``. It does nothing where nothing is kept twice: for a y that was
+    overwritten, for other activations, with gradients disabled, and in code under ``torch.compile``, where the
+    compiler decides what is kept. ``torch.func``'s transforms refuse all saved-tensor hooks, and so this.
+
+    Raises (in the backward pass):
+        RuntimeError: a tensor that is needed was overwritten, as autograd does without it.
+
+    >>> import torch, undying
+    >>> from torch import nn
+    >>> net = nn.Sequential(nn.Linear(2, 8), undying.SUGAR(), nn.Linear(8, 1))
+    >>> with undying.lean():
+    ...     loss = net(torch.ones(4, 2)).sum()
+    >>> loss.backward()
+    """
+    if torch.compiler.is_compiling():
+        yield
+        return
+    before, sources = (_here.sources, _here.pack), WeakTensorKeyDictionary()
+    # torch applies the innermost hooks alone, so what is to be kept is handed on to those around.
+    keep, give = _hooks_in_force() or (_keep, _give)
+
+    def pack(tensor: Tensor) -> Any:
+        source = _source_of(tensor, sources)
+        if source is None:
+            return keep(tensor)
+        view = tensor.size(), tensor.stride(), int(tensor.storage_offset())
+        return _Handle(keep(source.x), source.x.stride(), view)
+
+    def unpack(packed: Any) -> Tensor:
+        if not isinstance(packed, _Handle):
+            return give(packed)
+        with torch.no_grad():
+            return packed.unpack(give(packed.packed))
+
+    _here.sources, _here.pack = sources, pack
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+            yield
+    finally:
+        _here.sources, _here.pack = before
+        sources.clear()  # a y that someone keeps must not keep its x
+
+
+def _source_of(tensor: Tensor, sources: WeakTensorKeyDictionary) -> _Source | None:
+    """The source of the y that ``tensor`` is, or is a view of, if nobody wrote to it since."""
+    if not sources:
+        return None
+    y = tensor if tensor._base is None else tensor._base
+    source: _Source | None = sources.get(y)
+    if source is None or y.dtype != tensor.dtype:
+        return None
+    unchanged = y._version == source.y_version and source.x._version == source.x_version
+    return source if unchanged else None
+
+
+def _hooks_in_force() -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]] | None:
+    hooks: Any = torch._C._autograd._top_saved_tensors_default_hooks(True)  # its type does not say that it may be None
+    return hooks  # type: ignore[no-any-return]
+
+
+def _keep(tensor: Tensor) -> tuple[Tensor, int]:
+    # With hooks, autograd does not notice that a saved tensor was overwritten: that is left to the hooks.
+    return tensor, tensor._version
+
+
+def _give(kept: tuple[Tensor, int]) -> Tensor:
+    tensor, version = kept
+    if tensor._version != version:
+        raise RuntimeError(
+            "one of the variables needed for gradient computation has been modified by an inplace operation: a tensor of "
+            f"shape {tuple(tensor.shape)} is at version {tensor._version}; expected version {version} instead"
+        )
+    return tensor
