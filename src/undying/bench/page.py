@@ -20,8 +20,6 @@ from undying.bench.tables import Rows
 from undying.bench.targets import Outcome, judge_memory, judge_speed, judge_training
 from undying.bench.training import TrainingCase
 
-_INTERVALS = "Medians of ratios within a round"
-
 
 @dataclass(frozen=True)
 class Page:
@@ -72,7 +70,7 @@ def activation_page(settings: ActivationSettings, cases: Sequence[Case]) -> Page
         [case.to_dict() for case in cases],
         [*tables.activation_tables(cases, wide=False), backward],
         [*tables.activation_tables(cases, wide=True), backward],
-        f"{_INTERVALS}, {_rounds(cases)}; after ± half, in brackets the whole of the 95 % interval of the median.",
+        interval_note(_rounds(cases)),
         judge_speed(cases),
     )
 
@@ -99,7 +97,7 @@ def training_page(settings: TrainingSettings, cases: Sequence[TrainingCase]) -> 
         [case.to_dict() for case in cases],
         [(title, tables.training_table(cases, wide=False))],
         [(title, tables.training_table(cases, wide=True))],
-        f"{_INTERVALS}, {_rounds(cases)}; after ± half, in brackets the whole of the 95 % interval of the median.",
+        interval_note(_rounds(cases)),
         judge_training(cases),
     )
 
@@ -108,10 +106,18 @@ def _batch(settings: NetworkSettings) -> str:
     return f"{settings.batch} images of {settings.side} x {settings.side}"
 
 
-def _rounds(cases: Sequence[Case | TrainingCase]) -> str:
-    counts = [len(samples) for case in cases for samples in case.timings.samples.values()]
-    low, high = min(counts), max(counts)
-    return f"{low} rounds" if low == high else f"{low} to {high} rounds"
+def interval_note(rounds: Sequence[int]) -> str:
+    """What the figures of a page are, by the numbers of rounds behind them."""
+    low, high = min(rounds), max(rounds)
+    counted = f"{low} rounds" if low == high else f"{low} to {high} rounds"
+    return (
+        f"Medians of ratios within a round, {counted}; after ± half, in brackets the whole of the 95 % interval of the "
+        "median."
+    )
+
+
+def _rounds(cases: Sequence[Case | TrainingCase]) -> list[int]:
+    return [len(samples) for case in cases for samples in case.timings.samples.values()]
 
 
 def _command() -> str:

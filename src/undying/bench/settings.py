@@ -14,7 +14,7 @@ from undying.errors import UndyingError
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
 
-def _one_and_all() -> tuple[int, ...]:
+def one_and_all() -> tuple[int, ...]:
     return tuple(sorted({1, torch.get_num_threads()}))
 
 
@@ -26,7 +26,7 @@ class ActivationSettings:
     """Elements of the tensor."""
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     """float32, bfloat16, float16 or float64."""
-    threads: tuple[int, ...] = field(default_factory=_one_and_all)
+    threads: tuple[int, ...] = field(default_factory=one_and_all)
     """Numbers of torch's threads; by default one and all."""
     seconds: float = 10.0
     """For all forms together at one size, type and number of threads, after warming up; at least six rounds."""
@@ -43,7 +43,7 @@ class ActivationSettings:
             raise UndyingError(f"--sizes must be whole numbers of at least 1, not {_shown(self.sizes)}")
         if not self.dtypes or not set(self.dtypes) <= set(DTYPES):
             raise UndyingError(f"--dtypes must be some of {', '.join(DTYPES)}, not {_shown(self.dtypes)}")
-        _check_time(self.threads, self.seconds)
+        check_time(self.threads, self.seconds)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class TrainingSettings(NetworkSettings):
 
     batch: int = 32
     """Images."""
-    threads: tuple[int, ...] = field(default_factory=_one_and_all)
+    threads: tuple[int, ...] = field(default_factory=one_and_all)
     """Numbers of torch's threads; by default one and all."""
     seconds: float = 60.0
     """For all forms together at one network and number of threads, after warming up; at least six rounds."""
@@ -85,7 +85,7 @@ class TrainingSettings(NetworkSettings):
     def check(self) -> None:
         """Raises UndyingError for what cannot be measured."""
         super().check()
-        _check_time(self.threads, self.seconds)
+        check_time(self.threads, self.seconds)
 
 
 def choose(names: Sequence[str], among: Sequence[Form], *, always: str) -> list[Form]:
@@ -110,7 +110,7 @@ def short(size: float) -> str:
     return f"1e{exponent}" if size == 10**exponent and exponent >= 3 else str(int(size))
 
 
-def _check_time(threads: tuple[int, ...], seconds: float) -> None:
+def check_time(threads: tuple[int, ...], seconds: float) -> None:
     if not threads or min(threads) < 1:
         raise UndyingError(f"--threads must be whole numbers of at least 1, not {_shown(threads)}")
     if not seconds > 0:

@@ -25,7 +25,7 @@ def activation_tables(cases: Sequence[Case], *, wide: bool) -> list[tuple[str, R
         across = list(group)
         rows = [["form", *(short(case.size) for case in across)]]
         rows += [
-            [name, *(_ratio(case.timings.ratio(name, BASELINE), wide=wide) for case in across)]
+            [name, *(ratio_cell(case.timings.ratio(name, BASELINE), wide=wide) for case in across)]
             for name in across[0].timings.samples
         ]
         rows.append([f"{BASELINE}, microseconds", *(f"{1e6 * case.timings.seconds(BASELINE):.0f}" for case in across)])
@@ -63,7 +63,7 @@ def training_table(cases: Sequence[TrainingCase], *, wide: bool) -> Rows:
     """Ratios of a training step to inplace ReLU's, a column a network and number of threads."""
     rows = [["form", *(f"{case.model}, {case.threads}T" for case in cases)]]
     rows += [
-        [name, *(_ratio(case.timings.ratio(name, NETWORK_BASELINE), wide=wide) for case in cases)]
+        [name, *(ratio_cell(case.timings.ratio(name, NETWORK_BASELINE), wide=wide) for case in cases)]
         for name in cases[0].timings.samples
     ]
     rows.append([f"{NETWORK_BASELINE}, ms", *(f"{1e3 * case.timings.seconds(NETWORK_BASELINE):.0f}" for case in cases)])
@@ -80,7 +80,7 @@ def target_table(outcomes: Sequence[Outcome]) -> Rows:
     return rows
 
 
-def _ratio(ratio: Ratio, *, wide: bool) -> str:
+def ratio_cell(ratio: Ratio, *, wide: bool) -> str:
     if ratio.low == ratio.high == ratio.median == 1:
         return "1"
     digits = 2 if ratio.median < 9.995 else 1

@@ -84,7 +84,7 @@ class Outcome:
 def judge_speed(cases: Sequence[Case]) -> list[Outcome]:
     """Every target of speed, in its worst case."""
     return [
-        _worst(
+        worst(
             target,
             [
                 (ratio, f"{short(case.size)} {case.dtype} {case.threads}T")
@@ -101,7 +101,7 @@ def judge_speed(cases: Sequence[Case]) -> list[Outcome]:
 def judge_training(cases: Sequence[TrainingCase]) -> list[Outcome]:
     """Every target of the training step, in its worst case."""
     return [
-        _worst(
+        worst(
             target,
             [
                 (case.timings.ratio(target.form, target.to), f"{case.threads}T")
@@ -124,7 +124,7 @@ def judge_memory(found: Sequence[Memory]) -> list[Outcome]:
     ]
 
 
-def _worst(target: Target, found: Sequence[tuple[Ratio, str]]) -> Outcome:
+def worst(target: Target, found: Sequence[tuple[Ratio, str]]) -> Outcome:
     if not found:
         return Outcome(target, None, None, "")
     ratio, where = max(found, key=lambda pair: pair[0].median)

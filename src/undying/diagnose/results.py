@@ -218,6 +218,10 @@ class Census:
             "sites": [{f.name: _plain(getattr(site, f.name)) for f in fields(Site)} for site in self.sites],
         }
 
+    def to_json(self) -> str:
+        """``to_dict`` as text, as ``save`` writes it."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Census:
         """The census that ``to_dict`` gave.
@@ -238,7 +242,7 @@ class Census:
 
     def save(self, path: str | Path) -> None:
         """Write JSON, beside and renamed, so that ``path`` holds the old census or the new one."""
-        write_text(Path(path), json.dumps(self.to_dict(), allow_nan=False))
+        write_text(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> Census:

@@ -14,9 +14,9 @@ from undying.report.figures import Figure
 from undying.report.svg import THEME
 
 
-def page(results: Results, figures: Sequence[Figure]) -> str:
-    """The whole HTML document."""
-    environment = Environment(
+def environment() -> Environment:
+    """jinja2 for every page: everything that it prints is cleaned and escaped."""
+    pages = Environment(
         loader=PackageLoader("undying", "report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -25,25 +25,34 @@ def page(results: Results, figures: Sequence[Figure]) -> str:
         finalize=_printable,
     )
     for function in (formats.percent, formats.points, formats.signed, formats.probability, formats.ratio):
-        environment.filters[function.__name__] = function
-    environment.filters["plain"] = _plain
-    environment.filters["counted"] = _counted
-    environment.filters["below_name"] = _below_name
-    environment.tests["known"] = formats.known
-    return environment.get_template("page.html.j2").render(
-        results=results,
-        baseline=formats.product_name(results.baseline.name),
-        lead=formats.lead(results),
-        verdicts=formats.VERDICTS,
-        seconds_ratio=lambda index: formats.seconds_ratio(results, index),
-        runs=sum(len(activation.accuracy.values) for activation in results.activations),
-        seeds=len(results.baseline.accuracy.values),
-        diverged=[activation for activation in results.activations if activation.diverged],
-        layers=_layers(results),
-        environment={"undying": results.undying, **results.environment},
-        # matplotlib wrote the SVG and escaped every text in it. Nothing else goes into the page as markup.
-        figures=[(figure, Markup(figure.page)) for figure in figures],
-        theme=THEME,
+        pages.filters[function.__name__] = function
+    pages.filters["plain"] = _plain
+    pages.filters["counted"] = _counted
+    pages.filters["below_name"] = _below_name
+    pages.tests["known"] = formats.known
+    return pages
+
+
+def page(results: Results, figures: Sequence[Figure]) -> str:
+    """The whole HTML document."""
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            results=results,
+            baseline=formats.product_name(results.baseline.name),
+            lead=formats.lead(results),
+            verdicts=formats.VERDICTS,
+            seconds_ratio=lambda index: formats.seconds_ratio(results, index),
+            runs=sum(len(activation.accuracy.values) for activation in results.activations),
+            seeds=len(results.baseline.accuracy.values),
+            diverged=[activation for activation in results.activations if activation.diverged],
+            layers=_layers(results),
+            environment={"undying": results.undying, **results.environment},
+            # matplotlib wrote the SVG and escaped every text in it. Nothing else goes into the page as markup.
+            figures=[(figure, Markup(figure.page)) for figure in figures],
+            theme=THEME,
+        )
     )
 
 

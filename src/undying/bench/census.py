@@ -1,0 +1,213 @@
+"""What counting costs: a census beside a plain pass over the data, and a watched training step beside a plain one."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from undying.bench.machine import describe
+from undying.bench.networks import resnet18
+from undying.bench.page import Page, interval_note
+from undying.bench.settings import check_time, one_and_all
+from undying.bench.tables import Rows, ratio_cell
+from undying.bench.targets import Target, worst
+from undying.bench.timing import Ratio, Timings, measure, median_interval
+from undying.diagnose.census import census
+from undying.diagnose.watch import watch
+from undying.errors import UndyingError
+from undying.lab.models.mlp import mlp
+
+NEVER = 10**9
+"""Steps between samples, when only what a watch costs in between is measured."""
+
+
+def _mlp() -> tuple[nn.Module, Tensor]:
+    return mlp((1024,), 10, depth=6, width=1024), torch.randn(256, 1024)
+
+
+NETWORKS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {"resnet18": lambda: resnet18(32, 64), "mlp": _mlp}
+"""name -> the network and a batch: torchvision's on 32 images of 64 x 64, six layers of 1024 on 256 vectors."""
+
+TARGETS = (
+    Target("census", "eval pass", 1.10),
+    Target("step, watch every=1", "step", 1.10),
+    Target("step, watch every=50", "step", 1.01),
+    Target("compiled step, watch every=50", "compiled step", 1.02),
+)
+
+
+@dataclass(frozen=True)
+class CensusSettings:
+    """A census beside a plain pass over the data, and a watched training step beside a plain one."""
+
+    models: tuple[str, ...] = ("resnet18", "mlp")
+    """resnet18 (torchvision's, 32 images of 64 x 64) or mlp (six layers of 1024, 256 vectors)."""
+    batches: int = 4
+    """Batches of a census."""
+    threads: tuple[int, ...] = field(default_factory=one_and_all)
+    """Numbers of torch's threads; by default one and all."""
+    seconds: float = 30.0
+    """For each of census, step and compiled step, after warming up; at least six rounds."""
+    no_compiled: bool = False
+    """Leave out torch.compile, which takes a minute for each network."""
+    seed: int = 0
+    """Of the weights, the data and the order within a round."""
+
+    def check(self) -> None:
+        """Raises UndyingError for what cannot be measured."""
+        if not self.models or not set(self.models) <= set(NETWORKS):
+            raise UndyingError(f"--models must be some of {', '.join(NETWORKS)}, not {' '.join(self.models) or 'none'}")
+        if self.batches < 1:
+            raise UndyingError(f"--batches must be at least 1, not {self.batches}")
+        check_time(self.threads, self.seconds)
+
+
+@dataclass(frozen=True)
+class CensusCase:
+    """One network and number of threads: ratios by (form, what it is compared to)."""
+
+    model: str
+    threads: int
+    ratios: dict[tuple[str, str], Ratio]
+    seconds: dict[str, float]
+    """Median seconds of what is compared to."""
+
+    def to_dict(self) -> dict[str, Any]:
+        ratios = [{"form": form, "to": to, **ratio.to_dict()} for (form, to), ratio in self.ratios.items()]
+        return {"model": self.model, "threads": self.threads, "ratios": ratios, "seconds": self.seconds}
+
+
+def measure_census(settings: CensusSettings, started: Callable[[str], object] = print) -> Iterator[CensusCase]:
+    """Every network and number of threads in turn; the number of threads is put back."""
+    settings.check()
+    before = torch.get_num_threads()
+    try:
+        for model in settings.models:
+            for threads in settings.threads:
+                torch.set_num_threads(threads)
+                started(f"{model}, {threads} thread{'s' * (threads > 1)}")
+                yield _case(settings, model, threads)
+    finally:
+        torch.set_num_threads(before)
+
+
+def census_page(settings: CensusSettings, cases: list[CensusCase]) -> Page:
+    """The results for a terminal, a file of JSON and a page."""
+    return Page(
+        asdict(settings),
+        describe(),
+        [case.to_dict() for case in cases],
+        [("What counting costs, in times of the same without", _table(cases, wide=False))],
+        [("What counting costs, in times of the same without", _table(cases, wide=True))],
+        f"{interval_note([r.rounds for case in cases for r in case.ratios.values()])} A step watched every 50 is worked "
+        "out from two steps of which one is sampled, and two of which none is.",
+        [
+            worst(
+                target,
+                [
+                    (ratio, f"{case.model} {case.threads}T")
+                    for case in cases
+                    if (ratio := case.ratios.get((target.form, target.to)))
+                ],
+            )
+            for target in TARGETS
+        ],
+    )
+
+
+def _case(settings: CensusSettings, model: str, threads: int) -> CensusCase:
+    def timed(forms: dict[str, Callable[[], object]]) -> Timings:
+        return measure(forms, settings.seconds, seed=settings.seed)
+
+    passes = timed(_passes(settings, model))
+    steps = timed(_steps(settings, model, None))
+    ratios = {
+        ("census", "eval pass"): passes.ratio("census", "eval pass"),
+        ("step, watch every=1", "step"): steps.ratio("every=1", "plain"),
+        ("step, watch every=50", "step"): _every_50(steps),
+    }
+    seconds = {"eval pass": passes.seconds("eval pass") / settings.batches, "step": steps.seconds("plain") / 2}
+    if not settings.no_compiled:
+        steps = timed(_steps(settings, model, threads))
+        ratios[("compiled step, watch every=50", "compiled step")] = _every_50(steps)
+        seconds["compiled step"] = steps.seconds("plain") / 2
+    return CensusCase(model, threads, ratios, seconds)
+
+
+def _passes(settings: CensusSettings, model: str) -> dict[str, Callable[[], object]]:
+    net, x, _ = _workload(settings, model)
+    data = [x] * settings.batches
+
+    def plain() -> None:
+        net.eval()
+        with torch.no_grad():
+            for batch in data:
+                net(batch)
+
+    return {"eval pass": plain, "census": lambda: census(net, data)}
+
+
+def _steps(settings: CensusSettings, model: str, compiled_for: int | None) -> dict[str, Callable[[], object]]:
+    """Two training steps: plain, with a watch that samples one of them, none, and (not compiled) both."""
+    forms = {
+        "plain": _two_steps(settings, model, compiled_for, None),
+        "every=2": _two_steps(settings, model, compiled_for, 2),
+        "between": _two_steps(settings, model, compiled_for, NEVER),
+    }
+    if compiled_for is None:
+        forms["every=1"] = _two_steps(settings, model, compiled_for, 1)
+    return forms
+
+
+def _two_steps(
+    settings: CensusSettings, model: str, compiled_for: int | None, every: int | None
+) -> Callable[[], object]:
+    net, x, y = _workload(settings, model)
+    run: Any = net
+    if compiled_for is not None:
+        run = torch.compile(net, dynamic=False, options={"cpp.threads": compiled_for})
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9)
+    if every is not None:
+        watch(run, optimizer, every=every)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(run(x), y).backward()
+        optimizer.step()
+
+    def two() -> None:
+        step()
+        step()
+
+    # From here on the second step of two is the sampled one, so that between calls nothing is armed.
+    step()
+    return two
+
+
+def _every_50(steps: Timings) -> Ratio:
+    """A step of a watch that samples one of 50, times a plain one."""
+    rounds = zip(steps.samples["plain"], steps.samples["every=2"], steps.samples["between"], strict=True)
+    ratios = sorted((between + (sampled - between) * 2 / 50) / plain for plain, sampled, between in rounds)
+    return Ratio(statistics.median(ratios), *median_interval(ratios), len(ratios))
+
+
+def _workload(settings: CensusSettings, model: str) -> tuple[nn.Module, Tensor, Tensor]:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(settings.seed)
+        net, x = NETWORKS[model]()
+        return net.train(), x, torch.randint(10, (len(x),))
+
+
+def _table(cases: list[CensusCase], *, wide: bool) -> Rows:
+    rows = [["", *(f"{case.model}, {case.threads}T" for case in cases)]]
+    for form, to in cases[0].ratios:
+        rows.append([f"{form} / {to}", *(ratio_cell(case.ratios[form, to], wide=wide) for case in cases)])
+    for name in cases[0].seconds:
+        rows.append([f"{name}, ms", *(f"{1e3 * case.seconds[name]:.1f}" for case in cases)])
+    return rows

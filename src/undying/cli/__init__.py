@@ -1,0 +1,42 @@
+"""The commands, a module each. Exit status: 0 success, 1 a finding, 2 a mistake the user can mend, 130 interrupted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+from rich.console import Console
+
+from undying.cli.audit import AuditCommand
+from undying.cli.bench import BenchCommand
+from undying.cli.census import CensusCommand
+from undying.cli.compare import CompareCommand, ReportCommand
+from undying.errors import UndyingError
+
+Command = CompareCommand | ReportCommand | AuditCommand | CensusCommand | BenchCommand
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    try:
+        command: Command = tyro.extras.subcommand_cli_from_dict(
+            {
+                "compare": CompareCommand,
+                "report": ReportCommand,
+                "census": CensusCommand,
+                "audit": AuditCommand,
+                "bench": BenchCommand,
+            },
+            prog="undying",
+            description="Find dead ReLU units, bring them back, prove whether it helped.",
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+        return command(Console())
+    except UndyingError as error:
+        print(f"undying: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("undying: stopped; finished runs are kept: give the same command to go on", file=sys.stderr)
+        return 130

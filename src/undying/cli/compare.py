@@ -1,0 +1,108 @@
+"""``undying compare`` and ``undying report``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from undying.errors import UndyingError
+from undying.lab.collect import collect
+from undying.lab.execution import Execution
+from undying.lab.results import Results
+from undying.lab.settings import RunConfig, Settings
+from undying.lab.store import Store
+from undying.lab.sweep import Plan, compare, estimate_seconds, plan
+from undying.report.terminal import print_summary
+from undying.report.write import write_report
+
+_OUT = Path("undying-compare")
+
+
+@dataclass(frozen=True)
+class CompareCommand:
+    """Train the same network with several activations and seeds, and report what changed.
+
+    Needs nothing but the package by default. Stopped or killed, the same command goes on where it was.
+    """
+
+    settings: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
+    execution: Annotated[Execution, tyro.conf.arg(name="")] = field(default_factory=Execution)
+    out: Path = _OUT
+    """Folder for the runs and the report; finished runs in it are kept and used."""
+    dry_run: bool = False
+    """Print the plan and the estimated time, and do nothing."""
+
+    def __call__(self, console: Console) -> int:
+        todo = plan(self.settings, self.out, self.execution)
+        _print_plan(console, self.settings, todo, self.out, self.execution.slots)
+        if self.dry_run:
+            seconds = estimate_seconds(todo, self.execution)
+            console.print(f"estimated time: {_duration(seconds)}", highlight=False)
+            return 0
+        with _progress(console) as progress:
+            task = progress.add_task("training", total=len(todo.missing))
+
+            def finished(config: RunConfig) -> None:
+                progress.update(task, advance=1, description=f"{config.activation}, seed {config.seed}")
+
+            results = compare(self.settings, self.out, self.execution, finished)
+        _report(console, results, self.out)
+        return 0
+
+
+@dataclass(frozen=True)
+class ReportCommand:
+    """Write the report of a finished comparison again, without training."""
+
+    out: Annotated[Path, tyro.conf.Positional] = _OUT
+    """Folder that 'undying compare' wrote."""
+
+    def __call__(self, console: Console) -> int:
+        store = Store(self.out)
+        _report(console, collect(store, store.settings()), self.out)
+        return 0
+
+
+def _print_plan(console: Console, settings: Settings, todo: Plan, out: Path, workers: int) -> None:
+    done = len(todo.runs) - len(todo.missing)
+    console.print(
+        f"{settings.model} on {settings.data}: {len(settings.activations)} activations x {settings.seeds} seeds "
+        f"= {len(todo.runs)} runs of {settings.epochs} epochs, {done} finished, {workers} at a time, in {out}",
+        markup=False,
+        highlight=False,
+    )
+    console.print("activations: " + ", ".join(settings.activations), markup=False, highlight=False)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(),
+        TextColumn("runs, elapsed"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=console,
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _report(console: Console, results: Results, out: Path) -> None:
+    try:
+        page = write_report(results, out)
+    except OSError as error:
+        raise UndyingError(
+            f"cannot write the report to {out}: {error.strerror}; make room or mend the folder, then 'undying report {out}'"
+        ) from None
+    print_summary(results, page, console)

@@ -1,0 +1,134 @@
+"""A census as a page: every site as a strip of its units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from undying._version import __version__
+from undying.diagnose.results import Census, Site
+from undying.report.html import environment
+from undying.report.svg import THEME
+
+COLUMNS = 128
+"""Units in a row of a strip."""
+CELL = 8
+"""Side of a unit's cell in the drawing's own units."""
+_GAP = 1
+
+
+@dataclass(frozen=True)
+class State:
+    """What a unit is marked as; the first that holds."""
+
+    name: str
+    meaning: str
+
+
+STATES = (
+    State("dead", "silent, and no gradient reaches it"),
+    State("silent", "its pre-activation was never above 0"),
+    State("saturated", "always at an end of the activation's range"),
+    State("unused", "all its outgoing weights are 0"),
+    State("dormant", "its mean output is at most tau of the site's average"),
+    State("firing", "none of these"),
+)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The units of one site in one state."""
+
+    state: State
+    count: int
+    path: str
+    """SVG path of their cells."""
+    numbers: str
+    """Which they are: ``0, 4-7``; empty for those that fire."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One site, drawn."""
+
+    site: Site
+    marks: list[Mark]
+    width: int
+    height: int
+
+
+def census_page(census: Census, model: str, facts: Sequence[tuple[str, str]]) -> str:
+    """The whole HTML document.
+
+    Args:
+        census: what was counted.
+        model: name of the network.
+        facts: how it was counted: (name, value) in the order to show.
+    """
+    strips = [_strip(site) for site in census.sites]
+    present = {mark.state for strip in strips for mark in strip.marks}
+    return (
+        environment()
+        .get_template("census.html.j2")
+        .render(
+            census=census,
+            model=model,
+            facts=[*facts, ("undying", __version__)],
+            strips=strips,
+            states=STATES,
+            shown=[state for state in STATES if state in present],
+            units=census.units,
+            theme=THEME,
+        )
+    )
+
+
+def _strip(site: Site) -> Strip:
+    left = torch.ones(site.units, dtype=torch.bool)
+    marks = []
+    for state in STATES:
+        held = left if state.name == "firing" else _held(site, state.name) & left
+        left = left & ~held
+        if held.any():
+            units = held.nonzero().flatten().tolist()
+            numbers = "" if state.name == "firing" else ", ".join(_ranges(units))
+            marks.append(Mark(state, len(units), _path(units), numbers))
+    return Strip(site, marks, CELL * min(site.units, COLUMNS), CELL * -(-site.units // COLUMNS))
+
+
+def _held(site: Site, state: str) -> Tensor:
+    value: Tensor | None = getattr(site, state)
+    return torch.zeros(site.units, dtype=torch.bool) if value is None else value
+
+
+def _path(units: Sequence[int]) -> str:
+    """A rectangle for each run of units in a row."""
+    parts = []
+    for first, last in _runs(units):
+        for row in range(first // COLUMNS, last // COLUMNS + 1):
+            a, b = max(first, row * COLUMNS), min(last, row * COLUMNS + COLUMNS - 1)
+            width, side = CELL * (b - a + 1) - _GAP, CELL - _GAP
+            parts.append(f"M{CELL * (a % COLUMNS)} {CELL * row}h{width}v{side}h-{width}z")
+    return "".join(parts)
+
+
+def _ranges(units: Sequence[int]) -> list[str]:
+    """
+    >>> _ranges([0, 4, 5, 6])
+    ['0', '4-6']
+    """
+    return [str(a) if a == b else f"{a}-{b}" for a, b in _runs(units)]
+
+
+def _runs(units: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of each run of neighbours."""
+    runs: list[tuple[int, int]] = []
+    for unit in units:
+        if runs and unit == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], unit)
+        else:
+            runs.append((unit, unit))
+    return runs

@@ -1,0 +1,66 @@
+"""What counting costs is measured on real passes and steps; the figure of every=50 is worked out from two."""
+
+import pytest
+import torch
+
+from undying.bench import census as bench
+from undying.bench.timing import Timings
+from undying.errors import UndyingError
+
+
+def test_every_50_is_one_sampled_step_in_fifty():
+    # A step takes 1 s, one between samples 1.02 s and a sampled one 1.5 s; two of each in a call.
+    timings = Timings({"plain": [2.0] * 6, "every=2": [2.52] * 6, "between": [2.04] * 6}, {})
+    ratio = bench._every_50(timings)
+    assert ratio.median == pytest.approx((49 * 1.02 + 1.5) / 50)
+    assert ratio.rounds == 6
+
+
+def test_a_case_has_every_figure(monkeypatch):
+    monkeypatch.setitem(
+        bench.NETWORKS,
+        "mlp",
+        lambda: (
+            torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 10)),
+            torch.randn(5, 3),
+        ),
+    )
+    settings = bench.CensusSettings(models=("mlp",), batches=2, threads=(1,), seconds=1e-3, no_compiled=True)
+    cases = list(bench.measure_census(settings, lambda _: None))
+    assert [form for form, _ in cases[0].ratios] == ["census", "step, watch every=1", "step, watch every=50"]
+    assert all(ratio.rounds >= 6 for ratio in cases[0].ratios.values())
+    page = bench.census_page(settings, cases)
+    assert "census / eval pass" in page.plain()
+    assert "compiled step, watch every=50 <= 1.02 x compiled step" in page.markdown()
+    assert [outcome.met is None for outcome in page.targets] == [False, False, False, True]
+
+
+def test_two_steps_leave_nothing_armed_and_sample_one(monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        "undying.diagnose.watch.Watch._write", lambda self, counter: written.append(len(counter.counts))
+    )
+    settings = bench.CensusSettings(models=("mlp",), threads=(1,))
+    monkeypatch.setitem(
+        bench.NETWORKS,
+        "mlp",
+        lambda: (
+            torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 10)),
+            torch.randn(5, 3),
+        ),
+    )
+    two = bench._two_steps(settings, "mlp", None, 2)
+    assert written == [1]  # the first step of all
+    two()
+    two()
+    assert written == [1, 1, 1]
+
+
+def test_bad_settings_are_named():
+    for settings, message in (
+        (bench.CensusSettings(models=("nope",)), "--models"),
+        (bench.CensusSettings(batches=0), "--batches"),
+        (bench.CensusSettings(threads=(0,)), "--threads"),
+    ):
+        with pytest.raises(UndyingError, match=message):
+            settings.check()

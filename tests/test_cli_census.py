@@ -1,0 +1,139 @@
+"""``undying census`` from end to end."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+import undying
+from undying import cli
+
+NETWORK = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(5)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+
+def smooth():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.GELU(), nn.Linear(16, 10))
+
+class Odd(nn.Module):
+    def forward(self, x):
+        return torch.relu(torch.einsum("nab->bna", x))
+
+def odd():
+    return Odd()
+
+def batches():
+    return [(torch.ones(3, 64), torch.zeros(3, dtype=torch.long)), torch.ones(2, 64)]
+"""
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path, monkeypatch):
+    """A folder with a network of the user's own, to work in."""
+    (tmp_path / "own_census_net.py").write_text(NETWORK)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    yield tmp_path
+    sys.modules.pop("own_census_net", None)
+
+
+def run(*arguments):
+    return cli.main(["census", *arguments])
+
+
+def checkpoint(path, dead):
+    import own_census_net
+
+    net = own_census_net.build()
+    with torch.no_grad():
+        net[1].bias.fill_(20.0)
+        net[1].bias[dead] = -1e6
+    torch.save({"state_dict": net.state_dict()}, path)
+    return net
+
+
+def test_a_checkpoint_passes_the_gate_or_does_not(own, capsys):
+    net = checkpoint(own / "w.pt", [1, 2, 9])
+    arguments = ("--model", "own_census_net:build", "--checkpoint", "w.pt", "--json", "c.json", "--html", "c.html")
+    assert run(*arguments, "--max-dead", "0.2") == 0
+    assert "18.75 % of the units are dead, within the 20 % of --max-dead" in capsys.readouterr().out
+    assert run(*arguments, "--max-dead", "0.1") == 1
+    assert "more than the 10 % of --max-dead" in capsys.readouterr().out
+    counted = undying.Census.load(own / "c.json")
+    assert counted["2"].dead.nonzero().flatten().tolist() == [1, 2, 9]
+    assert counted["2"].samples == 360  # the test part of digits
+    assert "w.pt" in (own / "c.html").read_text()
+    expected = undying.census(net, undying_digits())
+    assert counted.probe == expected.probe
+    assert torch.equal(counted["2"].fired, expected["2"].fired)
+
+
+def undying_digits():
+    from undying.lab import data
+
+    digits = data.load("digits")
+    return [(digits.standardised()[1], digits.y_test)]
+
+
+def test_data_of_every_kind(own, capsys):
+    assert run("--model", "mlp", "--limit", "50", "--gradients") == 0
+    assert "act6  ReLU    128  50" in capsys.readouterr().out
+    assert run("--model", "mlp", "--train", "--limit", "70", "--batch-size", "32") == 0
+    assert "128  70" in capsys.readouterr().out
+    assert run("--model", "own_census_net:build", "--data", "random:30,64") == 0
+    assert "ReLU     16  30" in capsys.readouterr().out
+    assert run("--model", "own_census_net:build", "--data", "own_census_net:batches") == 0
+    assert "ReLU     16  5" in capsys.readouterr().out
+
+
+def test_torchvision_networks(capsys):
+    assert run("--model", "torchvision:resnet18", "--data", "random:2,3,64,64") == 0
+    out = capsys.readouterr().out
+    assert "layer4.1.relu#2" in out
+    assert run("--model", "torchvision:resnet18", "--data", "random:2,3,64,64") == 0
+    assert capsys.readouterr().out == out  # the same weights and data again
+
+
+def test_an_axis_can_be_named(capsys):
+    assert run("--model", "own_census_net:odd", "--data", "random:4,5,6") == 0
+    assert "relu: not counted" in capsys.readouterr().out
+    assert run("--model", "own_census_net:odd", "--data", "random:4,5,6", "--axes", "relu=0") == 0
+    assert "ReLU      6  20" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "nope:build"), "nope"),
+        (("--model", "own_census_net:build", "--data", "random:x"), "random:256,3,64,64"),
+        (("--model", "own_census_net:build", "--data", "random:3,5"), "own_census_net:build on random:3,5"),
+        (("--model", "own_census_net:build", "--data", "random:3,64", "--gradients"), "--gradients needs labels"),
+        (("--model", "mlp", "--data", "random:3,64"), "made for a data set"),
+        (("--model", "own_census_net:build", "--checkpoint", "none.pt"), "cannot read checkpoint none.pt"),
+        (("--model", "own_census_net:build", "--max-dead", "5"), "share from 0 to 1"),
+        (("--model", "own_census_net:build", "--tau", "-1"), "--tau"),
+        (("--model", "own_census_net:build", "--batch-size", "0"), "--batch-size"),
+        (("--model", "own_census_net:smooth", "--max-dead", "0.1"), "dead is unknown at 2; give --gradients"),
+        (("--model", "own_census_net:odd", "--data", "random:4,5,6", "--max-dead", "0.1"), "relu not counted"),
+        (("--model", "own_census_net:build", "--axes", "relu"), "site=axis"),
+        (("--model", "own_census_net:build", "--axes", "nope=1"), "'nope', which is no site"),
+        (("--model", "own_census_net:build", "--json", "no/such/folder.json"), "cannot write no/such/folder.json"),
+    ],
+)
+def test_mistakes_are_one_line(capsys, arguments, message):
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("undying: ")
+    assert "Traceback" not in error
+
+
+def test_json_is_plain(own):
+    checkpoint(own / "w.pt", [0])
+    run("--model", "own_census_net:build", "--checkpoint", "w.pt", "--json", "c.json")
+    assert json.loads((own / "c.json").read_text())["sites"][0]["dead"][0] is True
