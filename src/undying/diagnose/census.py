@@ -99,7 +99,7 @@ def census(
             if gradients:
                 loss = loss or _default_loss(target)
                 _backward(loss(output, target), model, counter.leaves)
-            if counter.uses is not None:  # one forward pass tells
+            if counter.uses is not None and counter.counts:  # one forward pass tells
                 uses.returned(output)
                 counter.uses = None
             batches += 1
@@ -154,6 +154,9 @@ def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | No
 def _check(counter: Counter, model: nn.Module, axes: Mapping[str, int]) -> None:
     if not counter.counts and not counter.ambiguous:
         raise ValueError(f"{type(model).__name__} called no activation that is known, or only on empty batches")
+    unseen = [name for name, counts in counter.counts.items() if int(counts.samples) == 0]
+    if unseen:
+        raise ValueError(f"the mask leaves no value of site {unseen[0]!r} in any batch")
     unknown = [name for name in axes if name not in counter.counts]
     if unknown:
         raise ValueError(f"axes names {unknown[0]!r}, which is no site; sites: {', '.join(counter.counts)}")

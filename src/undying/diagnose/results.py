@@ -335,8 +335,10 @@ def _both(operation: Callable[[Tensor, Tensor], Tensor], a: Tensor | None, b: Te
 
 
 def dormancy(mean_abs: Tensor) -> Tensor:
-    """Sokar et al. 2023, eq. 1; 0 for every unit of a site whose outputs are all 0."""
+    """Sokar et al. 2023, eq. 1; 0 for every unit of a site whose outputs are all 0, and NaN where one is not finite."""
     mean = mean_abs.mean()
+    if not mean.isfinite():
+        return torch.full_like(mean_abs, torch.nan)
     return mean_abs / mean if mean != 0 else torch.zeros_like(mean_abs)
 
 
