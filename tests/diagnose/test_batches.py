@@ -120,7 +120,9 @@ def test_masked_tokens_do_not_count(shape, by, gradients):
     net(ids).square().sum().backward()
     for handle in handles:
         handle.remove()
-    given = {"name": "attention_mask", "function": lambda batch: batch["attention_mask"], "floats": "attention_mask"}[by]
+    given = {"name": "attention_mask", "function": lambda batch: batch["attention_mask"], "floats": "attention_mask"}[
+        by
+    ]
     batch = {"ids": ids, "attention_mask": mask.float() if by == "floats" else mask}
     loss = {"loss": lambda out, _: out.square().sum()} if gradients else {}
     result = undying.census(net, [batch], mask=given, gradients=gradients, **loss)
