@@ -535,6 +535,20 @@ SHAPES = {
 }
 
 
+def test_a_parameter_on_the_left_has_its_units_before_the_last_axis():
+    class Left(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w, self.act = nn.Parameter(torch.randn(4, 5)), nn.ReLU()
+
+        def forward(self, x):
+            return self.act(self.w @ x)
+
+    for shape in ((1, 5, 7), (5, 7)):
+        (site,) = certify(Left(), Box(-torch.ones(shape), torch.ones(shape))).sites
+        assert site.units == undying.census(Left(), torch.randn(shape)).sites[0].units == 4
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_its_units_are_those_of_the_census(name):
     layer, forward, planted = SHAPES[name]
