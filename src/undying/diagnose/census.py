@@ -63,7 +63,8 @@ def census(
         a :class:`Census`. Sites whose unit axis nothing decides are in its ``ambiguous``.
 
     Raises:
-        ValueError: no data, no activation called, a mask that does not fit, axes for no site, or no loss to be had.
+        ValueError: no data, no activation called, a mask that does not fit or leaves nothing, axes for no site, or no
+            loss to be had.
         TypeError: the model is in ``nn.DataParallel``, whose replicas cannot be counted.
 
     >>> import torch, undying

@@ -526,7 +526,9 @@ class _Walk:
         }
         args, kwargs = torch.fx.map_arg(
             (node.args, dict(node.kwargs)),
-            lambda n: self._constants.get(n.name, n.meta.get("val")),  # parameters as such: a product with one is told by it
+            lambda n: self._constants.get(
+                n.name, n.meta.get("val")
+            ),  # parameters as such: a product with one is told by it
         )
         follow = following(_name(node), args, kwargs, lambda t: layouts.get(id(t)))
         return [follow(t) for t in _tensors(node)]

@@ -45,7 +45,8 @@ class Site:
     zero: Tensor
     """float64: share of post-activations that are exactly 0 (sparsity)."""
     score: Tensor
-    """float64: dormancy score, mean \\|h\\| of the unit over its mean over the site's units (Sokar et al. 2023)."""
+    """float64: dormancy score, mean \\|h\\| of the unit over its mean over the site's units (Sokar et al. 2023); NaN where
+    that is not finite."""
     silent: Tensor | None
     """bool: the pre-activation was <= 0 in all N values."""
     dead: Tensor | None
