@@ -497,6 +497,72 @@ def test_units_on_the_last_axis_and_moved_ones():
     assert [site.dead.nonzero().flatten().tolist() for site in certificate.sites] == [[3], [2], [2], [1]]
 
 
+class Forward(nn.Module):
+    """A forward written in the test, after a layer with units 1 and 4 that cannot fire; ``act`` is the site."""
+
+    def __init__(self, layer, forward):
+        super().__init__()
+        self.layer, self.run, self.act = bias_at(layer, 1, 4), forward, nn.ReLU()
+
+    def forward(self, x):
+        return self.run(self, x)
+
+
+SHAPES = {
+    "flattened": (nn.Conv2d(2, 6, 3), lambda m, x: m.act(m.layer(x).flatten(1)), [1, 4]),
+    "flattened, channels last": (
+        nn.Conv2d(2, 6, 3),
+        lambda m, x: m.act(m.layer(x).permute(0, 2, 3, 1).flatten(1)),
+        [1, 4],
+    ),
+    "tokens of a map": (nn.Conv2d(2, 6, 3), lambda m, x: m.act(m.layer(x).flatten(2).transpose(1, 2)), [1, 4]),
+    "transposed": (nn.Linear(6, 6), lambda m, x: m.act(m.layer(x).mT), [1, 4]),
+    "heads": (nn.Linear(6, 6), lambda m, x: m.act(m.layer(x).unflatten(-1, (2, 3)).transpose(1, 2)), [1, 4]),
+    "heads last": (nn.Linear(6, 6), lambda m, x: m.act(m.layer(x).unflatten(-1, (2, 3)).mT), [2, 3]),
+    "channel shuffle": (
+        nn.Conv2d(2, 6, 3),
+        lambda m, x: m.act(m.layer(x).unflatten(1, (2, 3)).transpose(1, 2).flatten(1, 2)),
+        [2, 3],
+    ),
+    "half of the channels": (nn.Conv2d(2, 6, 3), lambda m, x: m.act(m.layer(x).chunk(2, 1)[1]), [1]),
+    "joined": (nn.Conv2d(2, 6, 3), lambda m, x: m.act(torch.cat([x[:, :, 1:-1, 1:-1], m.layer(x)], 1)), [3, 6]),
+    "pooled and flattened": (
+        nn.Conv2d(2, 6, 3),
+        lambda m, x: m.act(F.avg_pool2d(m.layer(x), 2).flatten(1)),
+        [1, 4],
+    ),
+    "one place": (nn.Conv2d(2, 6, 3), lambda m, x: m.act(m.layer(x)[:, :, 0, 1]), [1, 4]),
+}
+
+
+def test_a_parameter_on_the_left_has_its_units_before_the_last_axis():
+    class Left(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w, self.act = nn.Parameter(torch.randn(4, 5)), nn.ReLU()
+
+        def forward(self, x):
+            return self.act(self.w @ x)
+
+    for shape in ((1, 5, 7), (5, 7)):
+        (site,) = certify(Left(), Box(-torch.ones(shape), torch.ones(shape))).sites
+        assert site.units == undying.census(Left(), torch.randn(shape)).sites[0].units == 4
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_its_units_are_those_of_the_census(name):
+    layer, forward, planted = SHAPES[name]
+    net = Forward(layer, forward).eval()
+    box = Box(-torch.ones(1, 2, 6, 6), torch.ones(1, 2, 6, 6))
+    x = torch.rand(50, 2, 6, 6) * 2 - 1
+    (site,), (counted,) = certify(net, box).sites, undying.census(net, x).sites
+    assert site.units == counted.units
+    assert site.dead.nonzero().flatten().tolist() == planted
+    assert counted.silent[planted].all()
+    assert not (site.dead & (counted.fired > 0)).any()
+    assert (site.upper >= counted.peak).all()
+
+
 def test_ambiguous_axes_are_refused_and_can_be_named():
     class Odd(nn.Module):
         def __init__(self):

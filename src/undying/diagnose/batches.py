@@ -28,7 +28,7 @@ def mask_of(batch: Any, mask: Mask | None) -> Tensor | None:
     """bool, true where a position counts.
 
     Raises:
-        ValueError: the batch has no such key, or what is there is no tensor.
+        ValueError: the batch has no such key, or what is there is no tensor with axes.
     """
     if mask is None:
         return None
@@ -39,8 +39,8 @@ def mask_of(batch: Any, mask: Mask | None) -> Tensor | None:
         if mask not in kwargs:
             raise ValueError(f"mask={mask!r}, but the batch has {', '.join(map(repr, kwargs)) or 'no names'}")
         found = kwargs[mask]
-    if not isinstance(found, Tensor):
-        raise ValueError(f"mask must give a tensor, not {type(found).__name__}")
+    if not isinstance(found, Tensor) or found.dim() == 0:
+        raise ValueError(f"mask must give a tensor of shape (N,) or (N, T), not {found!r}")
     return found != 0
 
 

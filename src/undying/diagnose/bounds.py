@@ -573,10 +573,12 @@ def _undecided(_: Op) -> Undecided:
 #: These only move numbers, so they are done to constants as they stand.
 MOVES = frozenset(
     [
+        "adjoint",
         "alias",
         "as_strided",
         "broadcast_to",
         "cat",
+        "channel_shuffle",
         "chunk",
         "clone",
         "concat",
@@ -595,6 +597,7 @@ MOVES = frozenset(
         "lift_fresh",
         "lift_fresh_copy",
         "movedim",
+        "mT",
         "narrow",
         "numpy_T",
         "permute",
@@ -615,12 +618,11 @@ MOVES = frozenset(
         "transpose",
         "unbind",
         "unflatten",
+        "unsafe_chunk",
+        "unsafe_split",
         "unsqueeze",
         "view",
         "view_as",
-        "channel_shuffle",
-        "unsafe_chunk",
-        "unsafe_split",
     ]
 )
 #: These make constants.

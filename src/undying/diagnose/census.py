@@ -63,7 +63,8 @@ def census(
         a :class:`Census`. Sites whose unit axis nothing decides are in its ``ambiguous``.
 
     Raises:
-        ValueError: no data, no activation called, a mask that does not fit, axes for no site, or no loss to be had.
+        ValueError: no data, no activation called, a mask that does not fit or leaves nothing, axes for no site, or no
+            loss to be had.
         TypeError: the model is in ``nn.DataParallel``, whose replicas cannot be counted.
 
     >>> import torch, undying
@@ -99,7 +100,7 @@ def census(
             if gradients:
                 loss = loss or _default_loss(target)
                 _backward(loss(output, target), model, counter.leaves)
-            if counter.uses is not None:  # one forward pass tells
+            if counter.uses is not None and counter.counts:  # one forward pass tells
                 uses.returned(output)
                 counter.uses = None
             batches += 1
@@ -154,6 +155,9 @@ def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | No
 def _check(counter: Counter, model: nn.Module, axes: Mapping[str, int]) -> None:
     if not counter.counts and not counter.ambiguous:
         raise ValueError(f"{type(model).__name__} called no activation that is known, or only on empty batches")
+    unseen = [name for name, counts in counter.counts.items() if int(counts.samples) == 0]
+    if unseen:
+        raise ValueError(f"the mask leaves no value of site {unseen[0]!r} in any batch")
     unknown = [name for name in axes if name not in counter.counts]
     if unknown:
         raise ValueError(f"axes names {unknown[0]!r}, which is no site; sites: {', '.join(counter.counts)}")

@@ -524,7 +524,12 @@ class _Walk:
             for t, layout in zip(_tensors(n), self._layouts[n], strict=True)
             if not isinstance(self._values[n], Tensor)
         }
-        args, kwargs = torch.fx.map_arg((node.args, dict(node.kwargs)), lambda n: n.meta.get("val"))
+        args, kwargs = torch.fx.map_arg(
+            (node.args, dict(node.kwargs)),
+            lambda n: self._constants.get(
+                n.name, n.meta.get("val")
+            ),  # parameters as such: a product with one is told by it
+        )
         follow = following(_name(node), args, kwargs, lambda t: layouts.get(id(t)))
         return [follow(t) for t in _tensors(node)]
 

@@ -49,8 +49,11 @@ class SiteCounts:
         """Sum of the absolute values of the post-activations."""
         return self.before.rectified if self.after is None else self.after.total
 
-    def gradient_at(self, g: Tensor, layout: Layout) -> None:
-        largest = layout.columns(g).values.abs().amax((0, 2))
+    def gradient_at(self, columns: Columns) -> None:
+        sizes = columns.values.abs()
+        if columns.mask is not None:
+            sizes = torch.where(columns.mask, sizes, 0)
+        largest = sizes.amax((0, 2))
         self.gradient = largest if self.gradient is None else torch.maximum(self.gradient, largest)
 
 
@@ -104,7 +107,7 @@ class Counter(UnitAxes):
             for name, module in self.model.named_modules():
                 if isinstance(module, ACTIVATIONS):
                     before = self._before(name or type(module).__name__)
-                    stack.callback(module.register_forward_pre_hook(before).remove)
+                    stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
                     stack.callback(module.register_forward_hook(self._after).remove)
             yield
 
@@ -127,15 +130,14 @@ class Counter(UnitAxes):
         self.leaves.clear()
         self._mask = mask
 
-    def _before(self, label: str) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def _before(self, label: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if not self.active:  # a forward that checkpointing computes again
                 return None
+            x = args[0] if args else kwargs["input"]
             with torch._C.DisableTorchFunction():
-                call = self._under_way[module] = self._begin(
-                    label, type(module), args[0], ends(type(module), module, (), {})
-                )
-            return (call.x, *args[1:])
+                call = self._under_way[module] = self._begin(label, type(module), x, ends(type(module), module, (), {}))
+            return _with_first(args, kwargs, call.x)
 
         return hook
 
@@ -156,7 +158,7 @@ class Counter(UnitAxes):
         name = func.__name__.strip("_")
         label = f"{self._running.name}.{name}" if self._running.module is not None and self._running.name else name
         call = self._begin(label, kind, args[0] if args else kwargs["input"], ends(kind, None, args, kwargs))
-        args, kwargs = ((call.x, *args[1:]), kwargs) if args else ((), {**kwargs, "input": call.x})
+        args, kwargs = _with_first(args, kwargs, call.x)
         h = super().__torch_function__(func, types, args, kwargs)
         self._end(call, h)
         return h
@@ -182,12 +184,12 @@ class Counter(UnitAxes):
         columns = self._columns(name, x.detach(), layout)
         counts.samples = counts.samples + (x.numel() // counts.units if columns.mask is None else columns.mask.sum())
         counts.before.add(columns)
-        if self.gradients:
+        if self.gradients and torch.is_grad_enabled():  # under no_grad none comes
             if not x.requires_grad:
                 leaf = x.detach().requires_grad_()
                 self.leaves.append(leaf)
                 x = leaf.clone()  # a leaf may not be overwritten in place
-            x.register_hook(lambda g: counts.gradient_at(g.detach(), layout))
+            x.register_hook(lambda g: counts.gradient_at(self._columns(name, g.detach(), layout)))
         return _Call(x, counts, layout)
 
     def _end(self, call: _Call, h: Tensor) -> None:
@@ -201,9 +203,15 @@ class Counter(UnitAxes):
 
     def _columns(self, name: str, x: Tensor, layout: Layout) -> Columns:
         # One mask covers the tokens of a sample; a site that sees one value a sample, as after pooling, has no padding.
-        places = math.prod(layout.shape) // layout.units
-        mask = self._mask if self._mask is not None and places != self._mask.shape[0] else None
+        places, mask = math.prod(layout.shape) // layout.units, self._mask
+        if mask is not None and places == mask.shape[0] != mask.numel():
+            mask = None
         try:
             return layout.columns(x, mask)
         except ValueError as error:
             raise ValueError(f"site {name!r}, input {tuple(x.shape)}: {error}") from None
+
+
+def _with_first(args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of an activation, with ``x`` as its input."""
+    return ((x, *args[1:]), kwargs) if args else ((), {**kwargs, "input": x})

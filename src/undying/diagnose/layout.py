@@ -13,7 +13,9 @@ Reshaping regroups factors and permuting moves axes, so both are followed exactl
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +23,10 @@ import torch
 from torch import Tensor
 
 Axis = tuple[tuple[int, int], ...]
-"""(size, step in unit numbers) of each factor; empty for an axis of length 1."""
+"""(size, step in unit numbers) of each factor; empty for an axis of length 1, unless it once told units apart."""
+
+_Rank = tuple[int, ...]
+_POSITION: _Rank = ()
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,11 @@ class Layout:
     def along(cls, axis: int, shape: Sequence[int]) -> Layout:
         """Units along one whole axis."""
         return cls(tuple(((size, 1),) if d == axis % len(shape) else _positions(size) for d, size in enumerate(shape)))
+
+    @classmethod
+    def single(cls, shape: Sequence[int]) -> Layout:
+        """One unit, at as many positions as there are values."""
+        return cls(tuple(_positions(size) for size in shape))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,40 +77,69 @@ class Layout:
         return Layout(tuple(self.axes[d] for d in order))
 
     def resized(self, shape: Sequence[int]) -> Layout | None:
-        """After slicing, padding, pooling, concatenating, expanding: as many axes, some of another length.
+        """After slicing, padding, pooling, concatenating: as many axes, some of another length.
 
-        An axis that is all positions stays so, and one that is all the units holds a new set of them; None where
-        one that is mixed changes its length.
+        An axis that is all positions stays so, and one that is all units holds a new set of them; None where one that
+        is mixed changes its length, and where one of length 1 grows that may be the axis of a single unit.
         """
         if len(shape) != len(self.axes):
             return None
-        axes: list[Axis] = []
-        for axis, old, new in zip(self.axes, self.shape, shape, strict=True):
+        axes = []
+        for ranked, axis, old, new in zip(self._ranked(), self.axes, self.shape, shape, strict=True):
             if old == new:
-                axes.append(axis)
-            elif not any(step for _, step in axis):
-                axes.append(_positions(new))
-            elif all(step for _, step in axis) and old == self.units:
-                axes.append(((new, 1),))
+                axes.append(ranked)
+            elif axis and all(step for _, step in axis):
+                axes.append([(new, max(rank for _, rank in ranked))])
+            elif not any(step for _, step in axis) and (axis or self.units > 1):
+                axes.append([(new, _POSITION)])
             else:
                 return None
-        return Layout(tuple(axes))
+        return _renumbered(axes)
+
+    def rearranged(self, shape: Sequence[int]) -> Layout | None:
+        """As ``resized``, after what may also move values along an axis of the same length; None for a mixed axis."""
+        mixed = any(len({step > 0 for _, step in axis}) > 1 for axis in self.axes)
+        return None if mixed else self.resized(shape)
 
     def without(self, dims: Iterable[int]) -> Layout | None:
         """After a reduction over ``dims`` that drops them; None where they tell units apart."""
         gone = {d % len(self.axes) for d in dims}
-        if any(step for d in gone for _, step in self.axes[d]):
+        if any(step and size > 1 for d in gone for size, step in self.axes[d]):
             return None
         return Layout(tuple(axis for d, axis in enumerate(self.axes) if d not in gone))
 
+    def selected(self, dims: Iterable[int]) -> Layout:
+        """After taking one index along each of ``dims``, such as the queries out of (3, N, heads, T, d)."""
+        gone = {d % len(self.axes) for d in dims}
+        return _renumbered([axis for d, axis in enumerate(self._ranked()) if d not in gone])
+
+    def in_order(self) -> Layout:
+        """With the units numbered as they lie: after a channel shuffle, unit 1 is at index 1 again."""
+        ranks = itertools.count(0, -1)
+        return _renumbered(
+            [[(size, (next(ranks),) if step else _POSITION) for size, step in axis] for axis in self.axes]
+        )
+
+    def _ranked(self) -> list[list[tuple[int, _Rank]]]:
+        """For each axis (size, rank) of its factors: units are numbered by rank, that of a lower one faster."""
+        # A factor of size 1 has the step of the next slower one, and comes before it.
+        return [
+            [(size, (step, size, d) if step else _POSITION) for size, step in axis] for d, axis in enumerate(self.axes)
+        ]
+
+    def stacked(self, at: int, size: int) -> Layout:
+        """With one more axis of positions."""
+        return Layout((*self.axes[:at], _positions(size), *self.axes[at:]))
+
     def broadcast(self, shape: Sequence[int]) -> Layout | None:
-        """As an operand of an elementwise operation whose result has ``shape``; None where its units are repeated."""
+        """As an operand of an elementwise operation whose result has ``shape``; None where a single unit is repeated,
+        perhaps over the units of another operand."""
         missing = len(shape) - len(self.axes)
-        if missing < 0:
+        if missing < 0 or (missing and self.units == 1):
             return None
         axes: list[Axis] = [_positions(size) for size in shape[:missing]]
         for axis, old, new in zip(self.axes, self.shape, shape[missing:], strict=True):
-            if old != new and (old != 1 or axis):
+            if old != new and (old != 1 or axis or self.units == 1):
                 return None
             axes.append(axis if old == new else _positions(new))
         return Layout(tuple(axes))
@@ -153,11 +192,13 @@ class Columns:
 
 
 def _spread(mask: Tensor, positions: Sequence[int]) -> Tensor:
-    """``mask``, repeated to the sizes of ``positions``, of which it covers the first."""
-    covered = 0
-    while math.prod(positions[:covered]) < mask.numel() and covered < len(positions):
-        covered += 1
-    if math.prod(positions[:covered]) != mask.numel():
+    """``mask``, repeated to the sizes of ``positions``, of which it covers the first: the same axes, or some of them as
+    one, but never (N, T) for (T, N)."""
+    products = list(itertools.accumulate(positions, operator.mul, initial=1))
+    own = set(itertools.accumulate(mask.shape, operator.mul, initial=1))
+    covered = products.index(mask.numel()) if mask.numel() in products else -1
+    theirs = set(products[: covered + 1])
+    if not (own <= theirs or (theirs and theirs <= own)):
         raise ValueError(f"a mask of shape {tuple(mask.shape)} does not fit values at {tuple(positions)} positions")
     rest = positions[covered:]
     return mask.reshape([*positions[:covered], *[1] * len(rest)]).expand(list(positions))
@@ -165,6 +206,16 @@ def _spread(mask: Tensor, positions: Sequence[int]) -> Tensor:
 
 def _positions(size: int) -> Axis:
     return ((size, 0),) if size != 1 else ()
+
+
+def _renumbered(ranked: list[list[tuple[int, _Rank]]]) -> Layout:
+    """Units numbered 0, 1, ... in the order of the ranks, whatever number of them is left of each factor."""
+    steps, units = {_POSITION: 0}, 1
+    for rank, size in sorted((rank, size) for axis in ranked for size, rank in axis if rank != _POSITION):
+        steps[rank] = units
+        units *= size
+    axes = [tuple((size, steps[rank]) for size, rank in axis if size > 1 or rank != _POSITION) for axis in ranked]
+    return Layout(tuple(_tidy(axis) or axis for axis in axes))
 
 
 def _tidy(factors: Iterable[tuple[int, int]]) -> Axis:

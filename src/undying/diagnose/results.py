@@ -45,7 +45,8 @@ class Site:
     zero: Tensor
     """float64: share of post-activations that are exactly 0 (sparsity)."""
     score: Tensor
-    """float64: dormancy score, mean \\|h\\| of the unit over its mean over the site's units (Sokar et al. 2023)."""
+    """float64: dormancy score, mean \\|h\\| of the unit over its mean over the site's units (Sokar et al. 2023); NaN where
+    that is not finite."""
     silent: Tensor | None
     """bool: the pre-activation was <= 0 in all N values."""
     dead: Tensor | None
@@ -136,7 +137,8 @@ class Census:
         Raises:
             ValueError: the censuses are of different sites, thresholds or losses.
         """
-        if (self.tau, self.loss) != (other.tau, other.loss) or _layout(self) != _layout(other):
+        kinds, other_kinds = ([site.kind for site in census.sites] for census in (self, other))
+        if (self.tau, self.loss, kinds) != (other.tau, other.loss, other_kinds) or _layout(self) != _layout(other):
             raise ValueError("censuses add only with the same sites, tau and loss")
         probes = (self.probe, other.probe)
         probe = None if None in probes else f"{sum(int(p or '', 16) for p in probes) % 2**64:016x}"
@@ -229,16 +231,17 @@ class Census:
         Raises:
             ValueError: a newer version made it, or it is no census.
         """
-        if content.get("format", _FORMAT + 1) > _FORMAT:
-            raise ValueError(
-                f"this census has format {content.get('format')}, and this undying reads up to {_FORMAT}; upgrade undying"
-            )
-        sites = [
-            Site(**{f.name: _tensor(site[f.name], _DTYPES.get(f.name)) for f in fields(Site) if f.name in site})
-            for site in content["sites"]
-        ]
-        ambiguous = {name: tuple(shape) for name, shape in content.get("ambiguous", {}).items()}
-        return cls(sites, content["tau"], content["loss"], content["probe"], ambiguous)
+        try:
+            version = content.get("format")
+            if not isinstance(version, int) or version > _FORMAT:
+                raise ValueError(
+                    f"this census has format {version}, and this undying reads up to {_FORMAT}; upgrade undying"
+                )
+            sites = [_site(site) for site in content["sites"]]
+            ambiguous = {name: tuple(shape) for name, shape in content.get("ambiguous", {}).items()}
+            return cls(sites, float(content["tau"]), content["loss"], content["probe"], ambiguous)
+        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"this does not hold a census: {error!r}") from None
 
     def save(self, path: str | Path) -> None:
         """Write JSON, beside and renamed, so that ``path`` holds the old census or the new one."""
@@ -252,9 +255,13 @@ class Census:
             ValueError: the file is no census, is damaged, or was written by a newer version.
         """
         try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} does not hold a census: {error!r}") from None
+        try:
+            return cls.from_dict(content)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -286,6 +293,8 @@ _DTYPES = {
     "saturated": torch.bool,
     "unused": torch.bool,
 }
+#: Of these a site may say nothing.
+_UNSAID = ("silent", "dead", "low", "high", "saturated", "unused")
 
 
 def _layout(census: Census) -> list[tuple[str, int]]:
@@ -339,8 +348,10 @@ def _both(operation: Callable[[Tensor, Tensor], Tensor], a: Tensor | None, b: Te
 
 
 def dormancy(mean_abs: Tensor) -> Tensor:
-    """Sokar et al. 2023, eq. 1; 0 for every unit of a site whose outputs are all 0."""
+    """Sokar et al. 2023, eq. 1; 0 for every unit of a site whose outputs are all 0, and NaN where one is not finite."""
     mean = mean_abs.mean()
+    if not mean.isfinite():
+        return torch.full_like(mean_abs, torch.nan)
     return mean_abs / mean if mean != 0 else torch.zeros_like(mean_abs)
 
 
@@ -350,7 +361,21 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _tensor(value: Any, dtype: torch.dtype | None) -> Any:
-    if dtype is None or value is None:
-        return value
-    return torch.tensor([float(v) if isinstance(v, str) else v for v in value], dtype=dtype)
+def _site(content: Mapping[str, Any]) -> Site:
+    """What ``to_dict`` gave for a site, checked."""
+    name, units, samples = content["name"], content["units"], content["samples"]
+    if not isinstance(name, str) or type(units) is not int or type(samples) is not int:
+        raise ValueError(f"site {name!r}: {units!r} units and {samples!r} samples")
+    said = {key: content.get(key) if key in _UNSAID else content[key] for key in _DTYPES}
+    columns: dict[str, Any] = {
+        key: None if values is None and key in _UNSAID else _column(key, values, units) for key, values in said.items()
+    }
+    return Site(name=name, kind=str(content["kind"]), units=units, samples=samples, **columns)
+
+
+def _column(key: str, values: Any, units: int) -> Any:
+    dtype = _DTYPES[key]
+    types = {torch.int64: (int,), torch.bool: (bool,), torch.float64: (float, int, str)}[dtype]
+    if not isinstance(values, list) or len(values) != units or any(type(v) not in types for v in values):
+        raise ValueError(f"{key} does not hold {dtype} for each of {units} units")
+    return torch.tensor([float(v) if isinstance(v, str) else v for v in values], dtype=dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -53,7 +55,7 @@ class Tally:
         if columns.mask is not None:
             x = torch.where(columns.mask, x, -torch.inf)
             left_out = (~columns.mask).sum()
-        _tally(x, self.ends, self.counts, self.peak, self.rectified)
+        _tally(x, _in_type(self.ends, x.dtype), self.counts, self.peak, self.rectified)
         if left_out is not None:  # the -inf that stand for values that do not count
             self.counts[1] -= left_out
             self.counts[3] -= left_out
@@ -75,6 +77,13 @@ class OutputTally:
         _tally_output(h, self.zeros, self.total)
         if left_out is not None:  # the 0 that stand for values that do not count
             self.zeros -= left_out
+
+
+@functools.cache
+def _in_type(ends: tuple[float, float], dtype: torch.dtype) -> tuple[float, float]:
+    """As numbers of the network's type, where its own bounds lie."""
+    low, high = torch.tensor(ends, dtype=dtype if dtype.is_floating_point else torch.float64).tolist()
+    return low, high
 
 
 def _tally(x: Tensor, ends: tuple[float, float], counts: Tensor, peak: Tensor, rectified: Tensor) -> None:

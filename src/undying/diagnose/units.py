@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -66,7 +66,12 @@ def following(
     if rule is None:
         return lambda _: None
     call = _Call(args, kwargs, of)
-    return lambda out: rule(call, out) if out.dim() else None
+
+    def follow(out: Tensor) -> Layout | None:
+        layout = rule(call, out) if out.dim() else None
+        return layout if layout is not None and layout.shape == tuple(out.shape) else None
+
+    return follow
 
 
 def site_layout(name: str, x: Tensor, followed: Layout | None, axes: Mapping[str, int]) -> Layout:
@@ -82,7 +87,7 @@ def site_layout(name: str, x: Tensor, followed: Layout | None, axes: Mapping[str
             raise ValueError(f"site {name!r}: axes gives {axis}, but its input has shape {tuple(x.shape)}")
         return Layout.along(axis, x.shape)
     if followed is not None and followed.shape == tuple(x.shape):
-        return followed
+        return followed.in_order()
     if not 0 < x.dim() <= 2:
         raise AmbiguousError(
             f"site {name!r}: nothing that is followed decides which axis of its {tuple(x.shape)} input holds the units; "
@@ -107,7 +112,8 @@ class _Call:
 
     @property
     def first(self) -> Layout | None:
-        return next(iter(self._of.values()), None)
+        """Of the first argument: what the operation is a method of."""
+        return self.of(self.argument(0, "input"))
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
@@ -120,15 +126,33 @@ def _elementwise(call: _Call, out: Tensor) -> Layout | None:
     return _agreed(layout.broadcast(out.shape) for layout in call.layouts)
 
 
+def _kept(call: _Call, out: Tensor) -> Layout | None:
+    return call.first and call.first.broadcast(out.shape)
+
+
+def _copied(call: _Call, out: Tensor) -> Layout | None:
+    source = call.of(call.argument(1, "src"))
+    return source and source.broadcast(out.shape)
+
+
 def _resized(call: _Call, out: Tensor) -> Layout | None:
-    return _agreed(layout.resized(out.shape) for layout in call.layouts)
+    return call.first and call.first.resized(out.shape)
+
+
+def _rearranged(call: _Call, out: Tensor) -> Layout | None:
+    return call.first and call.first.rearranged(out.shape)
+
+
+def _joined(call: _Call, out: Tensor) -> Layout | None:
+    layouts = [layout.resized(out.shape) for layout in call.layouts]
+    return None if None in layouts else _agreed(layouts)
 
 
 def _agreed(layouts: Iterable[Layout | None]) -> Layout | None:
     """The one layout that all who have one agree on; one of a single unit gives way to one of several."""
-    different = {layout for layout in layouts if layout is not None}
-    telling = {layout for layout in different if layout.units > 1} or different
-    return telling.pop() if len(telling) == 1 else None
+    known = [layout for layout in layouts if layout is not None]
+    different = {layout for layout in known if layout.units > 1} or set(known[:1])
+    return different.pop() if len(different) == 1 else None
 
 
 def _reshaped(call: _Call, out: Tensor) -> Layout | None:
@@ -138,23 +162,24 @@ def _reshaped(call: _Call, out: Tensor) -> Layout | None:
 def _reduced(call: _Call, out: Tensor) -> Layout | None:
     if call.first is None:
         return None
-    if out.dim() == len(call.first.axes):  # dimensions are kept, or max and min of two operands
-        return _resized(call, out)
     dims = call.argument(1, "dim", call.kwargs.get("axis"))
+    if isinstance(dims, Tensor) or "other" in call.kwargs:  # max and min of two
+        return _elementwise(call, out)
+    if out.dim() == len(call.first.axes):  # dimensions are kept
+        return _resized(call, out)
     if isinstance(dims, int):
         return call.first.without([dims])
     return call.first.without(dims) if isinstance(dims, (tuple, list)) else None
 
 
 def _picked(call: _Call, _: Tensor) -> Layout | None:
-    return call.first and call.first.without([call.argument(1, "dim", 0)])
+    return call.first and call.first.selected([call.argument(1, "dim", 0)])
 
 
 def _stacked(call: _Call, out: Tensor) -> Layout | None:
-    if call.first is None:
-        return None
     at = call.argument(1, "dim", 0) % out.dim()
-    return Layout((*call.first.axes[:at], ((out.shape[at], 0),), *call.first.axes[at:]))
+    layout = _agreed(call.layouts)
+    return layout and layout.stacked(at, out.shape[at])
 
 
 def _permuted(call: _Call, _: Tensor) -> Layout | None:
@@ -171,12 +196,13 @@ def _transposed(call: _Call, out: Tensor) -> Layout | None:
 
 
 def _axis_moved(call: _Call, out: Tensor) -> Layout | None:
-    source, destination = call.argument(1, "source"), call.argument(2, "destination")
-    if not isinstance(source, int) or not isinstance(destination, int):
-        return None
-    order = list(range(out.dim()))
-    order.insert(destination % out.dim(), order.pop(source))
-    return call.first and call.first.permuted(order)
+    source, destination = (
+        [axis % out.dim() for axis in ([given] if isinstance(given, int) else given)]
+        for given in (call.argument(1, "source"), call.argument(2, "destination"))
+    )
+    moved = dict(zip(destination, source, strict=True))
+    rest = iter(d for d in range(out.dim()) if d not in source)
+    return call.first and call.first.permuted(moved[d] if d in moved else next(rest) for d in range(out.dim()))
 
 
 def _last_two_swapped(call: _Call, out: Tensor) -> Layout | None:
@@ -189,7 +215,7 @@ def _reversed(call: _Call, out: Tensor) -> Layout | None:
 
 
 def _indexed(call: _Call, out: Tensor) -> Layout | None:
-    layout = call.of(call.args[0])
+    layout = call.first
     if layout is None:
         return None
     index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
@@ -200,14 +226,12 @@ def _indexed(call: _Call, out: Tensor) -> Layout | None:
     missing = len(layout.axes) - sum(isinstance(i, (int, slice)) for i in index)
     at = index.index(Ellipsis) if Ellipsis in index else len(index)
     index = (*index[:at], *[slice(None)] * missing, *index[at + 1 :])
-    kept = layout.without(d for d, i in enumerate(i for i in index if i is not None) if isinstance(i, int))
-    if kept is None:
-        return None
-    axes = list(kept.axes)
-    for d, i in enumerate(i for i in index if not isinstance(i, int)):
-        if i is None:
-            axes.insert(d, ())
-    return Layout(tuple(axes)).resized(out.shape)
+    cut = layout.selected(d for d, i in enumerate(i for i in index if i is not None) if isinstance(i, int))
+    new = [d for d, i in enumerate(i for i in index if not isinstance(i, int)) if i is None]
+    resized = cut.resized([size for d, size in enumerate(out.shape) if d not in new])
+    for d in new:
+        resized = resized and resized.stacked(d, 1)
+    return resized
 
 
 def _gathered(layout: Layout, index: Tensor, out: Tensor) -> Layout | None:
@@ -216,30 +240,55 @@ def _gathered(layout: Layout, index: Tensor, out: Tensor) -> Layout | None:
     rest = layout.without(range(taken))
     if rest is None or index.dim() == 0:
         return None
-    return Layout((*(((size, 0),) for size in out.shape[: out.dim() - len(rest.axes)]), *rest.axes))
+    for size in reversed(out.shape[: out.dim() - len(rest.axes)]):
+        rest = rest.stacked(0, size)
+    return rest
 
 
 def _product(call: _Call, out: Tensor) -> Layout | None:
-    """A product with weights has its units last."""
-    return _weighed(call, out, call.argument(1, "other", call.kwargs.get("mat2")))
+    return _weighed(call, out, call.args[0], call.argument(1, "other", call.kwargs.get("mat2")))
 
 
 def _product_reversed(call: _Call, out: Tensor) -> Layout | None:
-    return _weighed(call, out, call.args[0])
+    return _weighed(call, out, call.args[1], call.args[0])
 
 
 def _attention(call: _Call, out: Tensor) -> Layout | None:
-    return _weighed(call, out, call.argument(2, "value"))
+    values = call.of(call.argument(2, "value"))
+    return values and _summed(values, out)
 
 
-def _weighed(call: _Call, out: Tensor, values: Tensor) -> Layout | None:
-    """A product with values whose units are followed, as in attention, has theirs."""
-    layout = call.of(values)
-    if layout is None:
-        return Layout.along(-1, out.shape)
-    if len(layout.axes) < 2 or any(step for _, step in layout.axes[-2]):
+def _weighed(call: _Call, out: Tensor, left: Tensor, right: Tensor) -> Layout | None:
+    """A product with values whose units are followed, as in attention, has theirs; one with weights has its units where
+    they do: last, or before it with the weights on the left."""
+    values = call.of(right)
+    if values is not None and _keeps_units(values):
+        return _summed(values, out)
+    if isinstance(left, nn.Parameter):
+        return Layout.along(-2, out.shape) if left.dim() == 2 and right.dim() > 1 else None
+    if values is not None:
         return None
-    return Layout((*layout.axes[:-2], (), layout.axes[-1])).resized((*layout.shape[:-2], out.shape[-2], out.shape[-1]))
+    if right.dim() == 1:
+        return Layout.single(out.shape)
+    return Layout.along(-1, out.shape) if right.dim() == 2 else None
+
+
+def _keeps_units(values: Layout) -> bool:
+    """Whether sums over the last axis but one are each of a single unit."""
+    return len(values.axes) > 1 and not any(step for _, step in values.axes[-2])
+
+
+def _summed(values: Layout, out: Tensor) -> Layout | None:
+    """Sums of values over their last axis but one."""
+    if not _keeps_units(values) or out.dim() < 2:
+        return None
+    rest = Layout((*values.axes[:-2], values.axes[-1])).broadcast([*out.shape[:-2], out.shape[-1]])
+    return rest and rest.stacked(out.dim() - 2, out.shape[-2])
+
+
+def _normed(call: _Call, out: Tensor) -> Layout | None:
+    """Over one axis, that of the units; over several, such as (C, H, W), as its input."""
+    return _last(call, out) if len(call.argument(1, "normalized_shape")) == 1 else _kept(call, out)
 
 
 def _last(_: _Call, out: Tensor) -> Layout:
@@ -261,32 +310,38 @@ def _names(rule: _Rule, names: str) -> dict[Any, _Rule]:
 _RULES: dict[Any, _Rule] = {
     **_names(
         _last,
-        "linear bilinear addmm layer_norm native_layer_norm rms_norm embedding embedding_bag lstm gru rnn_tanh rnn_relu",
+        "linear bilinear addmm embedding embedding_bag lstm gru rnn_tanh rnn_relu multi_head_attention_forward",
     ),
-    **_names(_last, "multi_head_attention_forward"),
+    **_names(_normed, "layer_norm native_layer_norm rms_norm"),
     **_names(_second, "batch_norm native_batch_norm_legit_no_training group_norm native_group_norm instance_norm"),
     **{f"conv{t}{n}d": _channels(n) for t in ("", "_transpose") for n in (1, 2, 3)},
     **_names(
         _elementwise,
-        """abs absolute add addcdiv addcmul alpha_dropout bfloat16 broadcast_to celu clamp clip clone contiguous copy cos cpu
-        cuda cumsum detach div divide double dropout dropout1d dropout2d dropout3d elu erf exp expand expand_as expm1
-        feature_alpha_dropout float fmax fmin fmod gelu half hardshrink hardsigmoid hardswish hardtanh iadd idiv imul isub
-        itruediv leaky_relu lerp log log1p log_softmax logsigmoid masked_fill maximum minimum mish mul multiply nan_to_num
-        neg negative normalize pow prelu radd rdiv reciprocal relu relu6 remainder requires_grad rmul rpow rrelu rsqrt rsub
-        rtruediv selu sigmoid sign silu sin softmax softmin softplus softshrink softsign sqrt square sub subtract tanh
-        tanhshrink threshold to true_divide truediv type type_as where local_response_norm""",
+        """add addcdiv addcmul div divide fmax fmin fmod iadd idiv imul isub itruediv lerp masked_fill maximum minimum mul
+        multiply pow prelu radd rdiv remainder rmul rpow rsub rtruediv sub subtract true_divide truediv where""",
     ),
     **_names(
-        _resized,
-        """cat concat concatenate chunk split tensor_split narrow index_select pad interpolate upsample flip roll glu
-        pixel_shuffle pixel_unshuffle repeat slice""",
+        _kept,
+        """abs absolute alpha_dropout bfloat16 broadcast_to celu clamp clip clone contiguous cos cpu cuda cumsum detach double
+        dropout dropout1d dropout2d dropout3d elu erf exp expand expand_as expm1 feature_alpha_dropout float gelu half
+        hardshrink hardsigmoid hardswish hardtanh leaky_relu local_response_norm log log1p log_softmax logsigmoid mish
+        nan_to_num neg negative normalize reciprocal relu relu6 requires_grad rrelu rsqrt selu sigmoid sign silu sin softmax
+        softmin softplus softshrink softsign sqrt square tanh tanhshrink threshold to type type_as""",
     ),
-    **{f"{k}_pool{n}d": _resized for k in ("max", "avg", "lp", "adaptive_avg", "adaptive_max") for n in (1, 2, 3)},
-    **{f"{k}_pool{n}d_with_indices": _resized for k in ("max", "adaptive_max") for n in (1, 2, 3)},
+    **_names(_joined, "cat concat concatenate"),
+    **_names(_resized, "chunk split tensor_split narrow slice repeat"),
+    **_names(
+        _rearranged,
+        """channel_shuffle native_channel_shuffle flip glu index_select interpolate pad pixel_shuffle pixel_unshuffle roll
+        upsample""",
+    ),
+    **{f"{k}_pool{n}d": _rearranged for k in ("max", "avg", "lp", "adaptive_avg", "adaptive_max") for n in (1, 2, 3)},
+    **{f"{k}_pool{n}d_with_indices": _rearranged for k in ("max", "adaptive_max") for n in (1, 2, 3)},
     **_names(_reshaped, "view reshape flatten unflatten squeeze unsqueeze view_as reshape_as ravel"),
-    **_names(_reduced, "mean sum amax amin max min std var norm logsumexp median nanmean nansum"),
+    **_names(_reduced, "mean sum amax amin max min std var logsumexp median nanmean nansum"),
     **_names(_picked, "select unbind"),
     "stack": _stacked,
+    "copy": _copied,
     "getitem": _indexed,
     "permute": _permuted,
     "numpy_T": _reversed,
@@ -299,7 +354,7 @@ _RULES: dict[Any, _Rule] = {
     # Properties all have the same name.
     Tensor.T.__get__: _reversed,  # type: ignore[attr-defined]
     Tensor.mT.__get__: _last_two_swapped,  # type: ignore[attr-defined]
-    Tensor.data.__get__: _elementwise,  # type: ignore[attr-defined]
+    Tensor.data.__get__: _kept,  # type: ignore[attr-defined]
 }
 """By the name of the function or method, without the underscores of dunders and of operations in place."""
 

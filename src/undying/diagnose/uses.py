@@ -10,7 +10,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from undying.diagnose.layout import Layout
@@ -21,7 +21,7 @@ _PASSING = {
     "moveaxis", "contiguous", "clone", "detach", "dropout", "dropout1d", "dropout2d", "dropout3d", "max_pool1d",
     "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
     "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d",
-    "mean", "sum", "amax", "batch_norm", "float", "double", "half", "bfloat16", "to",
+    "mean", "sum", "amax", "float", "double", "half", "bfloat16", "to",
 }  # fmt: skip
 
 
@@ -59,21 +59,30 @@ class Uses:
 
     def called(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """Note one operation, after it."""
-        read = [t for t in tensors_in((*args, *kwargs.values())) if t in self._site]
-        made = list(tensors_in([out]))
-        if not read or not made:  # asking a tensor for its shape reads nothing
+        given = list(tensors_in((*args, *kwargs.values())))
+        read, made = [t for t in given if t in self._site], list(tensors_in([out]))
+        if not read or not (made or out is None):  # asking a tensor for its shape reads nothing; x[0] = h gives None
             return
         name = getattr(func, "__name__", "").strip("_")
+        alone = sum(self._layout_of(t) is not None for t in given) == 1  # no residual, no weights made from data
         for tensor in read:
             site, layout = self._site[tensor], self._layout_of(tensor)
-            after = self._layout_of(made[0])
-            weighed = None if layout is None else _weighed(name, tensor, layout, args, kwargs)
+            weighed = _weighed(name, tensor, layout, args, kwargs) if layout and alone else None
             if weighed is not None:
                 self._used[site] = weighed | self._used.get(site, weighed)
-            elif name in _PASSING and len(read) == 1 and layout and after and layout.units == after.units:
+            elif layout and alone and made and _keeps_apart(name, layout, self._layout_of(made[0])):
                 self._site.update(dict.fromkeys(made, site))
             else:
                 self.read(tensor)
+
+
+def _keeps_apart(name: str, layout: Layout, after: Layout | None) -> bool:
+    """Whether each unit of the result depends on the same unit alone."""
+    if name == "batch_norm":  # by channel, wherever the units lie
+        return after == layout
+    if name not in _PASSING or after is None or after.units != layout.units:
+        return False
+    return "pool" not in name or not any(step for axis in layout.axes[-int(name[-2]) :] for _, step in axis)
 
 
 def _weighed(name: str, tensor: Tensor, layout: Layout, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
@@ -95,14 +104,15 @@ def _columns(name: str, tensor: Tensor, args: tuple[Any, ...], kwargs: dict[str,
         return args[position] if len(args) > position else kwargs.get(key)
 
     if name == "addmm":
-        return ((args[2] != 0).any(1), -1) if argument(1, "mat1") is tensor and len(args) > 2 else None
+        return ((args[2] != 0).any(1), -1) if len(args) > 2 and args[1] is tensor else None
     if argument(0, "input") is not tensor:
         return None
     weight = argument(1, {"matmul": "other", "mm": "mat2"}.get(name, "weight"))
     if name == "linear":
-        return _any(weight), -1
+        return (_any(weight), -1) if weight.dim() == 2 else None
     if name in ("matmul", "mm"):
-        return ((weight != 0).any(1), -1) if weight.dim() == 2 else None
+        fixed = any(isinstance(w, nn.Parameter) for w in (weight, weight._base))
+        return ((weight != 0).any(1), -1) if fixed and weight.dim() == 2 else None
     if name in ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"):
         return (weight != 0).flatten(1).any(1), tensor.dim() - int(name[-2]) - 1
     if name in ("conv1d", "conv2d", "conv3d"):

@@ -1,0 +1,211 @@
+"""Censuses of shares, of two moments and from files."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import undying
+
+
+def network():
+    torch.manual_seed(1)
+    net = nn.Sequential(
+        nn.Conv2d(2, 6, 3), nn.ReLU(), nn.Conv2d(6, 5, 3), nn.Tanh(), nn.Flatten(), nn.Linear(20, 7), undying.SUGAR()
+    )
+    net.extend([nn.Linear(7, 6), nn.ReLU6(), nn.Linear(6, 3)])
+    with torch.no_grad():
+        net[0].bias[1] = net[5].bias[0] = net[7].bias[2] = -1e6
+        net[2].bias[3] = net[7].bias[4] = 1e6
+        net[9].weight[:, 5] = 0
+    return net
+
+
+def batch():
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(30, 2, 6, 6, generator=generator)
+    x[4, 0, 0, 0] = torch.inf
+    return x, torch.randint(0, 3, (30,), generator=generator)
+
+
+def share(rank):
+    """Of unlike sizes, in unlike batches."""
+    part = slice(0, 21) if rank == 0 else slice(21, 30)
+    return [(x, y) for x, y in zip(*(t[part].split(4 + rank) for t in batch()), strict=True)]
+
+
+def run_rank(directory, rank):
+    store = torch.distributed.FileStore(f"{directory}/store", 2)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    net = nn.parallel.DistributedDataParallel(network())
+    undying.census(net, share(rank), gradients=True).all_reduce().save(f"{directory}/{rank}.json")
+    torch.distributed.destroy_process_group()
+
+
+def assert_same(a, b, exact=False):
+    a, b = a.to_dict(), b.to_dict()
+    sites = zip(a.pop("sites"), b.pop("sites"), strict=True)
+    assert a == b
+    for one, other in sites:
+        assert one.keys() == other.keys()
+        for key, values in one.items():
+            if key in ("mean_abs", "score", "zero") and not exact:
+                values, others = ([float(v) for v in column] for column in (values, other[key]))
+                assert values == pytest.approx(others, rel=1e-12, nan_ok=True), key
+            else:
+                assert values == other[key], (one["name"], key)
+
+
+def test_two_ranks_count_as_one(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(tmp_path), str(rank)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        output = [rank.communicate(timeout=300)[0] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(output)
+    whole = undying.census(network(), [batch()], gradients=True)
+    one, other = (undying.Census.load(tmp_path / f"{rank}.json") for rank in range(2))
+    assert_same(one, other, exact=True)
+    assert_same(one, whole)
+    assert one["1"].nonfinite.any()
+    assert one["8"].unused.nonzero().flatten().tolist() == [5]
+
+
+def test_censuses_of_other_networks_do_not_add():
+    net, (x, y) = network(), batch()
+    first = undying.census(net, [(x, y)])
+    net[1] = nn.SiLU()
+    with pytest.raises(ValueError, match="same sites"):
+        _ = first + undying.census(net, [(x, y)])
+
+
+def test_an_infinite_unit_does_not_make_the_others_dormant():
+    """Their scores are shares of an infinite average: unknown, not 0."""
+    (site,) = undying.census(nn.Sequential(nn.ReLU()), torch.tensor([[1.0, torch.inf], [2.0, 1.0]])).sites
+    assert site.score.isnan().all()
+    assert not site.dormant.any()
+    assert site.nonfinite.tolist() == [0, 1]
+    added = undying.census(nn.Sequential(nn.ReLU()), torch.ones(2, 2))
+    assert not (added + undying.census(nn.Sequential(nn.ReLU()), torch.full((1, 2), torch.inf))).sites[0].dormant.any()
+
+
+def test_silent_from_the_start_died_and_revived():
+    net, x = network(), torch.randn(30, 2, 6, 6)
+    start = undying.census(net, x)
+    with torch.no_grad():
+        net[0].bias[1], net[0].bias[4] = 1e6, -1e6
+    changes = undying.census(net, x).since(start)
+    assert "3" not in changes  # of tanh silent is not said
+    assert changes["1"].revived.nonzero().flatten().tolist() == [1]
+    assert changes["1"].died.nonzero().flatten().tolist() == [4]
+    assert changes["6"].still[0]
+    assert not changes["1"].still.any()
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+#: As the first release that wrote files did.
+FORMAT_1 = """{"format": 1, "tau": 0.025, "loss": "cross_entropy", "probe": "00ff00ff00ff00ff", "sites": [{"name": "1",
+"kind": "ReLU", "units": 3, "samples": 40, "fired": [0, 40, 7], "nonfinite": [0, 0, 1], "peak": [-0.5, 2.25, "inf"],
+"mean_abs": [0.0, 1.5, "inf"], "zero": [1.0, 0.0, 0.825], "score": [0.0, 0.0, "nan"], "silent": [true, false, false],
+"dead": null, "dormant": [true, true, false]}]}"""
+
+
+def test_a_file_of_format_1_still_loads(tmp_path):
+    path = tmp_path / "old.json"
+    path.write_text(FORMAT_1)
+    census = undying.Census.load(path)
+    (site,) = census.sites
+    assert (census.tau, census.loss, census.probe, census.ambiguous) == (0.025, "cross_entropy", "00ff00ff00ff00ff", {})
+    assert (site.name, site.units, site.samples, site.fired.tolist()) == ("1", 3, 40, [0, 40, 7])
+    assert site.peak.tolist() == [-0.5, 2.25, torch.inf]
+    assert site.silent.tolist() == [True, False, False]
+    assert site.dead is site.low is site.high is site.saturated is site.unused is None
+    assert census.silent_fraction == pytest.approx(1 / 3)
+    assert "unused" not in census.table()
+    census.save(path)  # in today's format
+    assert_same(undying.Census.load(path), census, exact=True)
+
+
+def test_everything_that_is_said_comes_back(tmp_path):
+    net = network()
+    net.append(nn.Sequential(nn.Unflatten(1, (3, 1, 1)), nn.ReLU()))
+    census = undying.census(net, [batch()], gradients=True, loss=lambda h, y: h.mean())
+    census = undying.Census(census.sites, census.tau, census.loss, census.probe, {"odd": (3, 4, 5)})
+    census.save(tmp_path / "census.json")
+    assert_same(undying.Census.load(tmp_path / "census.json"), census, exact=True)
+
+
+def damaged(change):
+    content = json.loads(FORMAT_1)
+    change(content)
+    return json.dumps(content)
+
+
+def to(key, value):
+    return lambda content: content["sites"][0].__setitem__(key, value)
+
+
+HOSTILE = {
+    "a string": '"census"',
+    "null": "null",
+    "nothing": "",
+    "too deep": "[" * 100_000,
+    "a format in words": damaged(lambda c: c.__setitem__("format", "2")),
+    "no sites": damaged(lambda c: c.__delitem__("sites")),
+    "sites that are numbers": damaged(lambda c: c.__setitem__("sites", [1, 2])),
+    "no counts": damaged(lambda c: c["sites"][0].__delitem__("fired")),
+    "counts that are null": damaged(to("fired", None)),
+    "too few counts": damaged(to("fired", [1, 2])),
+    "counts in words": damaged(to("fired", ["1", "2", "3"])),
+    "counts with fractions": damaged(to("fired", [1.5, 2, 3])),
+    "counts beyond 64 bits": damaged(to("fired", [10**30, 2, 3])),
+    "counts in lists": damaged(to("fired", [[1], [2], [3]])),
+    "a peak in words": damaged(to("peak", ["high", 1, 2])),
+    "states that are numbers": damaged(to("silent", [0, 1, 2])),
+    "units in words": damaged(to("units", "3")),
+    "a name that is none": damaged(to("name", 7)),
+    "tau in lists": damaged(lambda c: c.__setitem__("tau", [1])),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_damaged_files_are_refused_by_name(tmp_path, name):
+    path = tmp_path / "census.json"
+    path.write_text(HOSTILE[name])
+    with pytest.raises(ValueError, match=r"census\.json"):
+        undying.Census.load(path)
+
+
+def test_a_file_of_bytes_is_refused(tmp_path):
+    path = tmp_path / "census.json"
+    path.write_bytes(b"\x80\x04\x95cposix\nsystem\n")  # a pickle is never read as one
+    with pytest.raises(ValueError, match="does not hold a census"):
+        undying.Census.load(path)
+
+
+def test_loading_changes_nothing_that_was_given():
+    content = json.loads(FORMAT_1)
+    before = copy.deepcopy(content)
+    undying.Census.from_dict(content)
+    assert content == before
+
+
+if __name__ == "__main__":
+    run_rank(sys.argv[1], int(sys.argv[2]))
