@@ -22,6 +22,7 @@ def network():
     with torch.no_grad():
         net[0].bias[1] = net[5].bias[0] = net[7].bias[2] = -1e6
         net[2].bias[3] = net[7].bias[4] = 1e6
+        net[2].bias[0] = -1e6
         net[9].weight[:, 5] = 0
     return net
 
@@ -84,6 +85,8 @@ def test_two_ranks_count_as_one(tmp_path):
     assert_same(one, other, exact=True)
     assert_same(one, whole)
     assert one["1"].nonfinite.any()
+    assert one["3"].low.any()
+    assert one["3"].high.any()
     assert one["8"].unused.nonzero().flatten().tolist() == [5]
 
 
