@@ -47,6 +47,11 @@ def test_commands_are_accepted(page, command, tmp_path, monkeypatch, capsys):
     elif words[0] == "audit":
         assert cli.main(words) == 2  # the page's own package is not here
         assert "mypackage" in capsys.readouterr().err
+    elif words[0] == "census":
+        assert cli.main(words) == 0
+    elif words[:2] == ["bench", "census"]:
+        assert cli.main([*words, "--models", "nothing"]) == 2
+        assert "--models must be some of" in capsys.readouterr().err
     elif words[0] == "bench":
         assert cli.main([*words, "--forms", "no such form"]) == 2  # what it says once all arguments are accepted
         assert "unknown --forms" in capsys.readouterr().err
