@@ -262,3 +262,14 @@ def test_a_layer_with_30_of_64_biases_at_minus_a_million_does_not_pass(gradients
     assert result["1"].silent.nonzero().flatten().tolist() == planted
     assert result["1"].dead.nonzero().flatten().tolist() == planted
     assert result.silent_fraction == 30 / 64
+
+
+def test_a_library_s_own_activation_is_one_site_whatever_it_computes_with():
+    from transformers import GPT2Config, GPT2Model
+
+    net = GPT2Model(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=10, n_positions=6))
+    with torch.no_grad():
+        net.h[0].mlp.c_fc.bias[3] = -1e6
+    result = undying.census(net, {"input_ids": torch.randint(10, (4, 6))})
+    assert [(site.name, site.kind, site.units) for site in result.sites] == [("h.0.mlp.act", "NewGELUActivation", 32)]
+    assert result["h.0.mlp.act"].silent.nonzero().flatten().tolist() == [3]

@@ -18,7 +18,7 @@ from torch.fx import Node
 from undying import text
 from undying.activations.twins import TWINS
 from undying.diagnose.bounds import MAKES, MOVES, RULES, Arithmetic, Interval, Op, Unbounded, Undecided
-from undying.diagnose.counting import ACTIVATIONS
+from undying.diagnose.counting import is_activation
 from undying.diagnose.layout import Layout
 from undying.diagnose.units import following, site_layout
 from undying.errors import UndyingError
@@ -480,7 +480,7 @@ class _Walk:
         """Where an activation begins: note the bounds of its input, which one in place is about to overwrite."""
         modules = self._modules(node)
         for depth, (_, module) in enumerate(modules):
-            if isinstance(module, ACTIVATIONS):
+            if is_activation(module):
                 call = tuple(key for key, _ in modules[: depth + 1])
                 if node.all_input_nodes and call not in self._seen and _name(node) not in _LIFTS:
                     self._seen.add(call)

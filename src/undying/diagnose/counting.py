@@ -22,8 +22,16 @@ from undying.running import Running
 
 ACTIVATIONS: tuple[type[nn.Module], ...] = (*TWINS, nn.PReLU, nn.RReLU, *OURS)
 
+#: Modules that hold activations of other libraries, such as transformers' GELU written out with tanh.
+_LIBRARIES = {"transformers.activations", "timm.layers.activations", "timm.layers.activations_me"}
+
 #: Their output is max(x, 0), so counting what reaches them tells what leaves them.
 _RECTIFIERS = (nn.ReLU, SUGAR)
+
+
+def is_activation(module: nn.Module | None) -> bool:
+    """Whether calls of ``module`` are sites; what it computes with inside is not."""
+    return isinstance(module, ACTIVATIONS) or type(module).__module__ in _LIBRARIES
 
 
 class SiteCounts:
@@ -71,7 +79,7 @@ class _Call:
 class Counter(UnitAxes):
     """While attached and active, counts every activation call of ``model`` into ``counts``, in the order of the calls.
 
-    A call is that of a module in ``ACTIVATIONS``, or of a function that computes the same in any other module's
+    A call is that of an activation module, or of a function that computes the same in any other module's
     forward; the latter is named after the module and the function (``block.relu``).
     """
 
@@ -105,7 +113,7 @@ class Counter(UnitAxes):
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._running)
             for name, module in self.model.named_modules():
-                if isinstance(module, ACTIVATIONS):
+                if is_activation(module):
                     before = self._before(name or type(module).__name__)
                     stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
                     stack.callback(module.register_forward_hook(self._after).remove)
@@ -150,7 +158,7 @@ class Counter(UnitAxes):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kind, kwargs = TYPE_OF.get(func), dict(kwargs or {})
-        if kind is None or isinstance(self._running.module, ACTIVATIONS):
+        if kind is None or is_activation(self._running.module):
             out = super().__torch_function__(func, types, args, kwargs)
             if self.uses is not None:
                 self.uses.called(func, args, kwargs, out)
