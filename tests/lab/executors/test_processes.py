@@ -1,6 +1,5 @@
 """Processes of this machine: what fails is noted and tried again, and the rest goes on."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,45 +10,6 @@ from undying.lab.executors.work import BUSY, execute
 from undying.lab.lease import Lease
 from undying.lab.store import Store
 from undying.lab.sweep import plan
-
-NETWORK = """
-import os, signal
-from pathlib import Path
-import torch
-from torch import nn
-
-def net():
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), Faulty(), nn.ReLU(), nn.Linear(8, 10))
-
-class Faulty(nn.Module):
-    def forward(self, x):
-        if self.training and torch.is_grad_enabled() and torch.initial_seed() == 1:
-            tries = Path("tries")
-            tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
-            fault(len(tries.read_text()))
-        return x
-
-"""
-FAULTS = {
-    "raises once": "def fault(t):\n    if t == 1: raise ValueError('a fault')",
-    "raises always": "def fault(t):\n    raise ValueError('a fault\\nof two lines')",
-    "out of memory": "def fault(t):\n    torch.empty(10**15)",
-    "dies once": "def fault(t):\n    if t == 1: os.kill(os.getpid(), signal.SIGKILL)",
-    "dies always": "def fault(t):\n    os.kill(os.getpid(), signal.SIGKILL)",
-}
-
-
-@pytest.fixture
-def faulty(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def settings(fault):
-        Path("faulty.py").write_text(NETWORK + FAULTS[fault])
-        return Settings(model="faulty:net", activations=("relu", "sugar"), seeds=2, epochs=1)
-
-    yield settings
-    sys.modules.pop("faulty", None)
 
 
 @pytest.mark.parametrize("fault", ["raises once", "dies once"])
