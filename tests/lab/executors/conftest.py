@@ -27,7 +27,6 @@ class Faulty(nn.Module):
 """
 FAULTS = {
     "none": "def fault(t):\n    pass",
-    "raises once": "def fault(t):\n    if t == 1: raise ValueError('a fault')",
     "raises always": "def fault(t):\n    raise ValueError('a fault\\nof two lines')",
     "out of memory": "def fault(t):\n    torch.empty(10**15)",
     "dies once": "def fault(t):\n    if t == 1: os.kill(os.getpid(), signal.SIGKILL)",

@@ -1,5 +1,7 @@
 """Processes of this machine: what fails is noted and tried again, and the rest goes on."""
 
+import multiprocessing
+import time
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,8 @@ from undying.lab.store import Store
 from undying.lab.sweep import plan
 
 
-@pytest.mark.parametrize("fault", ["raises once", "dies once"])
-def test_a_run_that_fails_once_is_tried_again(faulty, tmp_path, fault):
-    results = compare(faulty(fault), tmp_path / "out", Execution(workers=2))
+def test_a_run_whose_process_dies_once_is_tried_again(faulty, tmp_path):
+    results = compare(faulty("dies once"), tmp_path / "out", Execution(workers=2))
     assert [len(a.accuracy.values) for a in results.activations] == [2, 2]
     assert not list(tmp_path.glob("out/runs/*/failure.json"))
 
@@ -22,7 +23,6 @@ def test_a_run_that_fails_once_is_tried_again(faulty, tmp_path, fault):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("raises always", ["of two lines", "ValueError"]),
         ("out of memory", ["allocate"]),
         ("dies always", ["killed or out of memory"]),
     ],
@@ -40,10 +40,26 @@ def test_a_run_that_fails_twice_is_named_and_the_rest_is_finished(faulty, tmp_pa
 
 
 def test_a_mistake_that_concerns_every_run_ends_the_sweep(faulty, tmp_path):
-    settings = faulty("raises once")
+    settings = faulty("none")
     Path("faulty.py").write_text(Path("faulty.py").read_text().replace("Linear(8, 10)", "Linear(8, 9)"))
     with pytest.raises(UndyingError, match=r"faulty:net.*\(2, 9\)"):
         compare(settings, tmp_path / "out", Execution(workers=2))
+
+
+def test_workers_that_die_with_nothing_to_do_are_replaced(faulty, tmp_path):
+    killed = []
+
+    def finished(_):
+        if not killed:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+                worker.join()
+                killed.append(worker)
+            time.sleep(0.5)  # until the pool knows
+
+    results = compare(faulty("none"), tmp_path / "out", Execution(workers=1), finished)
+    assert killed
+    assert [len(a.accuracy.values) for a in results.activations] == [2, 2]
 
 
 def test_what_another_machine_is_at_is_left_until_the_end_and_then_waited_for(tmp_path):

@@ -40,14 +40,18 @@ def run_in_processes(
             idle = pools.keys() - {slot for slot, _ in at.values()}
             for slot in sorted(idle)[: len(queue.waiting)]:
                 config, waits = queue.take()
-                at[pools[slot].submit(execute, config, out, execution, waits)] = slot, config
+                try:
+                    future = pools[slot].submit(execute, config, out, execution, waits)
+                except BrokenProcessPool:  # it died with nothing to do
+                    pools[slot] = make(slot)
+                    future = pools[slot].submit(execute, config, out, execution, waits)
+                at[future] = slot, config
             for future in wait(at, return_when=FIRST_COMPLETED).done:
                 slot, config = at.pop(future)
                 try:
                     outcome = future.result()
                 except BrokenProcessPool:
                     Store(out).fail(config, DIED)
-                    pools[slot].shutdown()
                     pools[slot] = make(slot)
                     outcome = FAILED
                 queue.put(config, outcome)
