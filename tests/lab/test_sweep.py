@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from undying.errors import UndyingError
@@ -230,3 +231,17 @@ def test_a_damaged_run_is_found_before_anything_is_trained(undisturbed, tmp_path
     with pytest.raises(UndyingError, match=str(victim)):
         compare(Settings(activations=("relu", "sugar"), seeds=2, epochs=1), tmp_path, TWO)
     assert len(finished_runs(tmp_path)) == 2
+
+
+def test_a_report_needs_the_data_no_more(tmp_path):
+    """Nor the network: the folder can be read on another machine."""
+    x, y = np.zeros((20, 4), np.float32) + np.arange(20)[:, None], np.arange(20) % 2
+    np.savez(tmp_path / "rows.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    settings = Settings(data=str(tmp_path / "rows.npz"), activations=("relu", "sugar"), seeds=1, epochs=1)
+    results = compare(settings, tmp_path / "out", TWO)
+    assert (results.data["name"], results.data["train"], results.probe) == ("rows", 20, 20)
+    (tmp_path / "rows.npz").unlink()
+    (tmp_path / "out").rename(tmp_path / "moved")
+    store = Store(tmp_path / "moved")
+    again = collect(store, store.settings()).to_dict()
+    assert again["activations"] == results.to_dict()["activations"]

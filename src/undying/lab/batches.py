@@ -26,7 +26,10 @@ def dataset_of(config: RunConfig, execution: Execution) -> Dataset:
     """
     dataset = data.load(config.data, config.image_size, execution.data_root)
     if dataset.sha256 != config.data_sha256:
-        raise UndyingError(f"data {config.data!r} changed while the comparison ran; give the same command again")
+        raise UndyingError(
+            f"data {config.data!r} changed since the comparison began, or are others each time they are read; "
+            "give the same command again"
+        )
     return dataset
 
 

@@ -29,6 +29,8 @@ class Execution:
     """Runs at a time; default: one a core, or one a GPU."""
     executor: str = "processes"
     """Where runs are executed: processes (of this machine), submitit (Slurm) or ray (a Ray cluster)."""
+    job: tuple[str, ...] = ()
+    """What a submitit job asks for, in submitit's words: timeout_min=240 slurm_partition=gpu gpus_per_node=1."""
     device: str = "cpu"
     """Device: cpu, cuda (each run on a GPU of its own) or another of torch's."""
     channels_last: bool = False
@@ -46,6 +48,9 @@ class Execution:
         one_of("executor", self.executor, EXECUTORS)
         if self.workers is not None and self.workers < 1:
             raise UndyingError(f"--workers must be at least 1, not {self.workers}")
+        for word in self.job:
+            if not all(word.partition("=")):
+                raise UndyingError(f"--job {word!r} must be key=value, as in timeout_min=240")
         if not self.checkpoint_seconds >= 0:
             raise UndyingError(f"--checkpoint-seconds must be at least 0, not {self.checkpoint_seconds}")
         try:

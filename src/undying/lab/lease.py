@@ -70,7 +70,7 @@ class Lease:
     def _claim(self, after: Path | None) -> bool:
         self._path = self._folder / f".lease.{_number(after) + 1 if after else 1}"
         try:
-            descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return False
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -163,6 +163,10 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(folder / "failure.json", {"format": FORMAT, "error": error})
 
+    def has_failed(self, config: RunConfig) -> bool:
+        """Whether there is a note of ``fail``."""
+        return (self._folder(config) / "failure.json").exists()
+
     def failure(self, config: RunConfig) -> tuple[Path, str]:
         """The note of ``fail`` and where it is."""
         path = self._folder(config) / "failure.json"

@@ -10,6 +10,7 @@ from undying.errors import UndyingError
 from undying.lab.data.imported import imported
 
 SOURCE = """
+import random
 import numpy as np, torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -24,6 +25,9 @@ class Images(Dataset):
 
 def tensors(): return TensorDataset(X, Y), TensorDataset(X[:4], Y[:4])
 def loaders(): return tuple(DataLoader(d, batch_size=3, shuffle=True) for d in tensors())
+def drawn():
+    x = torch.rand(8, 2) + float(np.random.rand()) + random.random()
+    return TensorDataset(x, Y[:8]), TensorDataset(x, Y[:8])
 def images(): return Images(), Images()
 def one(): return tensors()[0]
 def strings(): return ["ab", "cd"], ["ef"]
@@ -57,6 +61,13 @@ def test_shuffling_loaders_are_read_the_same_way_every_time_and_leave_the_genera
     assert one.sha256 == other.sha256
     assert sorted(one.x_train.flatten().tolist()) == list(range(120))
     assert torch.equal(one.x_train[:, 0, 0, 0] / 12 % 2, one.y_train.float())
+
+
+def test_a_function_that_draws_draws_the_same_every_time():
+    torch.rand(1)
+    one = imported("usersdata:drawn")
+    torch.rand(1)
+    assert imported("usersdata:drawn").sha256 == one.sha256
 
 
 def test_images_are_uint8_and_bring_their_classes():

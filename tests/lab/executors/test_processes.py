@@ -1,6 +1,7 @@
 """Processes of this machine: what fails is noted and tried again, and the rest goes on."""
 
-import sys
+import multiprocessing
+import time
 from pathlib import Path
 
 import pytest
@@ -12,49 +13,9 @@ from undying.lab.lease import Lease
 from undying.lab.store import Store
 from undying.lab.sweep import plan
 
-NETWORK = """
-import os, signal
-from pathlib import Path
-import torch
-from torch import nn
 
-def net():
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), Faulty(), nn.ReLU(), nn.Linear(8, 10))
-
-class Faulty(nn.Module):
-    def forward(self, x):
-        if self.training and torch.is_grad_enabled() and torch.initial_seed() == 1:
-            tries = Path("tries")
-            tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
-            fault(len(tries.read_text()))
-        return x
-
-"""
-FAULTS = {
-    "raises once": "def fault(t):\n    if t == 1: raise ValueError('a fault')",
-    "raises always": "def fault(t):\n    raise ValueError('a fault\\nof two lines')",
-    "out of memory": "def fault(t):\n    torch.empty(10**15)",
-    "dies once": "def fault(t):\n    if t == 1: os.kill(os.getpid(), signal.SIGKILL)",
-    "dies always": "def fault(t):\n    os.kill(os.getpid(), signal.SIGKILL)",
-}
-
-
-@pytest.fixture
-def faulty(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def settings(fault):
-        Path("faulty.py").write_text(NETWORK + FAULTS[fault])
-        return Settings(model="faulty:net", activations=("relu", "sugar"), seeds=2, epochs=1)
-
-    yield settings
-    sys.modules.pop("faulty", None)
-
-
-@pytest.mark.parametrize("fault", ["raises once", "dies once"])
-def test_a_run_that_fails_once_is_tried_again(faulty, tmp_path, fault):
-    results = compare(faulty(fault), tmp_path / "out", Execution(workers=2))
+def test_a_run_whose_process_dies_once_is_tried_again(faulty, tmp_path):
+    results = compare(faulty("dies once"), tmp_path / "out", Execution(workers=2))
     assert [len(a.accuracy.values) for a in results.activations] == [2, 2]
     assert not list(tmp_path.glob("out/runs/*/failure.json"))
 
@@ -62,7 +23,6 @@ def test_a_run_that_fails_once_is_tried_again(faulty, tmp_path, fault):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("raises always", ["of two lines", "ValueError"]),
         ("out of memory", ["allocate"]),
         ("dies always", ["killed or out of memory"]),
     ],
@@ -80,10 +40,26 @@ def test_a_run_that_fails_twice_is_named_and_the_rest_is_finished(faulty, tmp_pa
 
 
 def test_a_mistake_that_concerns_every_run_ends_the_sweep(faulty, tmp_path):
-    settings = faulty("raises once")
+    settings = faulty("none")
     Path("faulty.py").write_text(Path("faulty.py").read_text().replace("Linear(8, 10)", "Linear(8, 9)"))
     with pytest.raises(UndyingError, match=r"faulty:net.*\(2, 9\)"):
         compare(settings, tmp_path / "out", Execution(workers=2))
+
+
+def test_workers_that_die_with_nothing_to_do_are_replaced(faulty, tmp_path):
+    killed = []
+
+    def finished(_):
+        if not killed:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+                worker.join()
+                killed.append(worker)
+            time.sleep(0.5)  # until the pool knows
+
+    results = compare(faulty("none"), tmp_path / "out", Execution(workers=1), finished)
+    assert killed
+    assert [len(a.accuracy.values) for a in results.activations] == [2, 2]
 
 
 def test_what_another_machine_is_at_is_left_until_the_end_and_then_waited_for(tmp_path):

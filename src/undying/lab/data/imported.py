@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from undying.errors import UndyingError
+from undying.lab.checkpoints import random_state, restore_random, seed_everything
 from undying.lab.data.arrays import labels, samples
 from undying.lab.data.dataset import Dataset
 from undying.lab.imports import call
@@ -19,22 +20,26 @@ from undying.lab.imports import call
 def imported(spec: str) -> Dataset:
     """``package.module:function`` called without arguments: (train, test), datasets or loaders; or a ``Dataset``.
 
-    They are read once, in order, under a fixed seed: leave random augmentation out of them. The number of classes is
+    It is called, and they are read once and in order, under a fixed seed: leave random augmentation out of them. The number of classes is
     that of a dataset's ``classes``, else the highest label and one.
 
     Raises:
         UndyingError: the function is not there or gives something else.
     """
-    given = call(spec, "data")
-    if isinstance(given, Dataset):
-        return given.checked()
-    if not isinstance(given, (tuple, list)) or len(given) != 2:
-        raise UndyingError(f"data {spec!r} gives a {type(given).__name__}, not two datasets or loaders: (train, test)")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    state = random_state()
+    seed_everything(0)
+    try:
+        given = call(spec, "data")
+        if isinstance(given, Dataset):
+            return given.checked()
+        if not isinstance(given, (tuple, list)) or len(given) != 2:
+            kind = type(given).__name__
+            raise UndyingError(f"data {spec!r} gives a {kind}, not two datasets or loaders: (train, test)")
         (x_train, y_train), (x_test, y_test) = (
             _read(source, f"data {spec!r}, {part}") for source, part in zip(given, ("train", "test"), strict=True)
         )
+    finally:
+        restore_random(state)
     names = _classes(given[0])
     number = len(names) or int(max(y_train.max(), y_test.max())) + 1
     return Dataset(spec, x_train, y_train, x_test, y_test, number, names).checked()

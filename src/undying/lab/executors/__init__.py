@@ -7,7 +7,6 @@ from pathlib import Path
 
 from undying.errors import UndyingError
 from undying.lab.execution import Execution
-from undying.lab.executors.processes import run_in_processes
 from undying.lab.settings import RunConfig
 from undying.lab.store import Store
 
@@ -24,7 +23,13 @@ def run(configs: Sequence[RunConfig], out: Path, execution: Execution, finished:
     """
     if not configs:
         return
-    failed = run_in_processes(configs, out, execution, finished)
+    if execution.executor == "submitit":
+        from undying.lab.executors.jobs import run_in_jobs as run_in
+    elif execution.executor == "ray":
+        from undying.lab.executors.cluster import run_in_cluster as run_in
+    else:
+        from undying.lab.executors.processes import run_in_processes as run_in
+    failed = run_in(configs, out.resolve(), execution, finished)
     if failed:
         path, error = Store(out).failure(failed[0])
         raise UndyingError(

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -14,11 +13,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from undying.lab.execution import Execution
-from undying.lab.executors.work import BUSY, FAILED, FINISHED, execute, prepare
+from undying.lab.executors.work import DIED, FAILED, FINISHED, Queue, execute, prepare
 from undying.lab.settings import RunConfig
 from undying.lab.store import Store
-
-_DIED = "the process died, killed or out of memory"
 
 
 def run_in_processes(
@@ -36,40 +33,35 @@ def run_in_processes(
         return ProcessPoolExecutor(1, context, _start_worker, (reader, execution, slot))
 
     pools = {slot: make(slot) for slot in range(min(execution.slots, len(configs)))}
-    waiting = deque(configs)
-    tried: list[RunConfig] = []
-    failed: list[RunConfig] = []
-    busy: set[RunConfig] = set()
+    queue = Queue(configs)
     at: dict[Future[str], tuple[int, RunConfig]] = {}
     try:
-        while waiting or at:
+        while queue.waiting or at:
             idle = pools.keys() - {slot for slot, _ in at.values()}
-            for slot in sorted(idle)[: len(waiting)]:
-                config = waiting.popleft()
-                # What others are at comes last, and is then waited for: they may die.
-                at[pools[slot].submit(execute, config, out, execution, config in busy)] = slot, config
+            for slot in sorted(idle)[: len(queue.waiting)]:
+                config, waits = queue.take()
+                try:
+                    future = pools[slot].submit(execute, config, out, execution, waits)
+                except BrokenProcessPool:  # it died with nothing to do
+                    pools[slot] = make(slot)
+                    future = pools[slot].submit(execute, config, out, execution, waits)
+                at[future] = slot, config
             for future in wait(at, return_when=FIRST_COMPLETED).done:
                 slot, config = at.pop(future)
                 try:
                     outcome = future.result()
                 except BrokenProcessPool:
-                    Store(out).fail(config, _DIED)
-                    pools[slot].shutdown()
+                    Store(out).fail(config, DIED)
                     pools[slot] = make(slot)
                     outcome = FAILED
+                queue.put(config, outcome)
                 if outcome == FINISHED:
                     finished(config)
-                elif outcome == BUSY:
-                    busy.add(config)
-                    waiting.append(config)
-                else:
-                    (failed if config in tried else waiting).append(config)
-                    tried.append(config)
     finally:
         writer.close()  # ends the workers, see _start_worker
         for pool in pools.values():
             pool.shutdown()
-    return failed
+    return queue.failed
 
 
 def _start_worker(parent: Connection, execution: Execution, slot: int) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import traceback
+from collections import deque
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +22,32 @@ from undying.lab.store import Store
 from undying.lab.training import train
 
 FINISHED, BUSY, FAILED = "finished", "busy", "failed"
+DIED = "the process died, killed or out of memory"
+
+
+class Queue:
+    """Runs to be done: what fails comes once more, and what others are at comes last, to be waited for then."""
+
+    def __init__(self, configs: Iterable[RunConfig]) -> None:
+        self.waiting = deque(configs)
+        self.failed: list[RunConfig] = []
+        """Those that failed twice."""
+        self._tried: set[RunConfig] = set()
+        self._busy: set[RunConfig] = set()
+
+    def take(self) -> tuple[RunConfig, bool]:
+        """The next run, and whether to wait for another process that trains it: that one may die."""
+        config = self.waiting.popleft()
+        return config, config in self._busy
+
+    def put(self, config: RunConfig, outcome: str) -> None:
+        """What became of a run that was taken."""
+        if outcome == BUSY:
+            self._busy.add(config)
+            self.waiting.append(config)
+        elif outcome == FAILED:
+            (self.failed if config in self._tried else self.waiting).append(config)
+            self._tried.add(config)
 
 
 def prepare(execution: Execution, slot: int = 0) -> None:
@@ -70,6 +99,22 @@ def execute(config: RunConfig, out: Path, execution: Execution, wait: bool) -> s
         store.fail(config, traceback.format_exc())
         return FAILED
     return FINISHED
+
+
+def execute_elsewhere(
+    config: RunConfig, out: Path, execution: Execution, wait: bool, paths: Sequence[str], slot: int = 0
+) -> tuple[str, str]:
+    """The same in a process that another library started, with the caller's ``sys.path``.
+
+    Returns:
+        (outcome, message): the message of an UndyingError, which would not come through in one piece; else empty.
+    """
+    sys.path.extend(path for path in paths if path not in sys.path)
+    prepare(execution, slot)
+    try:
+        return execute(config, out, execution, wait), ""
+    except UndyingError as error:
+        return FAILED, str(error)
 
 
 def environment() -> dict[str, str]:

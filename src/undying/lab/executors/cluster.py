@@ -1,0 +1,56 @@
+"""Runs as tasks of a Ray cluster: that of RAY_ADDRESS, else one of this machine for as long as it takes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from undying.errors import UndyingError
+from undying.lab.execution import Execution
+from undying.lab.executors.work import DIED, FAILED, FINISHED, Queue, execute_elsewhere
+from undying.lab.settings import RunConfig
+from undying.lab.store import Store
+
+
+def run_in_cluster(
+    configs: Sequence[RunConfig], out: Path, execution: Execution, finished: Callable[[RunConfig], None]
+) -> list[RunConfig]:
+    """Execute ``configs``, ``execution.slots`` at a time; ``finished`` is called here after each. Returns those that
+    failed twice. All machines of the cluster must see ``out``."""
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise UndyingError(f"--executor ray needs {error.name}: pip install 'undying[scale]'") from None
+    gpu = torch.device(execution.device).type == "cuda"
+    here: dict[str, Any] = (
+        {} if "RAY_ADDRESS" in os.environ else {"num_cpus": execution.slots, "include_dashboard": False}
+    )
+    ray.init(log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}, **here)
+    task = ray.remote(num_cpus=1, num_gpus=int(gpu), max_retries=0)(execute_elsewhere)
+    queue = Queue(configs)
+    at: dict[Any, RunConfig] = {}
+    try:
+        while queue.waiting or at:
+            while queue.waiting and len(at) < execution.slots:
+                config, waits = queue.take()
+                at[task.remote(config, out, execution, waits, list(sys.path))] = config
+            [done], _ = ray.wait(list(at))
+            config = at.pop(done)
+            try:
+                outcome, mistake = ray.get(done)
+            except ray.exceptions.RayError:
+                outcome, mistake = FAILED, ""
+                Store(out).fail(config, DIED)
+            if mistake:
+                raise UndyingError(mistake)
+            queue.put(config, outcome)
+            if outcome == FINISHED:
+                finished(config)
+    finally:
+        ray.shutdown()
+    return queue.failed
