@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from undying.activations import checks
 from undying.activations.surrogates import Surrogate
 from undying.activations.surrogates import surrogate as resolve
-from undying.ops import composite
+from undying.ops import paths
 
 __all__ = ["SUGAR", "StrengthSchedule", "sugar"]
 
@@ -65,7 +65,7 @@ def sugar(
     """
     checks.floating("sugar", x)
     _check(region, strength, inplace, save)
-    return composite.sugar(x, resolve(surrogate), region, strength)
+    return paths.sugar(x, resolve(surrogate), region, strength)
 
 
 torch.fx.wrap("sugar")  # a leaf of symbolic tracing: a Proxy has no dtype to check

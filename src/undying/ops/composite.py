@@ -41,6 +41,27 @@ def sugar(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor
     return (torch.relu(wide) - bracket).to(x.dtype)
 
 
+def slope(x: Tensor, surrogate: Surrogate, region: str, strength: float) -> Tensor:
+    """The derivative that :func:`sugar` has, as a closed form, in the type that x is computed in.
+
+    Faster than autograd's way through the injected form; for the first derivative only, and where nothing transforms it.
+    """
+    wide = _widen(x)
+    low, high = limits(wide.dtype, surrogate, region)
+    relu = torch.where(wide <= 0, 0.0, torch.ones_like(wide))
+    smooth = surrogate.derivative(wide.clamp(low, high))
+    if strength != 1:
+        smooth = relu + strength * (smooth - relu)
+    return torch.where((wide >= low) & (wide <= high), smooth, relu)
+
+
+def limits(dtype: torch.dtype, surrogate: Surrogate, region: str) -> tuple[float, float]:
+    """Where the derivative is the surrogate's; ReLU's elsewhere. ``dtype`` is the one that is computed in."""
+    big = torch.finfo(dtype).max / 4
+    low, high = surrogate.reach
+    return max(low, -big), min(high, 0.0 if region == "negative" else big)
+
+
 def ordinary(x: Tensor, surrogate: Surrogate) -> Tensor:
     """``surrogate`` as an ordinary activation: f~(x) = relu(x) + e(x), right at +-inf too."""
     wide = _widen(x)
@@ -83,10 +104,20 @@ def _differentiating() -> bool:
     if torch.is_grad_enabled():
         return True
     # Forward-mode AD and functorch work with gradients disabled too.
-    return torch._C._functorch.peek_interpreter_stack() is not None or _in_dual_level()
+    return in_functorch() or in_dual_level()
 
 
-def _in_dual_level() -> bool:
+def in_functorch() -> bool:
+    """Whether a transform of torch.func is at work; while compiling, Dynamo knows and puts the answer in."""
+    # A private name. Where a later torch has it no more, every call counts as transformed: slower, and right.
+    return _peek is None or _peek() is not None
+
+
+_peek = getattr(torch._C._functorch, "peek_interpreter_stack", None)
+
+
+def in_dual_level() -> bool:
+    """Whether forward-mode derivatives may be under way."""
     # While compiling, Dynamo would guard on this number, which it changes itself when it enters a level.
     if torch.compiler.is_compiling():
         return False
