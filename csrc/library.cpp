@@ -10,7 +10,6 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <utility>
 #include <vector>
 
 #include "variant.h"
@@ -191,21 +190,8 @@ Tensor ordered_as(const Tensor& like, const Tensor& x) {
   return torch::stable::copy_(copy, x);
 }
 
-bool is_dense(const Tensor& x) {
-  std::vector<std::pair<int64_t, int64_t>> axes;  // stride, size
-  for (int64_t d = 0; d < x.dim(); d++)
-    if (x.size(d) != 1) axes.emplace_back(x.stride(d), x.size(d));
-  std::sort(axes.begin(), axes.end());
-  int64_t expected = 1;
-  for (auto [stride, size] : axes) {
-    if (stride != expected) return x.numel() == 0;
-    expected *= size;
-  }
-  return true;
-}
-
-void check_dense(const char* op, const Tensor& x) {
-  STD_TORCH_CHECK(is_dense(x), op, ": the tensor must be dense in memory");
+void check_one_axis(const char* op, const Tensor& x) {
+  STD_TORCH_CHECK(x.dim() == 1 && x.is_contiguous(), op, ": the tensor must have one axis and be contiguous");
 }
 
 // out = f(first, second) of x's type and shape, and dense in x's order; first has x's shape too.
@@ -255,7 +241,6 @@ void parallel_over_pairs(int64_t count, const F& f) {
   });
 }
 
-// Codes are in the order of x's memory, which must be dense.
 template <int surrogate>
 void sugar_quantise(Tensor x, Tensor codes, int64_t bits, double a, double strength, double low, double high,
                     double scale, int64_t zero, bool stochastic, int64_t seed) {
@@ -264,7 +249,7 @@ void sugar_quantise(Tensor x, Tensor codes, int64_t bits, double a, double stren
   const Grid grid = grid_of(bits, scale, zero, stochastic, seed);
   const Dtype dtype = dtype_of("quantise", x);
   STD_TORCH_CHECK(x.is_cpu() && dtype != FLOAT64, "quantise: x must be on the CPU and not float64");
-  check_dense("quantise", x);
+  check_one_axis("quantise", x);
   check_codes("quantise", codes, x, bits);
   const void* from = x.const_data_ptr();
   void* to = codes.mutable_data_ptr();
@@ -278,7 +263,7 @@ Tensor sugar_dequantise(Tensor gradient, Tensor codes, int64_t bits, double scal
   const Grid grid = grid_of(bits, scale, zero, false, 0);
   const Dtype dtype = dtype_of("dequantise", gradient);
   STD_TORCH_CHECK(gradient.is_cpu() && dtype != FLOAT64, "dequantise: the gradient must be on the CPU and not float64");
-  check_dense("dequantise", gradient);
+  check_one_axis("dequantise", gradient);
   check_codes("dequantise", codes, gradient, bits);
   Tensor out = torch::stable::empty_like(gradient);
   const void *from = gradient.const_data_ptr(), *by = codes.const_data_ptr();

@@ -22,6 +22,7 @@ from undying.lab.models import load_model
 from undying.lab.results import Results
 from undying.lab.settings import RunConfig, Settings
 from undying.lab.store import Store
+from undying.ops import paths
 from undying.report.terminal import print_summary
 from undying.report.write import write_report
 from undying.treat.convert import audit
@@ -105,11 +106,20 @@ class AuditCommand:
         console.print(f"{len(report.rows)} sites{counted}; {len(report.left)} would be left alone", highlight=False)
 
 
+@dataclass(frozen=True)
+class DoctorCommand:
+    """Show how activations are computed here, and why."""
+
+    def __call__(self, console: Console) -> None:
+        for name, value in paths.report().items():
+            console.print(f"{name:<16}{value}", markup=False, highlight=False, soft_wrap=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     try:
-        command: CompareCommand | ReportCommand | AuditCommand = tyro.extras.subcommand_cli_from_dict(
-            {"compare": CompareCommand, "report": ReportCommand, "audit": AuditCommand},
+        command: CompareCommand | ReportCommand | AuditCommand | DoctorCommand = tyro.extras.subcommand_cli_from_dict(
+            {"compare": CompareCommand, "report": ReportCommand, "audit": AuditCommand, "doctor": DoctorCommand},
             prog="undying",
             description="Find dead ReLU units, bring them back, prove whether it helped.",
             args=arguments,

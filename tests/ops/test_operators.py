@@ -28,6 +28,32 @@ def test_opcheck(name: str) -> None:
         torch.library.opcheck(getattr(torch.ops.undying, f"{name}_backward").default, (g, x, *arguments(name)))
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_opcheck_of_the_codes(bits: int) -> None:
+    x, codes = numbers(15), torch.zeros(15 if bits == 8 else 8, dtype=torch.uint8)
+    arguments_after = (bits, *arguments("bsilu"), 9.0, 1, True, 7)
+    torch.library.opcheck(torch.ops.undying.bsilu_quantise.default, (x, codes, *arguments_after))
+    gradient = numbers(15, seed=1).requires_grad_()
+    torch.library.opcheck(torch.ops.undying.dequantise.default, (gradient, codes, bits, 9.0, 1))
+
+
+@pytest.mark.parametrize(
+    ("codes", "bits", "zero", "message"),
+    [
+        (torch.zeros(5, dtype=torch.uint8), 8, 1, "codes must be contiguous uint8"),
+        (torch.zeros(6, dtype=torch.uint8), 4, 1, "codes must be contiguous uint8"),
+        (torch.zeros(6), 8, 1, "codes must be contiguous uint8"),
+        (torch.zeros(6, dtype=torch.uint8), 7, 1, "bits must be 8 or 4, not 7"),
+        (torch.zeros(6, dtype=torch.uint8), 8, 256, "zero must be a code of 8 bits, not 256"),
+    ],
+)
+def test_wrong_codes(codes: Tensor, bits: int, zero: int, message: str) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.undying.dequantise(torch.zeros(6), codes, bits, 9.0, zero)
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.undying.bsilu_quantise(torch.zeros(6), codes, bits, *arguments("bsilu"), 9.0, zero, False, 0)
+
+
 @every_operator
 def test_derivative_of_the_operator(name: str) -> None:
     """Not the zeros that an operator without a derivative gives."""

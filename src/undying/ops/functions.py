@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from undying.activations.surrogates import SURROGATES, Surrogate
-from undying.ops import composite, native
+from undying.ops import composite, native, quantised
 
-__all__ = ["Formula", "NativeBAReLU", "NativeSUGAR", "has_kernel"]
+__all__ = ["Formula", "NativeBAReLU", "NativeSUGAR", "Quantised", "has_kernel"]
 
 # Operators are called below autograd, which has nothing to do here and costs 10 us a call. A private name: where a later
 # torch does not have it, they are called as usual.
@@ -90,6 +91,55 @@ class NativeBAReLU(Function):
         return _through(lambda x: composite.barelu(x, alpha, eps, False), x, gradient), None, None
 
 
+class Quantised(Function):
+    """SUGAR that keeps the codes of its derivative, not x; by a kernel or as plain operations."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        surrogate: Surrogate,
+        region: str,
+        strength: float | Tensor,
+        grid: quantised.Grid,
+        stochastic: bool,
+        inplace: bool,
+        by_kernel: bool,
+    ) -> Tensor:
+        ctx.grid, ctx.by_kernel, ctx.strides = grid, by_kernel, torch.empty_like(x, device="meta").stride()
+        flat = _in_order_of_memory(x, ctx.strides)
+        ctx.save_for_backward(quantised.encode(flat, surrogate, region, strength, grid, stochastic, by_kernel))
+        if inplace:
+            ctx.mark_dirty(x)
+            return torch.relu_(x)
+        return torch.relu(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (codes,) = ctx.saved_tensors
+        strides = ctx.strides
+        if ctx.by_kernel and is_plain(gradient):
+            flat = quantised.decode(_in_order_of_memory(gradient, strides), codes, ctx.grid, True)
+            return flat.as_strided(gradient.shape, strides), None, None, None, None, None, None, None
+        # Whatever kind of gradient this is, it meets the derivative as a tensor of its shape.
+        ones = torch.ones(
+            gradient.shape.numel(),
+            dtype=torch.float64 if gradient.dtype == torch.float64 else torch.float32,
+            device=codes.device,
+        )
+        slope = quantised.decode(ones, codes, ctx.grid, False).as_strided(gradient.shape, strides)
+        product = (gradient.to(slope.dtype) * slope).to(gradient.dtype)
+        return product, None, None, None, None, None, None, None
+
+
+def _in_order_of_memory(x: Tensor, strides: tuple[int, ...]) -> Tensor:
+    """The elements of x on one axis, in the order that x has in memory with these (dense) strides."""
+    if x.stride() != strides:
+        x = torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)
+    return x.as_strided((x.numel(),), (1,))
+
+
 _BARELU: Any = native.operator("barelu")
 _BARELU_BACKWARD: Any = native.operator("barelu_backward")
 
@@ -106,11 +156,10 @@ def is_plain(gradient: Tensor) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def kernel(surrogate: Surrogate, region: str, kind: str = "backward") -> tuple[Any, float, float, float]:
+def kernel(surrogate: Surrogate, region: str) -> tuple[Any, float, float, float]:
     """(operator, its a, low, high) for :func:`has_kernel` surrogates."""
-    parameters = [float(getattr(surrogate, f.name)) for f in fields(surrogate)]  # type: ignore[arg-type]
-    (a,) = parameters or [0.0]
-    return native.operator(f"{surrogate.name}_{kind}"), a, *composite.limits(torch.float32, surrogate, region)
+    low, high = composite.limits(torch.float32, surrogate, region)
+    return native.operator(f"{surrogate.name}_backward"), native.parameter(surrogate), low, high
 
 
 def _through(form: Any, x: Tensor, gradient: Tensor) -> Tensor:
@@ -174,7 +223,7 @@ def _keep_codes(ctx: Any, inputs: tuple[Any, ...], **_: Any) -> None:
 
 def _derivative_of_dequantise(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
     operator: Any = native.operator("dequantise")
-    return operator(gradient, *ctx.saved_tensors, *ctx.settings), None, None, None, None
+    return operator(gradient.contiguous(), *ctx.saved_tensors, *ctx.settings), None, None, None, None
 
 
 def _register() -> None:

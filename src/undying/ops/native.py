@@ -10,13 +10,14 @@ import functools
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from undying.activations.surrogates import SURROGATES
+from undying.activations.surrogates import SURROGATES, Surrogate
 
 __all__ = [
     "DTYPES",
@@ -24,6 +25,7 @@ __all__ = [
     "instructions",
     "missing",
     "operator",
+    "parameter",
     "tally",
     "tally_output",
     "use_instructions",
@@ -75,6 +77,13 @@ def operator(name: str) -> OpOverload | None:
     """
     packet = None if _missing else getattr(torch.ops.undying, name, None)
     return packet.default if packet is not None else None
+
+
+def parameter(surrogate: Surrogate) -> float:
+    """A built-in surrogate's only parameter, as its operators take it; 0 where it has none."""
+    values = [float(getattr(surrogate, f.name)) for f in fields(surrogate)]  # type: ignore[arg-type]
+    (a,) = values or [0.0]
+    return a
 
 
 def tally(

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from undying.activations.surrogates import Custom, Surrogate
-from undying.ops import composite, functions, native
+from undying.ops import composite, functions, native, quantised
 
-__all__ = ["PATHS", "setting", "using"]
+__all__ = ["PATHS", "report", "setting", "using"]
 
 PATHS = ("auto", "native", "composite")
 
@@ -39,6 +39,34 @@ def sugar(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor
         if is_served(x) and functions.has_kernel(surrogate):
             return functions.NativeSUGAR.apply(x, surrogate, region, strength)  # type: ignore[no-any-return]
     return composite.sugar(x, surrogate, region, strength)
+
+
+def quantised_sugar(
+    x: Tensor,
+    surrogate: Surrogate,
+    region: str,
+    strength: float | Tensor,
+    bits: int,
+    stochastic: bool,
+    inplace: bool,
+) -> Tensor:
+    """SUGAR that keeps its derivative in so many bits, in plain eager mode; elsewhere :func:`sugar`."""
+    if torch.compiler.is_compiling():
+        return sugar(x, surrogate, region, strength)
+    grid = quantised.grid_of(surrogate, region, bits)
+    if not (torch.is_grad_enabled() and x.requires_grad and is_plain_eager(x)):
+        return sugar(x, surrogate, region, strength)
+    by_kernel = (
+        _setting != "composite"
+        and not isinstance(strength, Tensor)
+        and is_served(x)
+        and functions.has_kernel(surrogate)
+    )
+    # Hooks are at work in torch.utils.checkpoint: an x from outside its region must be there when that is run again.
+    inplace = inplace and _saved_tensor_hooks(True) is None
+    return functions.Quantised.apply(  # type: ignore[no-any-return]
+        x, surrogate, region, strength, grid, stochastic, inplace, by_kernel
+    )
 
 
 def barelu(x: Tensor, alpha: float, eps: float, inplace: bool) -> Tensor:
@@ -89,6 +117,24 @@ def using(path: str) -> Iterator[None]:
         _setting = before
 
 
+def report() -> dict[str, str]:
+    """How activations are computed in this process and why, as ``undying doctor`` prints it."""
+    missing = native.missing()
+    kernels = f"missing: {missing}" if missing else f"loaded, {native.instructions()} instructions"
+    eager = "native kernels" if missing is None and _setting != "composite" else "composite form"
+    compiled = "composite form" if _setting == "composite" else "relu with the formula of its derivative"
+    types = ", ".join(str(dtype).removeprefix("torch.") for dtype in native.DTYPES)
+    return {
+        "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
+        "native kernels": kernels,
+        "path": f"{_setting} (UNDYING_PATH)",
+        "eager, CPU": f"{eager} for {types}; composite form for float64",
+        "other devices": "composite form",
+        "torch.compile": compiled,
+        "torch.func": "composite form",
+    }
+
+
 def is_plain_eager(x: Tensor) -> bool:
     """Whether nothing but reverse-mode autograd can see this call."""
     return (
@@ -108,20 +154,27 @@ def is_served(x: Tensor) -> bool:
 
 
 def _compiles_plainly(x: Tensor) -> bool:
-    """Whether the compiler traces this call for reverse mode and nothing else; export gets the composite form's relu."""
+    """Whether the compiler traces this call for reverse mode and nothing else; export gets the composite form's relu.
+
+    Only with a gradient to take: a compiled function that is called in a forward-mode level later is then either refused
+    by PyTorch, which knows no forward-mode derivative of the Function, or was compiled to the composite form.
+    """
     return (
         not torch.compiler.is_exporting()
         and torch.is_grad_enabled()
+        and x.requires_grad
         and type(x) in (Tensor, torch.nn.Parameter)
         and not composite.in_functorch()
+        and not composite.in_dual_level()
     )
 
 
-def _unknown() -> int:
+def _unknown(*_: bool) -> int:
     return 1
 
 
-# A private name; without it no eager call counts as plain.
+# Private names. Without the first nothing is done in place; without the second no eager call counts as plain.
+_saved_tensor_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", _unknown)
 _dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", _unknown)
 
 
