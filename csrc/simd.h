@@ -35,6 +35,7 @@ typedef int32_t Ints __attribute__((vector_size(BYTES)));
 typedef uint32_t Words __attribute__((vector_size(BYTES)));
 typedef int64_t Longs __attribute__((vector_size(BYTES)));
 typedef uint16_t Shorts __attribute__((vector_size(BYTES / 2)));  // as many as Floats
+typedef uint8_t Bytes __attribute__((vector_size(BYTES / 4)));    // as many as Floats
 
 struct Bfloat16 {
   uint16_t bits;
@@ -64,6 +65,27 @@ INLINE void write(void* to, Vector from) {
 }
 
 INLINE Floats all(float value) { return value - Floats{}; }
+
+INLINE Floats within(Floats x, float low, float high) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_min_ps(_mm512_set1_ps(high), _mm512_max_ps(_mm512_set1_ps(low), (__m512)x));
+#elif defined(__AVX2__)
+  return (Floats)_mm256_min_ps(_mm256_set1_ps(high), _mm256_max_ps(_mm256_set1_ps(low), (__m256)x));
+#else
+  x = x < low ? all(low) : x;
+  return x > high ? all(high) : x;
+#endif
+}
+
+INLINE bool all_of(Ints mask) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask((__m512i)mask) == 0xffff;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps((__m256)mask) == 0xff;
+#else
+  return (mask[0] & mask[1] & mask[2] & mask[3]) != 0;
+#endif
+}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Loads and stores. The half types are widened to float and rounded once, to nearest even.

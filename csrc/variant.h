@@ -3,6 +3,9 @@
 
 #include <cstdint>
 
+// A new surrogate is a functor in surrogates.h and a name here.
+#define SURROGATES(X) X(bsilu) X(nelu) X(leaky_relu) X(elu) X(selu) X(gelu) X(gelu_tanh) X(silu) X(mish)
+
 namespace undying {
 
 enum Dtype { FLOAT32, BFLOAT16, FLOAT16, FLOAT64 };
@@ -27,10 +30,44 @@ struct OutputTally {
   double total = 0.0;
 };
 
+// Two inputs and an output of the same order in memory, and the part of them that is meant.
+struct Elements {
+  const void *first, *second;
+  void* out;
+  Dtype dtype;
+  int64_t begin, end;
+};
+
+// SUGAR's derivative: strength f~'(x; a) + (1 - strength) relu'(x) within [low, high], relu'(x) elsewhere.
+struct Slope {
+  float a, strength, low, high;
+};
+
+// How a derivative is coded: round(derivative * scale) + zero, in ``bits`` (8 or 4) bits. Rounding is to nearest, or up
+// with the probability that makes the code unbiased.
+struct Grid {
+  int bits, zero;
+  float scale;
+  bool stochastic;
+  uint64_t seed;
+};
+
+// Above this sqrt(x^2 + eps) - sqrt(eps) rounds to x, and x^2 would overflow further up.
+constexpr float ROOTED = 4.6e18f;
+
+#define COUNT(surrogate) +1
+constexpr int SURROGATE_COUNT = 0 SURROGATES(COUNT);
+#undef COUNT
+
 struct Variant {
   // Add to tallies[0 ... unit_end - unit_begin).
   void (*tally)(const View&, double low, double high, Tally* tallies);
   void (*tally_output)(const View&, OutputTally* tallies);
+  void (*sugar_backward[SURROGATE_COUNT])(const Slope&, const Elements& gradient_x_out);
+  void (*sugar_quantise[SURROGATE_COUNT])(const Slope&, const Grid&, const Elements& x_none_codes);
+  void (*sugar_dequantise)(const Grid&, const Elements& gradient_codes_out);
+  void (*barelu)(float alpha, float eps, const Elements& x_x_out);
+  void (*barelu_backward)(float alpha, float eps, const Elements& gradient_x_out);
 };
 
 extern const Variant portable, avx2, avx512;

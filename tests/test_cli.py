@@ -6,9 +6,12 @@ import json
 import shlex
 
 import pytest
+import torch
 
+import undying
 from undying import cli
 from undying.lab import Execution, Settings
+from undying.ops import native
 
 SMALL = ["compare", "--activations", "relu", "sugar", "--seeds", "2", "--epochs", "1"]
 
@@ -132,3 +135,12 @@ def test_a_report_that_cannot_be_written_keeps_the_runs(out, capsys, monkeypatch
     errors = capsys.readouterr().err
     assert "No space left" in errors
     assert "undying report" in errors
+
+
+def test_doctor_says_what_computes_and_why(capsys):
+    with undying.ops.using("composite"):
+        assert cli.main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert f"native kernels  {'missing: they were' if native.missing() else 'loaded, ' + native.instructions()}" in said
+    assert "eager, CPU      composite form" in said
+    assert torch.__version__ in said

@@ -85,4 +85,6 @@ def peak(work: Workload) -> int:
 
 def node_name(output: Tensor) -> str:
     """The autograd node of ``output``: it shows what will compute its backward pass."""
-    return output.grad_fn.name() if output.grad_fn is not None else "none"
+    if output.grad_fn is None:
+        return "none"
+    return output.grad_fn.name() + (", by a kernel" if getattr(output.grad_fn, "by_kernel", False) else "")

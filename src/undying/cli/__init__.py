@@ -12,9 +12,10 @@ from undying.cli.audit import AuditCommand
 from undying.cli.bench import BenchCommand
 from undying.cli.census import CensusCommand
 from undying.cli.compare import CompareCommand, ReportCommand
+from undying.cli.doctor import DoctorCommand
 from undying.errors import UndyingError
 
-Command = CompareCommand | ReportCommand | AuditCommand | CensusCommand | BenchCommand
+Command = CompareCommand | ReportCommand | AuditCommand | CensusCommand | BenchCommand | DoctorCommand
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "census": CensusCommand,
                 "audit": AuditCommand,
                 "bench": BenchCommand,
+                "doctor": DoctorCommand,
             },
             prog="undying",
             description="Find dead ReLU units, bring them back, prove whether it helped.",

@@ -6,17 +6,36 @@ everything works through :mod:`undying.ops.composite`.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 
-__all__ = ["INSTRUCTIONS", "instructions", "missing", "tally", "tally_output", "use_instructions"]
+from undying.activations.surrogates import SURROGATES, Surrogate
+
+__all__ = [
+    "DTYPES",
+    "INSTRUCTIONS",
+    "instructions",
+    "missing",
+    "operator",
+    "parameter",
+    "tally",
+    "tally_output",
+    "use_instructions",
+]
 
 INSTRUCTIONS = ("portable", "avx2", "avx512")
 """From plain to wide."""
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""The types that the activation kernels take; the census kernels take float64 too."""
 
 _LIBRARY = Path(__file__).with_name("kernels.so")
 
@@ -48,6 +67,23 @@ def use_instructions(name: str) -> None:
     if torch.ops.undying.use_instructions(INSTRUCTIONS.index(name)) < 0:
         raise ValueError(f"this machine does not have the instruction set {name!r}")
     _instructions = name
+
+
+@functools.cache
+def operator(name: str) -> OpOverload | None:
+    """An operator of the library by its name, or None where the library does not have it or is not there.
+
+    ``<surrogate>_backward``, ``<surrogate>_quantise``, ``dequantise``, ``barelu``, ``barelu_backward``.
+    """
+    packet = None if _missing else getattr(torch.ops.undying, name, None)
+    return packet.default if packet is not None else None
+
+
+def parameter(surrogate: Surrogate) -> float:
+    """A built-in surrogate's only parameter, as its operators take it; 0 where it has none."""
+    values = [float(getattr(surrogate, f.name)) for f in fields(surrogate)]  # type: ignore[arg-type]
+    (a,) = values or [0.0]
+    return a
 
 
 def tally(
@@ -98,16 +134,33 @@ def _best_instructions() -> str:
     return INSTRUCTIONS[torch.ops.undying.use_instructions(-1)]
 
 
-def _returns_nothing(*_: object) -> None:
-    """What a tensor without numbers makes of an operator that only counts."""
+def _nothing(*_: object) -> None:
+    """What an operator that returns nothing makes of tensors without numbers."""
+
+
+def _like(x: Tensor, *_: object) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _like_second(_: Tensor, x: Tensor, *__: object) -> Tensor:
+    return torch.empty_like(x)
 
 
 _missing = _load()
 _instructions = None if _missing else _best_instructions()
 if _missing:
     logging.getLogger(__name__).debug("no native kernels: %s", _missing)
-else:
-    for _op in ("tally", "tally_output"):
-        torch.library.register_fake(f"undying::{_op}", _returns_nothing)
+_fakes: dict[str, Callable[..., Tensor | None]] = {
+    "tally": _nothing,
+    "tally_output": _nothing,
+    "dequantise": _like,
+    "barelu": _like,
+    "barelu_backward": _like_second,
+}
+for _name in SURROGATES:
+    _fakes |= {f"{_name}_backward": _like_second, f"{_name}_quantise": _nothing}
+for _name, _function in _fakes.items():
+    if operator(_name) is not None:
+        torch.library.register_fake(f"undying::{_name}", _function)
 if "UNDYING_CPU" in os.environ:
     use_instructions(os.environ["UNDYING_CPU"])

@@ -1,0 +1,252 @@
+"""Autograd Functions around the faster forms. Each is right for first derivatives in plain reverse mode only, and hands
+what is more than that to the composite form; :mod:`undying.ops.paths` decides where they are used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from undying.activations.surrogates import SURROGATES, Surrogate
+from undying.ops import composite, native, quantised
+
+__all__ = ["EagerSUGAR", "Formula", "NativeBAReLU", "Quantised", "has_kernel", "is_built_in"]
+
+# Operators are called below autograd, which has nothing to do here and costs 10 us a call. A private name: where a later
+# torch does not have it, they are called as usual.
+_below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", contextlib.nullcontext)
+
+
+def is_built_in(surrogate: Surrogate) -> bool:
+    """Whether it is one of the package's own, not something that took the name or inherits."""
+    return type(surrogate) in _BUILT_IN
+
+
+def has_kernel(surrogate: Surrogate) -> bool:
+    """Whether the library has a kernel for it."""
+    return is_built_in(surrogate) and native.operator(f"{surrogate.name}_backward") is not None
+
+
+_BUILT_IN = frozenset(SURROGATES.values())
+
+
+class Formula(Function):
+    """SUGAR with its derivative in closed form. A compiler fuses this best: one tensor kept, one pass each way."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, surrogate: Surrogate, region: str, strength: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.settings = surrogate, region, strength
+        return torch.relu(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (x,) = ctx.saved_tensors
+        return _times_slope(gradient, x, *ctx.settings), None, None, None
+
+
+def _times_slope(gradient: Tensor, x: Tensor, surrogate: Surrogate, region: str, strength: float) -> Tensor:
+    slope = composite.slope(x, surrogate, region, strength)
+    # As relu does it: no gradient is none, also where what comes in is infinite.
+    return torch.where(slope == 0, 0.0, gradient.to(slope.dtype) * slope).to(x.dtype)
+
+
+class EagerSUGAR(Function):
+    """SUGAR that keeps x alone: its backward pass by a kernel where there is one, else by the closed form."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, surrogate: Surrogate, region: str, strength: float, by_kernel: bool) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.settings, ctx.by_kernel = (surrogate, region, strength), by_kernel
+        return torch.relu(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (x,) = ctx.saved_tensors
+        if not is_plain(gradient):
+            return _through(lambda x: composite.sugar(x, *ctx.settings), x, gradient), None, None, None, None
+        if ctx.by_kernel:
+            surrogate, region, strength = ctx.settings
+            operator, a, low, high = kernel(surrogate, region)
+            with _below_autograd():
+                return operator(gradient, x, a, strength, low, high), None, None, None, None
+        return _times_slope(gradient, x, *ctx.settings), None, None, None, None
+
+
+class NativeBAReLU(Function):
+    """BAReLU with eps > 0 by a kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: float, eps: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.settings = alpha, eps
+        with _below_autograd():
+            y: Tensor = _BARELU(x, alpha, eps)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        if is_plain(gradient):
+            with _below_autograd():
+                return _BARELU_BACKWARD(gradient, x, *ctx.settings), None, None
+        alpha, eps = ctx.settings
+        return _through(lambda x: composite.barelu(x, alpha, eps, False), x, gradient), None, None
+
+
+class Quantised(Function):
+    """SUGAR that keeps the codes of its derivative, not x; by a kernel or as plain operations."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        surrogate: Surrogate,
+        region: str,
+        strength: float | Tensor,
+        grid: quantised.Grid,
+        stochastic: bool,
+        inplace: bool,
+        by_kernel: bool,
+    ) -> Tensor:
+        ctx.grid, ctx.by_kernel, ctx.strides = grid, by_kernel, torch.empty_like(x, device="meta").stride()
+        flat = _in_order_of_memory(x, ctx.strides)
+        ctx.save_for_backward(quantised.encode(flat, surrogate, region, strength, grid, stochastic, by_kernel))
+        if inplace:
+            ctx.mark_dirty(x)
+            return torch.relu_(x)
+        return torch.relu(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (codes,) = ctx.saved_tensors
+        strides = ctx.strides
+        if ctx.by_kernel and is_plain(gradient):
+            flat = quantised.decode(_in_order_of_memory(gradient, strides), codes, ctx.grid, True)
+            return flat.as_strided(gradient.shape, strides), None, None, None, None, None, None, None
+        # Whatever kind of gradient this is, it meets the derivative as a tensor of its shape.
+        ones = torch.ones(
+            gradient.shape.numel(),
+            dtype=torch.float64 if gradient.dtype == torch.float64 else torch.float32,
+            device=codes.device,
+        )
+        slope = quantised.decode(ones, codes, ctx.grid, False).as_strided(gradient.shape, strides)
+        product = (gradient.to(slope.dtype) * slope).to(gradient.dtype)
+        return product, None, None, None, None, None, None, None
+
+
+def _in_order_of_memory(x: Tensor, strides: tuple[int, ...]) -> Tensor:
+    """The elements of x on one axis, in the order that x has in memory with these (dense) strides."""
+    if x.stride() != strides:
+        x = torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)
+    return x.as_strided((x.numel(),), (1,))
+
+
+_BARELU: Any = native.operator("barelu")
+_BARELU_BACKWARD: Any = native.operator("barelu_backward")
+
+
+def is_plain(gradient: Tensor) -> bool:
+    """Whether a backward pass is only that: nobody differentiates it, and the gradient is a tensor and nothing more."""
+    return (
+        not torch.is_grad_enabled()
+        and type(gradient) is Tensor
+        and not composite.in_functorch()
+        and not composite.in_dual_level()
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def kernel(surrogate: Surrogate, region: str) -> tuple[Any, float, float, float]:
+    """(operator, its a, low, high) for :func:`has_kernel` surrogates."""
+    low, high = composite.limits(torch.float32, surrogate, region)
+    return native.operator(f"{surrogate.name}_backward"), native.parameter(surrogate), low, high
+
+
+def _through(form: Any, x: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient of ``form`` at x by autograd: itself differentiable, and right for any kind of gradient."""
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        at = x if create_graph else x.detach().requires_grad_()
+        (result,) = torch.autograd.grad(form(at), at, gradient, create_graph=create_graph)
+    return result
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The operators by themselves: their derivatives, so that nobody who calls them gets silent zeros.
+
+
+def _derivative_of_backward(form: Any) -> Any:
+    """The derivative of (gradient, x, ...) -> gradient * f'(x), for f = ``form(x, ...)``."""
+
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, x = ctx.saved_tensors
+        create_graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            if not create_graph:
+                gradient, x = gradient.detach(), x.detach()
+            gradient, x = (t if t.requires_grad else t.detach().requires_grad_() for t in (gradient, x))
+            (inner,) = torch.autograd.grad(form(x, *ctx.settings), x, gradient, create_graph=True)
+            results = torch.autograd.grad(inner, (gradient, x), outer, create_graph=create_graph)
+        return *results, *(None for _ in ctx.settings)
+
+    return backward
+
+
+def _keep_backward(ctx: Any, inputs: tuple[Any, ...], **_: Any) -> None:
+    gradient, x, *ctx.settings = inputs
+    ctx.save_for_backward(gradient, x)
+
+
+def _sugar_form(name: str) -> Any:
+    cls = SURROGATES[name]
+
+    def form(x: Tensor, a: float, strength: float, _low: float, high: float) -> Tensor:
+        surrogate = cls(a) if fields(cls) else cls()  # type: ignore[arg-type, call-arg]
+        return composite.sugar(x, surrogate, "all" if high > 0 else "negative", strength)
+
+    return form
+
+
+def _keep_input(ctx: Any, inputs: tuple[Any, ...], **_: Any) -> None:
+    x, *ctx.settings = inputs
+    ctx.save_for_backward(x)
+
+
+def _derivative_of_barelu(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    return _BARELU_BACKWARD(gradient, *ctx.saved_tensors, *ctx.settings), None, None
+
+
+def _keep_codes(ctx: Any, inputs: tuple[Any, ...], **_: Any) -> None:
+    _, codes, *ctx.settings = inputs
+    ctx.save_for_backward(codes)
+
+
+def _derivative_of_dequantise(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+    operator: Any = native.operator("dequantise")
+    return operator(gradient.contiguous(), *ctx.saved_tensors, *ctx.settings), None, None, None, None
+
+
+def _register() -> None:
+    register = torch.library.register_autograd
+    for name in SURROGATES:
+        if native.operator(f"{name}_backward") is not None:
+            register(
+                f"undying::{name}_backward", _derivative_of_backward(_sugar_form(name)), setup_context=_keep_backward
+            )
+    if native.missing() is None:
+        form = functools.partial(composite.barelu, inplace=False)
+        register("undying::barelu_backward", _derivative_of_backward(form), setup_context=_keep_backward)
+        register("undying::barelu", _derivative_of_barelu, setup_context=_keep_input)
+        register("undying::dequantise", _derivative_of_dequantise, setup_context=_keep_codes)
+
+
+_register()

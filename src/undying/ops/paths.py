@@ -1,0 +1,193 @@
+"""Which form an activation is computed in: the one place that decides.
+
+The composite form is right everywhere. Something faster is used where it is right too:
+
+* plain eager mode (no transform, no tracing, no mode, no tensor subclass): one relu where no derivative can be asked for;
+  else a Function that keeps the input alone, whose backward pass is a native kernel for float32, bfloat16 and float16 on
+  the CPU, where the library has one, and the closed form elsewhere (``functions.EagerSUGAR``).
+* while torch.compile traces, and nothing else does: relu with the closed form of its derivative (``functions.Formula``),
+  which Inductor fuses into one pass each way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from undying.activations.surrogates import Surrogate
+from undying.ops import composite, functions, lean, native, quantised
+
+__all__ = ["PATHS", "report", "setting", "using"]
+
+PATHS = ("auto", "native", "composite")
+
+
+def sugar(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor) -> Tensor:
+    """SUGAR's forward pass, with its derivative."""
+    # Only the built-in surrogates are known to have the derivative that they state; one that inherits may not.
+    if _setting == "composite" or isinstance(strength, Tensor) or not functions.is_built_in(surrogate):
+        return composite.sugar(x, surrogate, region, strength)
+    if torch.compiler.is_compiling():
+        if _compiles_plainly(x):
+            return functions.Formula.apply(x, surrogate, region, strength)  # type: ignore[no-any-return]
+    elif is_plain_eager(x):
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return torch.relu(x)
+        by_kernel = is_served(x) and functions.has_kernel(surrogate)
+        y: Tensor = functions.EagerSUGAR.apply(x, surrogate, region, strength, by_kernel)
+        if lean.is_lean():
+            lean.remember(y, x)
+        return y
+    return composite.sugar(x, surrogate, region, strength)
+
+
+def quantised_sugar(
+    x: Tensor,
+    surrogate: Surrogate,
+    region: str,
+    strength: float | Tensor,
+    bits: int,
+    stochastic: bool,
+    inplace: bool,
+) -> Tensor:
+    """SUGAR that keeps its derivative in so many bits, in plain eager mode; elsewhere :func:`sugar`."""
+    if torch.compiler.is_compiling():
+        return sugar(x, surrogate, region, strength)
+    grid = quantised.grid_of(surrogate, region, bits)
+    if not (torch.is_grad_enabled() and x.requires_grad and is_plain_eager(x)):
+        return sugar(x, surrogate, region, strength)
+    by_kernel = (
+        _setting != "composite"
+        and not isinstance(strength, Tensor)
+        and is_served(x)
+        and functions.has_kernel(surrogate)
+    )
+    # Hooks are at work in torch.utils.checkpoint: an x from outside its region must be there when that is run again.
+    inplace = inplace and _saved_tensor_hooks(True) is None
+    return functions.Quantised.apply(  # type: ignore[no-any-return]
+        x, surrogate, region, strength, grid, stochastic, inplace, by_kernel
+    )
+
+
+def barelu(x: Tensor, alpha: float, eps: float, inplace: bool) -> Tensor:
+    """BAReLU's forward pass, with its derivative. Without eps it is torch's own leaky_relu on every path."""
+    if (
+        eps
+        and _setting != "composite"
+        and not torch.compiler.is_compiling()
+        and is_plain_eager(x)
+        and is_served(x)
+        and x.numel()
+    ):
+        return functions.NativeBAReLU.apply(x, alpha, eps)  # type: ignore[no-any-return]
+    return composite.barelu(x, alpha, eps, inplace)
+
+
+def setting() -> str:
+    """What is asked for, one of ``PATHS``."""
+    return _setting
+
+
+@contextlib.contextmanager
+def using(path: str) -> Iterator[None]:
+    """Ask for a path by name, for what is computed inside; the environment variable UNDYING_PATH does so for a process.
+
+    Args:
+        path: ``"auto"``: the fastest form that is right. ``"native"``: the same, and an error if there are no native
+            kernels. ``"composite"``: plain PyTorch operations everywhere.
+
+    The path is chosen in the forward pass; the backward pass follows it. A function that is compiled keeps the path
+    that it was compiled with until it is compiled again. The setting is one for all threads.
+
+    Raises:
+        ValueError: there is no such path.
+        RuntimeError: ``"native"``, and there are no native kernels.
+
+    >>> import undying
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> with using("composite"):
+    ...     undying.sugar(x).sum().backward()
+    """
+    global _setting
+    _check(path)
+    before, _setting = _setting, path
+    try:
+        yield
+    finally:
+        _setting = before
+
+
+def report() -> dict[str, str]:
+    """How activations are computed in this process and why, as ``undying doctor`` prints it."""
+    missing = native.missing()
+    kernels = f"missing: {missing}" if missing else f"loaded, {native.instructions()} instructions"
+    other = "composite form" if _setting == "composite" else "relu with the formula of its derivative"
+    eager = "native kernels" if missing is None and _setting != "composite" else other
+    types = ", ".join(str(dtype).removeprefix("torch.") for dtype in native.DTYPES)
+    return {
+        "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
+        "native kernels": kernels,
+        "path": f"{_setting} (UNDYING_PATH)",
+        "eager, CPU": f"{eager} for {types}; {other} for float64",
+        "other devices": other,
+        "torch.compile": other,
+        "torch.func": "composite form",
+    }
+
+
+def is_plain_eager(x: Tensor) -> bool:
+    """Whether nothing but reverse-mode autograd can see this call."""
+    return (
+        type(x) in (Tensor, torch.nn.Parameter)
+        and not composite.in_functorch()
+        and not composite.in_dual_level()
+        and _dispatch_modes() == 0
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined]
+    )
+
+
+def is_served(x: Tensor) -> bool:
+    """Whether the native kernels take this tensor."""
+    return (
+        x.dtype in native.DTYPES and x.device.type == "cpu" and x.layout is torch.strided and native.missing() is None
+    )
+
+
+def _compiles_plainly(x: Tensor) -> bool:
+    """Whether the compiler traces this call for reverse mode and nothing else; export gets the composite form's relu.
+
+    Only with a gradient to take: a compiled function that is called in a forward-mode level later is then either refused
+    by PyTorch, which knows no forward-mode derivative of the Function, or was compiled to the composite form.
+    """
+    return (
+        not torch.compiler.is_exporting()
+        and torch.is_grad_enabled()
+        and x.requires_grad
+        and type(x) in (Tensor, torch.nn.Parameter)
+        and not composite.in_functorch()
+        and not composite.in_dual_level()
+    )
+
+
+def _unknown(*_: bool) -> int:
+    return 1
+
+
+# Private names. Without the first nothing is done in place; without the second no eager call counts as plain.
+_saved_tensor_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", _unknown)
+_dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", _unknown)
+
+
+def _check(path: str) -> None:
+    if path not in PATHS:
+        raise ValueError(f"the path (UNDYING_PATH) must be {', '.join(PATHS[:-1])} or {PATHS[-1]}, not {path!r}")
+    if path == "native" and native.missing():
+        raise RuntimeError(f"the path 'native' is not there: {native.missing()}")
+
+
+_setting = os.environ.get("UNDYING_PATH", "auto")
+_check(_setting)

@@ -1,0 +1,166 @@
+"""The native kernels, for every instruction set: the rows of the transform table that reach them, and their own edges."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import closed_forms
+import undying
+from activations import test_transform_table as table
+from kernels import OPERATORS, assert_near, expected, numbers
+from undying.ops import native
+
+pytestmark = [
+    pytest.mark.usefixtures("instructions"),
+    # torch itself warns, at its first forward-mode derivative.
+    pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?` is (deprecated|not supported)"),
+]
+
+DTYPES = native.DTYPES
+every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+CASES = [case for case in table.CASES if (case.is_relu and "custom" not in case.name) or case.name == "barelu-0.1"]
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+every_operator = pytest.mark.parametrize("name", OPERATORS)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The transform table
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[-1]], ids=str)
+@every_dtype
+@pytest.mark.parametrize("layout", table.LAYOUTS)
+def test_dtype_and_layout(case: table.Case, dtype: torch.dtype, layout: str) -> None:
+    table.test_dtype_and_layout(case, dtype, layout)
+
+
+@every_case
+@every_dtype
+@table.transforms(table.backward, table.backward_of_scaled_loss)
+def test_special_values(case: table.Case, dtype: torch.dtype, transform: table.Transform) -> None:
+    table.test_special_values(case, dtype, transform)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Numbers
+
+
+@pytest.mark.parametrize("name", closed_forms.SURROGATES)
+@pytest.mark.parametrize("region", ["all", "negative"])
+def test_within_4_ulp_of_the_closed_form(name: str, region: str) -> None:
+    x = torch.cat([torch.linspace(-8, 8, 1601), torch.linspace(-125, 125, 251)])
+    form = closed_forms.sugar(closed_forms.SURROGATES[name], region)
+    slope = table.backward(undying.SUGAR(name, region=region), x)
+    assert_near(slope, table.truth_at(form.slope, x))
+
+
+@pytest.mark.parametrize(
+    ("surrogate", "truth"),
+    [
+        (undying.surrogate("bsilu", a=-3.0), closed_forms.bsilu(-3.0)),
+        (undying.surrogate("nelu", a=0.5), closed_forms.nelu(0.5)),
+        (undying.surrogate("leaky_relu", slope=-0.2), closed_forms.leaky_relu(-0.2)),
+        (undying.surrogate("elu", alpha=2.5), closed_forms.elu(2.5)),
+    ],
+    ids=["bsilu", "nelu", "leaky_relu", "elu"],
+)
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
+def test_parameters_and_strength(surrogate: undying.Surrogate, truth: closed_forms.Form, strength: float) -> None:
+    x = torch.linspace(-20, 20, 401)
+    slope = table.backward(undying.SUGAR(surrogate, strength=strength), x)
+    assert_near(slope, table.truth_at(closed_forms.sugar(truth, "all", strength).slope, x), ulp=8)
+
+
+@every_dtype
+@pytest.mark.parametrize("eps", [1e-30, 1e-8, 0.1, 1e6])
+def test_barelu(dtype: torch.dtype, eps: float) -> None:
+    info = torch.finfo(dtype)
+    x = torch.cat([torch.logspace(-17, 18, 300, dtype=torch.float64), torch.tensor([1e19, 1e30, info.max])])
+    x = torch.cat([x, -x]).to(dtype)
+    x = x[x.isfinite()].requires_grad_()
+    y = undying.barelu(x, 0.2, eps)
+    assert type(y.grad_fn).__name__ == "NativeBAReLUBackward"
+    form = closed_forms.barelu(0.2, eps)
+    slope = torch.autograd.grad(y, x, torch.ones_like(y))[0]
+    for actual, function in ((y.detach(), form.value), (slope, form.slope)):
+        truth = table.truth_at(function, x)
+        bound = (8 * info.eps * truth.abs()).clamp(min=info.tiny * info.eps)
+        assert ((actual.double() - truth).abs() <= bound).all()
+
+
+@every_operator
+def test_infinite_gradient(name: str) -> None:
+    """As relu's: where it lets nothing through, nothing comes through; where the derivative is not 0, infinity does."""
+    x = torch.tensor([-torch.inf, -1e38, -1.0, 1.0, 1e38, torch.inf])
+    actual = OPERATORS[name][0](torch.full_like(x, torch.inf), x)
+    slope = OPERATORS[name][0](torch.ones_like(x), x)
+    assert torch.equal(actual, torch.where(slope == 0, 0.0, slope * torch.inf))
+    assert not actual.isnan().any()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Memory
+
+
+@every_operator
+@every_dtype
+def test_any_size(name: str, dtype: torch.dtype) -> None:
+    for size in [*range(40), 63, 64, 65, 1000, 40_001]:
+        g, x = numbers(size, dtype=dtype, seed=1).clamp(-1, 1), numbers(size, dtype=dtype)
+        assert_near(OPERATORS[name][0](g, x), expected(name, g, x))
+
+
+@every_dtype
+def test_any_place_in_a_storage_and_nothing_beside_it(dtype: torch.dtype) -> None:
+    for offset in range(4):
+        for size in (1, 7, 15, 16, 17, 33):
+            x = numbers(size + offset, dtype=dtype)[offset:]
+            g = numbers(size + offset, dtype=dtype, seed=1)[offset:]
+            assert_near(OPERATORS["bsilu"][0](g, x), expected("bsilu", g, x))
+
+
+STRIDES = {
+    "contiguous": lambda t: t.contiguous(),
+    "channels_last": lambda t: t.contiguous(memory_format=torch.channels_last),
+    "permuted": lambda t: t.permute(3, 1, 0, 2).contiguous().permute(2, 1, 3, 0),
+    "expanded": lambda t: t[:1, :1].expand(t.shape),
+    "strided": lambda t: torch.stack([t, t], -1).flatten(-2)[..., ::2],
+    "size 1": lambda t: t[:, :1].clone().as_strided((2, 1, 5, 6), (30, 7, 6, 1)).expand(t.shape),
+}
+
+
+@pytest.mark.parametrize("of_x", STRIDES)
+@pytest.mark.parametrize("of_gradient", STRIDES)
+def test_gradient_of_another_memory_format(of_x: str, of_gradient: str) -> None:
+    x, g = STRIDES[of_x](numbers(2, 4, 5, 6)), STRIDES[of_gradient](numbers(2, 4, 5, 6, seed=1))
+    actual = OPERATORS["bsilu"][0](g, x)
+    assert actual.stride() == torch.empty_like(x).stride()
+    assert_near(actual, expected("bsilu", g, x))
+
+
+def test_sum_and_backward() -> None:
+    """Its gradient is one number, expanded."""
+    x = numbers(3, 5).requires_grad_()
+    undying.sugar(x).sum().backward()
+    assert_near(x.grad, expected("bsilu", torch.ones(3, 5), x))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads(threads: int) -> None:
+    before, g, x = torch.get_num_threads(), numbers(200_003, seed=1), numbers(200_003)
+    one = OPERATORS["mish"][0](g, x)
+    torch.set_num_threads(threads)
+    try:
+        assert torch.equal(OPERATORS["mish"][0](g, x), one)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_kernel_computes_what_it_says() -> None:
+    """The rows above would pass without any kernel; here it is seen at work."""
+    x = numbers(10).requires_grad_()
+    assert undying.sugar(x).grad_fn.by_kernel
+    with torch.profiler.profile() as profile:
+        undying.sugar(x).sum().backward()
+    assert "undying::bsilu_backward" in {event.key for event in profile.key_averages()}
