@@ -29,7 +29,7 @@ from undying.lab.settings import RunConfig
 PROBE = 2048
 """Units are counted on the first so many training samples, the same for every run."""
 
-_LARGE = 1_000_000  # parameters, from which on norms are taken at every tenth step: they read all of them
+_LARGE = 1_000_000  # parameters, from which on norms are taken at every 20th step: each reads all of them several times
 _METRICS = ("train_loss", "train_accuracy", "gradient_norm", "update_norm")
 
 
@@ -107,7 +107,7 @@ class _Run:
         self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True) if config.ema else None
         # Hooks, which the census needs, do not fire in a compiled network; the uncompiled one has the same weights.
         self.forward: Any = torch.compile(self.model) if execution.compile else self.model
-        self.every = 1 if sum(p.numel() for p in self.parameters) <= _LARGE else 10
+        self.every = 1 if sum(p.numel() for p in self.parameters) <= _LARGE else 20
         self.steady = config.schedule == "constant" and not config.warmup
         self.sums = torch.zeros(4, dtype=torch.float32 if self.device.type == "mps" else torch.float64)
         self.sums = self.sums.to(self.device)

@@ -18,10 +18,10 @@ def net():
 
 class Faulty(nn.Module):
     def forward(self, x):
-        if self.training and torch.is_grad_enabled() and torch.initial_seed() == 1:
-            tries = Path(__file__).with_name("tries")
-            tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
-            fault(len(tries.read_text()))
+        if self.training and len(x) > 2 and torch.initial_seed() == 1:  # two are the probe of its shapes
+            with Path(__file__).with_name("tries").open("ab", buffering=0) as tries:
+                tries.write(b"x")
+                fault(tries.tell())  # each call of each process has a number of its own
         return x
 
 """
