@@ -130,7 +130,7 @@ def test_a_report_that_cannot_be_written_keeps_the_runs(out, capsys, monkeypatch
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cli, "write_report", full)
+    monkeypatch.setattr("undying.cli.compare.write_report", full)
     assert cli.main(["report", str(out)]) == 2
     errors = capsys.readouterr().err
     assert "No space left" in errors
