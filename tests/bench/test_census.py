@@ -1,7 +1,10 @@
 """What counting costs is measured on real passes and steps; the figure of every=50 is worked out from two."""
 
+import contextlib
+
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from undying.bench import census as bench
 from undying.bench.timing import Timings
@@ -29,6 +32,9 @@ def test_a_case_has_every_figure(monkeypatch):
     cases = list(bench.measure_census(settings, lambda _: None))
     assert [form for form, _ in cases[0].ratios] == ["census", "step, watch every=1", "step, watch every=50"]
     assert all(ratio.rounds >= 6 for ratio in cases[0].ratios.values())
+    counter = CompileCounter()
+    torch.compile(lambda x: x + 1, backend=counter)(torch.ones(2))
+    assert counter.frame_count == 1  # no watch is left behind, which would keep what is compiled from running
     page = bench.census_page(settings, cases)
     assert "census / eval pass" in page.plain()
     assert "compiled step, watch every=50 <= 1.02 x compiled step" in page.markdown()
@@ -49,11 +55,12 @@ def test_two_steps_leave_nothing_armed_and_sample_one(monkeypatch):
             torch.randn(5, 3),
         ),
     )
-    two = bench._two_steps(settings, "mlp", None, 2)
-    assert written == [1]  # the first step of all
-    two()
-    two()
-    assert written == [1, 1, 1]
+    with contextlib.ExitStack() as watches:
+        two = bench._two_steps(settings, "mlp", None, 2, watches)
+        assert written == [1]  # the first step of all
+        two()
+        two()
+        assert written == [1, 1, 1]
 
 
 def test_bad_settings_are_named():

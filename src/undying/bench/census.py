@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -125,8 +126,12 @@ def _case(settings: CensusSettings, model: str, threads: int) -> CensusCase:
     def timed(forms: dict[str, Callable[[], object]]) -> Timings:
         return measure(forms, settings.seconds, seed=settings.seed)
 
+    def timed_steps(compiled_for: int | None) -> Timings:
+        with contextlib.ExitStack() as watches:
+            return timed(_steps(settings, model, compiled_for, watches))
+
     passes = timed(_passes(settings, model))
-    steps = timed(_steps(settings, model, None))
+    steps = timed_steps(None)
     ratios = {
         ("census", "eval pass"): passes.ratio("census", "eval pass"),
         ("step, watch every=1", "step"): steps.ratio("every=1", "plain"),
@@ -134,7 +139,7 @@ def _case(settings: CensusSettings, model: str, threads: int) -> CensusCase:
     }
     seconds = {"eval pass": passes.seconds("eval pass") / settings.batches, "step": steps.seconds("plain") / 2}
     if not settings.no_compiled:
-        steps = timed(_steps(settings, model, threads))
+        steps = timed_steps(threads)
         ratios[("compiled step, watch every=50", "compiled step")] = _every_50(steps)
         seconds["compiled step"] = steps.seconds("plain") / 2
     return CensusCase(model, threads, ratios, seconds)
@@ -153,20 +158,16 @@ def _passes(settings: CensusSettings, model: str) -> dict[str, Callable[[], obje
     return {"eval pass": plain, "census": lambda: census(net, data)}
 
 
-def _steps(settings: CensusSettings, model: str, compiled_for: int | None) -> dict[str, Callable[[], object]]:
+def _steps(
+    settings: CensusSettings, model: str, compiled_for: int | None, watches: contextlib.ExitStack
+) -> dict[str, Callable[[], object]]:
     """Two training steps: plain, with a watch that samples one of them, none, and (not compiled) both."""
-    forms = {
-        "plain": _two_steps(settings, model, compiled_for, None),
-        "every=2": _two_steps(settings, model, compiled_for, 2),
-        "between": _two_steps(settings, model, compiled_for, NEVER),
-    }
-    if compiled_for is None:
-        forms["every=1"] = _two_steps(settings, model, compiled_for, 1)
-    return forms
+    every = {"plain": None, "every=2": 2, "between": NEVER} | ({"every=1": 1} if compiled_for is None else {})
+    return {name: _two_steps(settings, model, compiled_for, n, watches) for name, n in every.items()}
 
 
 def _two_steps(
-    settings: CensusSettings, model: str, compiled_for: int | None, every: int | None
+    settings: CensusSettings, model: str, compiled_for: int | None, every: int | None, watches: contextlib.ExitStack
 ) -> Callable[[], object]:
     net, x, y = _workload(settings, model)
     run: Any = net
@@ -174,7 +175,7 @@ def _two_steps(
         run = torch.compile(net, dynamic=False, options={"cpp.threads": compiled_for})
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9)
     if every is not None:
-        watch(run, optimizer, every=every)
+        watches.enter_context(watch(run, optimizer, every=every))
 
     def step() -> None:
         optimizer.zero_grad()
