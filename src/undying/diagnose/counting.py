@@ -205,7 +205,7 @@ class Counter(UnitAxes):
             return
         if call.counts.after is not None:
             call.counts.after.add(self._columns(call.counts.name, h.detach(), call.layout))
-        self._layouts[h] = call.layout
+        self._layouts.set(h, call.layout)
         if self.uses is not None:
             self.uses.made(call.counts.name, h)
 
