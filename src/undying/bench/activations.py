@@ -12,7 +12,7 @@ from torch import Tensor
 
 from undying.bench.forms import BASELINE, FORMS, LIMIT, Form
 from undying.bench.memory import kept, node_name
-from undying.bench.settings import DTYPES, ActivationSettings, choose
+from undying.bench.settings import DTYPES, ActivationSettings, choose, in_turn
 from undying.bench.timing import Ratio, Timings, measure
 
 
@@ -56,16 +56,11 @@ def measure_activations(settings: ActivationSettings, started: Callable[[str], o
     settings.check()
     alone = [form for form in FORMS if form.alone and not (form.compiled and settings.no_compiled)]
     forms = choose(settings.forms, alone, always=BASELINE)
-    before = torch.get_num_threads()
-    try:
-        for threads in settings.threads:
-            torch.set_num_threads(threads)
-            for dtype in settings.dtypes:
-                for size in settings.sizes:
-                    started(f"{int(size):,} elements, {dtype}, {threads} thread{'s' * (threads > 1)}")
-                    yield _case(forms, int(size), dtype, threads, settings)
-    finally:
-        torch.set_num_threads(before)
+    for threads in in_turn(settings.threads):
+        for dtype in settings.dtypes:
+            for size in settings.sizes:
+                started(f"{int(size):,} elements, {dtype}, {threads} thread{'s' * (threads > 1)}")
+                yield _case(forms, int(size), dtype, threads, settings)
 
 
 def _case(forms: list[Form], size: int, dtype: str, threads: int, settings: ActivationSettings) -> Case:

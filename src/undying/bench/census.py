@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from undying.bench.machine import describe
 from undying.bench.networks import resnet18
 from undying.bench.page import Page, interval_note
-from undying.bench.settings import check_time, one_and_all
+from undying.bench.settings import check_time, in_turn, one_and_all
 from undying.bench.tables import Rows, ratio_cell
 from undying.bench.targets import Target, worst
 from undying.bench.timing import Ratio, Timings, measure, median_interval
@@ -87,15 +87,10 @@ class CensusCase:
 def measure_census(settings: CensusSettings, started: Callable[[str], object] = print) -> Iterator[CensusCase]:
     """Every network and number of threads in turn; the number of threads is put back."""
     settings.check()
-    before = torch.get_num_threads()
-    try:
-        for model in settings.models:
-            for threads in settings.threads:
-                torch.set_num_threads(threads)
-                started(f"{model}, {threads} thread{'s' * (threads > 1)}")
-                yield _case(settings, model, threads)
-    finally:
-        torch.set_num_threads(before)
+    for model in settings.models:
+        for threads in in_turn(settings.threads):
+            started(f"{model}, {threads} thread{'s' * (threads > 1)}")
+            yield _case(settings, model, threads)
 
 
 def census_page(settings: CensusSettings, cases: list[CensusCase]) -> Page:

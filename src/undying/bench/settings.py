@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +16,17 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def one_and_all() -> tuple[int, ...]:
     return tuple(sorted({1, torch.get_num_threads()}))
+
+
+def in_turn(threads: Sequence[int]) -> Iterator[int]:
+    """Each number of torch's threads, set; what it was is put back at the end."""
+    before = torch.get_num_threads()
+    try:
+        for number in threads:
+            torch.set_num_threads(number)
+            yield number
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

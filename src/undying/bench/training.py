@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from undying.bench.networks import NETWORK_BASELINE, NETWORK_FORMS, Workload, workload
-from undying.bench.settings import TrainingSettings, choose
+from undying.bench.settings import TrainingSettings, choose, in_turn
 from undying.bench.timing import Timings, measure
 
 
@@ -39,22 +39,17 @@ def measure_training(settings: TrainingSettings, started: Callable[[str], object
     """Every network and number of threads in turn; the number of threads is put back."""
     settings.check()
     forms = choose(settings.forms, NETWORK_FORMS, always=NETWORK_BASELINE)
-    before = torch.get_num_threads()
-    try:
-        for model in settings.models:
-            for threads in settings.threads:
-                torch.set_num_threads(threads)
-                started(f"{model}, {threads} thread{'s' * (threads > 1)}")
-                steps = {}
-                for form in forms:
+    for model in settings.models:
+        for threads in in_turn(settings.threads):
+            started(f"{model}, {threads} thread{'s' * (threads > 1)}")
+            steps = {}
+            for form in forms:
+                work = workload(model, form, settings.batch, settings.side, settings.seed)
+                steps[form.name] = _step(work, None)
+                if settings.compiled:
                     work = workload(model, form, settings.batch, settings.side, settings.seed)
-                    steps[form.name] = _step(work, None)
-                    if settings.compiled:
-                        work = workload(model, form, settings.batch, settings.side, settings.seed)
-                        steps[f"{form.name} compiled"] = _step(work, threads)
-                yield TrainingCase(model, threads, measure(steps, settings.seconds, seed=settings.seed))
-    finally:
-        torch.set_num_threads(before)
+                    steps[f"{form.name} compiled"] = _step(work, threads)
+            yield TrainingCase(model, threads, measure(steps, settings.seconds, seed=settings.seed))
 
 
 def _step(work: Workload, compiled_for: int | None) -> Callable[[], object]:
