@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
 from dataclasses import fields
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,7 +19,16 @@ from torch.autograd.function import once_differentiable
 from undying.activations.surrogates import SURROGATES, Surrogate
 from undying.ops import composite, native, quantised
 
-__all__ = ["EagerSUGAR", "Formula", "NativeBAReLU", "Quantised", "has_kernel", "is_built_in"]
+__all__ = [
+    "BUILT_IN",
+    "EagerSUGAR",
+    "Formula",
+    "KernelBAReLU",
+    "Quantised",
+    "has_kernel",
+    "is_built_in",
+    "register_derivatives",
+]
 
 # Operators are called below autograd, which has nothing to do here and costs 10 us a call. A private name: where a later
 # torch does not have it, they are called as usual.
@@ -26,15 +37,15 @@ _below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", contextlib.nul
 
 def is_built_in(surrogate: Surrogate) -> bool:
     """Whether it is one of the package's own, not something that took the name or inherits."""
-    return type(surrogate) in _BUILT_IN
+    return type(surrogate) in BUILT_IN
 
 
-def has_kernel(surrogate: Surrogate) -> bool:
-    """Whether the library has a kernel for it."""
-    return is_built_in(surrogate) and native.operator(f"{surrogate.name}_backward") is not None
+def has_kernel(surrogate: Surrogate, library: ModuleType) -> bool:
+    """Whether the library, ``native`` or ``triton_kernels``, has a kernel for it."""
+    return is_built_in(surrogate) and library.operator(f"{surrogate.name}_backward") is not None
 
 
-_BUILT_IN = frozenset(SURROGATES.values())
+BUILT_IN = frozenset(SURROGATES.values())
 
 
 class Formula(Function):
@@ -59,10 +70,12 @@ def _times_slope(gradient: Tensor, x: Tensor, surrogate: Surrogate, region: str,
 
 
 class EagerSUGAR(Function):
-    """SUGAR that keeps x alone: its backward pass by a kernel where there is one, else by the closed form."""
+    """SUGAR that keeps x alone: its backward pass by a kernel of the library ``by_kernel``, or by the closed form."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, surrogate: Surrogate, region: str, strength: float, by_kernel: bool) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, surrogate: Surrogate, region: str, strength: float, by_kernel: ModuleType | None
+    ) -> Tensor:
         ctx.save_for_backward(x)
         ctx.settings, ctx.by_kernel = (surrogate, region, strength), by_kernel
         return torch.relu(x)
@@ -74,31 +87,31 @@ class EagerSUGAR(Function):
             return _through(lambda x: composite.sugar(x, *ctx.settings), x, gradient), None, None, None, None
         if ctx.by_kernel:
             surrogate, region, strength = ctx.settings
-            operator, a, low, high = kernel(surrogate, region)
+            operator, a, low, high = kernel(surrogate, region, ctx.by_kernel)
             with _below_autograd():
                 return operator(gradient, x, a, strength, low, high), None, None, None, None
         return _times_slope(gradient, x, *ctx.settings), None, None, None, None
 
 
-class NativeBAReLU(Function):
-    """BAReLU with eps > 0 by a kernel."""
+class KernelBAReLU(Function):
+    """BAReLU with eps > 0 by the kernels of a library."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: float, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, alpha: float, eps: float, library: ModuleType) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.settings = alpha, eps
+        ctx.settings, ctx.library = (alpha, eps), library
         with _below_autograd():
-            y: Tensor = _BARELU(x, alpha, eps)
+            y: Tensor = library.operator("barelu")(x, alpha, eps)
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (x,) = ctx.saved_tensors
         if is_plain(gradient):
             with _below_autograd():
-                return _BARELU_BACKWARD(gradient, x, *ctx.settings), None, None
+                return ctx.library.operator("barelu_backward")(gradient, x, *ctx.settings), None, None, None
         alpha, eps = ctx.settings
-        return _through(lambda x: composite.barelu(x, alpha, eps, False), x, gradient), None, None
+        return _through(lambda x: composite.barelu(x, alpha, eps, False), x, gradient), None, None, None
 
 
 class Quantised(Function):
@@ -150,10 +163,6 @@ def _in_order_of_memory(x: Tensor, strides: tuple[int, ...]) -> Tensor:
     return x.as_strided((x.numel(),), (1,))
 
 
-_BARELU: Any = native.operator("barelu")
-_BARELU_BACKWARD: Any = native.operator("barelu_backward")
-
-
 def is_plain(gradient: Tensor) -> bool:
     """Whether a backward pass is only that: nobody differentiates it, and the gradient is a tensor and nothing more."""
     return (
@@ -165,10 +174,10 @@ def is_plain(gradient: Tensor) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def kernel(surrogate: Surrogate, region: str) -> tuple[Any, float, float, float]:
+def kernel(surrogate: Surrogate, region: str, library: ModuleType) -> tuple[Any, float, float, float]:
     """(operator, its a, low, high) for :func:`has_kernel` surrogates."""
     low, high = composite.limits(torch.float32, surrogate, region)
-    return native.operator(f"{surrogate.name}_backward"), native.parameter(surrogate), low, high
+    return library.operator(f"{surrogate.name}_backward"), native.parameter(surrogate), low, high
 
 
 def _through(form: Any, x: Tensor, gradient: Tensor) -> Tensor:
@@ -221,8 +230,13 @@ def _keep_input(ctx: Any, inputs: tuple[Any, ...], **_: Any) -> None:
     ctx.save_for_backward(x)
 
 
-def _derivative_of_barelu(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-    return _BARELU_BACKWARD(gradient, *ctx.saved_tensors, *ctx.settings), None, None
+def _derivative_of_barelu(operator: Any) -> Any:
+    """The derivative of x -> barelu(x, ...), for its backward operator."""
+
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return operator(gradient, *ctx.saved_tensors, *ctx.settings), None, None
+
+    return backward
 
 
 def _keep_codes(ctx: Any, inputs: tuple[Any, ...], **_: Any) -> None:
@@ -235,18 +249,19 @@ def _derivative_of_dequantise(ctx: Any, gradient: Tensor) -> tuple[Tensor, None,
     return operator(gradient.contiguous(), *ctx.saved_tensors, *ctx.settings), None, None, None, None
 
 
-def _register() -> None:
+def register_derivatives(namespace: str, operator: Callable[[str], Any]) -> None:
+    """Give the activation operators of a library, native or Triton's, their derivatives."""
     register = torch.library.register_autograd
     for name in SURROGATES:
-        if native.operator(f"{name}_backward") is not None:
-            register(
-                f"undying::{name}_backward", _derivative_of_backward(_sugar_form(name)), setup_context=_keep_backward
-            )
-    if native.missing() is None:
-        form = functools.partial(composite.barelu, inplace=False)
-        register("undying::barelu_backward", _derivative_of_backward(form), setup_context=_keep_backward)
-        register("undying::barelu", _derivative_of_barelu, setup_context=_keep_input)
-        register("undying::dequantise", _derivative_of_dequantise, setup_context=_keep_codes)
+        if operator(f"{name}_backward") is not None:
+            derivative = _derivative_of_backward(_sugar_form(name))
+            register(f"{namespace}::{name}_backward", derivative, setup_context=_keep_backward)
+    derivative = _derivative_of_backward(functools.partial(composite.barelu, inplace=False))
+    register(f"{namespace}::barelu_backward", derivative, setup_context=_keep_backward)
+    derivative = _derivative_of_barelu(operator("barelu_backward"))
+    register(f"{namespace}::barelu", derivative, setup_context=_keep_input)
 
 
-_register()
+if native.missing() is None:
+    register_derivatives(native.NAMESPACE, native.operator)
+    torch.library.register_autograd("undying::dequantise", _derivative_of_dequantise, setup_context=_keep_codes)
