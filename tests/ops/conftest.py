@@ -18,7 +18,7 @@ def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(params=libraries_here())
-def library(request: pytest.FixtureRequest) -> Iterator[str]:
+def each_library(request: pytest.FixtureRequest) -> Iterator[str]:
     """Both libraries of kernels, native with the instruction set that it takes by itself."""
     with kernels(request.param if request.param == "triton" else native.instructions()):
         yield request.param
@@ -26,6 +26,7 @@ def library(request: pytest.FixtureRequest) -> Iterator[str]:
 
 # Without a compiler and without Triton there is nothing to test but that it is said.
 collect_ignore = [
+    "compile_for_gpus.py",  # a program, for Triton's compiler
     *(["test_kernels.py", "test_operators.py"] if not kernels_here() else []),
     *(["test_tally.py"] if native.missing() else []),
     *(["test_triton.py"] if "triton" not in kernels_here() else []),

@@ -131,17 +131,32 @@ def report() -> dict[str, str]:
     missing = native.missing()
     kernels = f"missing: {missing}" if missing else f"loaded, {native.instructions()} instructions"
     other = "composite form" if _setting == "composite" else "relu with the formula of its derivative"
-    eager = "native kernels" if missing is None and _setting != "composite" else other
-    types = ", ".join(str(dtype).removeprefix("torch.") for dtype in native.DTYPES)
+    eager = {"eager, CPU": torch.device("cpu")}
+    if torch.cuda.is_available():
+        eager["eager, GPU"] = torch.device("cuda", torch.cuda.current_device())
     return {
         "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
         "native kernels": kernels,
+        "Triton kernels": triton_loader.state(*eager.values()),
         "path": f"{_setting} (UNDYING_PATH)",
-        "eager, CPU": f"{eager} for {types}; {other} for float64",
+        **{where: _eager_on(device, other) for where, device in eager.items()},
         "other devices": other,
         "torch.compile": other,
         "torch.func": "composite form",
     }
+
+
+def _eager_on(device: torch.device, other: str) -> str:
+    if _setting == "composite":
+        return other
+    try:
+        library = _library_on(device)
+    except RuntimeError as error:
+        return f"an error: {error}"
+    if library is None:
+        return other
+    types = ", ".join(str(dtype).removeprefix("torch.") for dtype in native.DTYPES)
+    return f"{'native' if library is native else 'Triton'} kernels for {types}; {other} for float64"
 
 
 def is_plain_eager(x: Tensor) -> bool:
@@ -157,15 +172,17 @@ def is_plain_eager(x: Tensor) -> bool:
 
 def library_for(x: Tensor) -> ModuleType | None:
     """The library whose kernels take this tensor, ``native`` or ``triton_kernels``."""
-    if x.dtype not in native.DTYPES or x.layout is not torch.strided:
-        return None
+    return _library_on(x.device) if x.dtype in native.DTYPES and x.layout is torch.strided else None
+
+
+def _library_on(device: torch.device) -> ModuleType | None:
     if _setting == "triton":
-        if why := triton_loader.missing(x.device):
-            raise RuntimeError(f"the path 'triton' is not there for a tensor on {x.device}: {why}")
+        if why := triton_loader.missing(device):
+            raise RuntimeError(f"the path 'triton' is not there for a tensor on {device}: {why}")
         return triton_loader.library()
-    if x.device.type == "cpu":
+    if device.type == "cpu":
         return native if native.missing() is None else None
-    if _setting == "auto" and x.device.type in triton_loader.DEVICES and triton_loader.missing(x.device) is None:
+    if _setting == "auto" and device.type in triton_loader.DEVICES and triton_loader.missing(device) is None:
         return triton_loader.library()
     return None
 

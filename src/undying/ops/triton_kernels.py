@@ -19,7 +19,7 @@ from torch.library import triton_op, wrap_triton
 
 from undying.ops import functions, native
 
-__all__ = ["INTERPRETED", "NAMESPACE", "barelu", "barelu_backward", "operator", "sugar_backward"]
+__all__ = ["INTERPRETED", "NAMESPACE", "VERSION", "barelu", "barelu_backward", "operator", "sugar_backward"]
 
 NAMESPACE = "undying_triton"
 """Of the operators, in ``torch.ops``."""
@@ -168,6 +168,8 @@ def barelu_backward(gradient, x, out, n, alpha, eps, block: tl.constexpr):
     slope = tl.where(x > 0, tl.where(x < _ROOTED, c / tl.sqrt(c * c + eps), 1.0), alpha)
     tl.store(out + at, tl.where(slope == 0, 0.0, g * slope), at < n)
 
+
+VERSION: str = triton.__version__
 
 # Under TRITON_INTERPRET=1 Triton runs them in Python, on the CPU.
 INTERPRETED = not isinstance(sugar_backward, triton.JITFunction)

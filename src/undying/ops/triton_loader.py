@@ -12,7 +12,7 @@ from types import ModuleType
 
 import torch
 
-__all__ = ["DEVICES", "library", "missing"]
+__all__ = ["DEVICES", "library", "missing", "state"]
 
 DEVICES = ("cuda",)
 """The types of the devices that the kernels are made for; those of ROCm are called cuda too."""
@@ -36,6 +36,16 @@ def missing(device: torch.device | None = None) -> str | None:
     if isinstance(loaded, str):
         return loaded
     return None if device is None else _refusal(device)
+
+
+def state(*devices: torch.device) -> str:
+    """Whether there are Triton kernels, and on which of ``devices``, in words."""
+    if why := missing():
+        return f"missing: {why}"
+    kernels = library()
+    said = [f"Triton {kernels.VERSION}{', in its interpreter' if kernels.INTERPRETED else ''}"]
+    said += [missing(device) or f"they run on {device}" for device in devices]
+    return "; ".join(said)
 
 
 @functools.cache
