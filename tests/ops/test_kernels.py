@@ -92,11 +92,19 @@ def test_barelu(dtype: torch.dtype, eps: float) -> None:
 @every_operator
 def test_infinite_gradient(name: str) -> None:
     """As relu's: where it lets nothing through, nothing comes through; where the derivative is not 0, infinity does."""
-    x = torch.tensor([-torch.inf, -1e38, -1.0, 1.0, 1e38, torch.inf])
+    x = torch.tensor([-torch.inf, -1e38, -1.0, -0.0, 0.0, 1.0, 1e38, torch.inf])
     actual = OPERATORS[name][0](torch.full_like(x, torch.inf), x)
     slope = OPERATORS[name][0](torch.ones_like(x), x)
     assert torch.equal(actual, torch.where(slope == 0, 0.0, slope * torch.inf))
     assert not actual.isnan().any()
+
+
+@pytest.mark.parametrize("module", [undying.SUGAR(strength=0.0), undying.BAReLU(0.0, 1e-30)], ids=["sugar", "barelu"])
+def test_infinite_gradient_where_nothing_comes_through(module: torch.nn.Module) -> None:
+    x = numbers(40).clamp(-3, 3).requires_grad_()
+    y = module(x)
+    (actual,) = torch.autograd.grad(y, x, torch.full_like(y, torch.inf))
+    assert torch.equal(actual, torch.where(x > 0, torch.inf, 0.0))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

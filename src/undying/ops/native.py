@@ -43,6 +43,9 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 NAMESPACE = "undying"
 """Of the operators, in ``torch.ops``."""
 
+# Of the operators, as in csrc/library.cpp.
+_INTERFACE = 1
+
 _LIBRARY = Path(__file__).with_name("kernels.so")
 
 
@@ -133,6 +136,9 @@ def _load() -> str | None:
         torch.ops.load_library(_LIBRARY)
     except OSError as error:
         return f"{_LIBRARY} does not load: {error}"
+    found = torch.ops.undying.interface() if hasattr(torch.ops.undying, "interface") else 0
+    if found != _INTERFACE:
+        return f"{_LIBRARY} was built for another undying (interface {found}, not {_INTERFACE}): install undying again"
     return None
 
 
