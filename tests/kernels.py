@@ -56,10 +56,14 @@ def _interpreter() -> Iterator[None]:
         yield
 
 
+def instructions_here() -> list[str]:
+    """The instruction sets of this machine; none where the native library is not built."""
+    return [name for name in native.INSTRUCTIONS if _is_here(name)] if native.missing() is None else []
+
+
 def kernels_here() -> list[str]:
     """What :func:`kernels` takes here: nothing where there is neither a compiler nor Triton."""
-    instructions = [name for name in native.INSTRUCTIONS if _is_here(name)] if native.missing() is None else []
-    return [*instructions, *(["triton"] if "triton" in libraries_here() else [])]
+    return [*instructions_here(), *(["triton"] if "triton" in libraries_here() else [])]
 
 
 def libraries_here() -> list[str]:

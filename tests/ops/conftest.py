@@ -6,13 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from kernels import kernels, kernels_here, libraries_here
+from kernels import instructions_here, kernels, kernels_here, libraries_here
 from undying.ops import native
 
 
-@pytest.fixture(params=kernels_here())
+@pytest.fixture(params=instructions_here())
 def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Every instruction set that the machine has, and Triton's interpreter, one after the other."""
+    """Every instruction set that the machine has, one after the other."""
+    with kernels(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=kernels_here())
+def each_kernel(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The same, and Triton's interpreter."""
     with kernels(request.param):
         yield request.param
 

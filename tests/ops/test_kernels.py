@@ -12,7 +12,7 @@ from kernels import OPERATORS, assert_near, expected, library, numbers
 from undying.ops import native
 
 pytestmark = [
-    pytest.mark.usefixtures("instructions"),
+    pytest.mark.usefixtures("each_kernel"),
     # torch itself warns, at its first forward-mode derivative.
     pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?` is (deprecated|not supported)"),
 ]

@@ -129,15 +129,15 @@ def test_what_the_interpreter_cannot_do() -> None:
             torch.compile(lambda x: operator(x, 0.2, 0.1), backend="aot_eager")(x)
 
 
-def test_where_triton_compiles() -> None:
-    """It is imported at the first need, and its kernels are seen by a compiler.
+def test_where_triton_compiles(tmp_path: Path) -> None:
+    """It is imported at the first need; its kernels take any number of elements, and are seen by torch.compile.
 
-    That traces for a GPU which is not here: the tensors have no numbers, the analysis of the kernels is real. A backward
-    pass cannot be traced so; its operator is called by itself.
+    For a GPU that is not here kernels are compiled as their launch would, and traced: the tensors have no numbers, the
+    analysis of the kernels is real. A backward pass cannot be traced so; its operator is called by itself.
     """
     said = run(
         """
-        import contextlib, sys, torch, undying
+        import contextlib, re, sys, torch, undying
         from unittest import mock
         from torch._dynamo.backends.common import aot_autograd
         from torch._subclasses import FakeTensorMode
@@ -160,8 +160,17 @@ def test_where_triton_compiles() -> None:
             def get_current_target(self):
                 return GPUTarget("cuda", 90, 32)
 
+            def get_current_device(self):
+                return 0
+
+            def get_current_stream(self, device):
+                return 0
+
         triton.runtime.driver.set_active(Driver())
-        operator = triton_loader.library().operator
+        kernels, operator = triton_loader.library(), triton_loader.library().operator
+        for n in (1, 16, 17, 2**31 + 1):
+            launch = kernels.barelu.warmup(torch.half, torch.half, n, 0.2, 0.1, block=1024, grid=(1,))
+            print(n, re.search(r"%n: (i..)|$", launch.asm["ttir"])[1])
 
         def show(graph, inputs):
             for node in graph.graph.nodes:
@@ -175,13 +184,18 @@ def test_where_triton_compiles() -> None:
         with FakeTensorMode(allow_non_fake_inputs=True), mock.patch("torch.cuda.device_of", contextlib.nullcontext):
             g, x = torch.ones(3, 5, device="cuda"), torch.ones(5, 3, device="cuda")
             torch.compile(f, backend=aot_autograd(fw_compiler=show), fullgraph=True)(g, x)
-        """
+        """,
+        TRITON_CACHE_DIR=str(tmp_path),
     )
     assert said.splitlines() == [
         "at first: False",
         "by name: True",
         "the path 'triton' is not there for a tensor on cpu: "
         "they are not for cpu, where they need TRITON_INTERPRET=1 before their first use",
+        "1 None",  # compiled into the program
+        "16 i32",
+        "17 i32",
+        "2147483649 i64",
         "aten.empty_like.default",
         "triton_kernel_wrapper_functional out",
         "aten.permute.default",

@@ -175,7 +175,7 @@ VERSION: str = triton.__version__
 INTERPRETED = not isinstance(sugar_backward, triton.JITFunction)
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The operators. torch.compile and torch.export see the kernels in them.
+# The operators. torch.compile sees the kernels in them.
 
 
 def _check(x: Tensor, gradient: Tensor) -> None:
