@@ -87,8 +87,8 @@ def _is_here(name: str) -> bool:
 
 def arguments(name: str) -> tuple[float, float, float, float]:
     """What follows gradient and x in an operator of SUGAR's."""
-    _, a, low, high = functions.kernel(undying.surrogate(name), "all", library())
-    return a, 1.0, low, high
+    kernel = functions.kernel(undying.surrogate(name), "all", library())
+    return kernel.a, 1.0, kernel.low, kernel.high
 
 
 def _sugar_backward(name: str) -> Callable[[Tensor, Tensor], Tensor]:

@@ -30,7 +30,7 @@ PATHS = ("auto", "native", "triton", "composite")
 def sugar(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor) -> Tensor:
     """SUGAR's forward pass, with its derivative."""
     # Only the built-in surrogates are known to have the derivative that they state; one that inherits may not.
-    if _setting == "composite" or isinstance(strength, Tensor) or not functions.is_built_in(surrogate):
+    if not functions.is_built_in(surrogate) or isinstance(strength, Tensor) or _setting == "composite":
         return composite.sugar(x, surrogate, region, strength)
     if torch.compiler.is_compiling():
         if _compiles_plainly(x):
@@ -39,8 +39,8 @@ def sugar(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor
         if not (torch.is_grad_enabled() and x.requires_grad):
             return torch.relu(x)
         library = library_for(x)
-        by_kernel = library if library and functions.has_kernel(surrogate, library) else None
-        y: Tensor = functions.EagerSUGAR.apply(x, surrogate, region, strength, by_kernel)
+        by = functions.kernel(surrogate, region, library) if library else None
+        y: Tensor = functions.EagerSUGAR.apply(x, (surrogate, region, strength), by)
         if lean.is_lean():
             lean.remember(y, x)
         return y
@@ -66,7 +66,7 @@ def quantised_sugar(
         _setting != "composite"
         and not isinstance(strength, Tensor)
         and library_for(x) is native
-        and functions.has_kernel(surrogate, native)
+        and functions.kernel(surrogate, region, native) is not None
     )
     # Hooks are at work in torch.utils.checkpoint: an x from outside its region must be there when that is run again.
     inplace = inplace and _saved_tensor_hooks(True) is None
@@ -162,16 +162,18 @@ def _eager_on(device: torch.device, other: str) -> str:
 def is_plain_eager(x: Tensor) -> bool:
     """Whether nothing but reverse-mode autograd can see this call."""
     return (
-        type(x) in (Tensor, torch.nn.Parameter)
+        type(x) in _PLAIN
         and not composite.in_functorch()
         and not composite.in_dual_level()
-        and _dispatch_modes() == 0
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined]
+        and not _dispatch_modes()
+        and _tracing_state() is None
     )
 
 
 def library_for(x: Tensor) -> ModuleType | None:
     """The library whose kernels take this tensor, ``native`` or ``triton_kernels``."""
+    if _setting != "triton" and x.is_cpu:
+        return native if native.serves(x) else None
     return _library_on(x.device) if x.dtype in native.DTYPES and x.layout is torch.strided else None
 
 
@@ -197,19 +199,23 @@ def _compiles_plainly(x: Tensor) -> bool:
         not torch.compiler.is_exporting()
         and torch.is_grad_enabled()
         and x.requires_grad
-        and type(x) in (Tensor, torch.nn.Parameter)
+        and type(x) in _PLAIN
         and not composite.in_functorch()
         and not composite.in_dual_level()
     )
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def _unknown(*_: bool) -> int:
     return 1
 
 
-# Private names. Without the first nothing is done in place; without the second no eager call counts as plain.
+# Private names. Without the first nothing is done in place; without one of the others no eager call counts as plain.
 _saved_tensor_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", _unknown)
 _dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", _unknown)
+_tracing_state = getattr(torch._C, "_get_tracing_state", _unknown)
 
 
 def _check(path: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,9 +18,20 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.library import triton_op, wrap_triton
 
+from undying.activations.surrogates import Surrogate
 from undying.ops import functions, native
 
-__all__ = ["INTERPRETED", "NAMESPACE", "VERSION", "barelu", "barelu_backward", "operator", "sugar_backward"]
+__all__ = [
+    "INTERPRETED",
+    "NAMESPACE",
+    "VERSION",
+    "SlopeKernel",
+    "barelu",
+    "barelu_backward",
+    "operator",
+    "slope_kernel",
+    "sugar_backward",
+]
 
 NAMESPACE = "undying_triton"
 """Of the operators, in ``torch.ops``."""
@@ -264,6 +276,27 @@ def operator(name: str) -> OpOverload | None:
     """``<surrogate>_backward``, ``barelu`` or ``barelu_backward``; None where there is no such operator."""
     packet = getattr(torch.ops.undying_triton, name, None)
     return packet.default if packet is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class SlopeKernel:
+    """SUGAR's backward pass with one surrogate, as ``native.SlopeKernel``."""
+
+    operator: OpOverload
+    a: float
+    low: float
+    high: float
+
+    def __call__(self, gradient: Tensor, x: Tensor, strength: float) -> Tensor:
+        with native.below_autograd():
+            result: Tensor = self.operator(gradient, x, self.a, strength, self.low, self.high)
+        return result
+
+
+def slope_kernel(surrogate: Surrogate, low: float, high: float) -> SlopeKernel | None:
+    """The kernel for a built-in surrogate, as ``native.slope_kernel``."""
+    found = operator(f"{surrogate.name}_backward")
+    return None if found is None else SlopeKernel(found, native.parameter(surrogate), low, high)
 
 
 functions.register_derivatives(NAMESPACE, operator)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torchvision.datasets import mnist, utils
 
 from undying.errors import UndyingError
@@ -57,8 +58,33 @@ def test_a_copy_is_read_without_a_network(tmp_path, monkeypatch):
             packed.write_bytes(gzip.compress((raw / f"{part}-{kind}-ubyte").read_bytes()))
     fashion = load("fashion-mnist", root=tmp_path)
     assert (fashion.shape, fashion.classes, fashion.names[9]) == ((1, 28, 28), 10, mnist.FashionMNIST.classes[9])
-    assert torch.equal(fashion.x_test[:, 0], torch.from_numpy(pixels))
-    assert fashion.y_train.tolist() == [3, 1, 4, 9]
+    order = sorted(range(4), key=lambda i: pixels[i].tobytes())
+    assert torch.equal(fashion.x_test[:, 0], torch.from_numpy(pixels[order]))
+    assert fashion.y_train.tolist() == [[3, 1, 4, 9][i] for i in order]
+
+
+def test_a_copy_in_the_style_of_keras_gives_the_same_data(tmp_path, monkeypatch):
+    """The same images from torchvision's files and, in another order, from an .npz: the same hash, so the same runs."""
+    rows = np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32)).astype(np.uint8)
+    labels = [0, 1, 2, 9, 4, 5]
+
+    class CIFAR10:
+        classes = tuple("abcdefghij")
+
+        def __init__(self, root, train, download):
+            self.data, self.targets = rows.transpose(0, 2, 3, 1), labels
+
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", CIFAR10)
+    downloaded = load("cifar10", root=tmp_path / "downloaded")
+    order = [3, 0, 5, 1, 4, 2]
+    y = np.array(labels, dtype=np.uint8)[order, None]
+    images = rows.transpose(0, 2, 3, 1)[order]
+    np.savez(tmp_path / "cifar10.npz", x_train=images, y_train=y, x_test=images, y_test=y)
+    monkeypatch.undo()
+    copied = load("cifar10", root=tmp_path)
+    at = [bytes(row) for row in rows].index(bytes(copied.x_train[2].numpy()))
+    assert copied.y_train[2] == labels[at]
+    assert (copied.name, copied.sha256) == (downloaded.name, downloaded.sha256)
 
 
 def test_the_root_is_the_environments_or_the_users_cache(tmp_path, monkeypatch):
