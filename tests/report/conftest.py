@@ -99,6 +99,7 @@ def _activation(
     result = ActivationResult(
         name=name,
         module=f"{name.upper()}()",
+        seeds=list(range(seeds)),
         diverged=int(diverges),
         accuracy=_summary(accuracy),
         test_loss=None if diverges else _summary(0.15 + rng.normal(0, 0.01, seeds)),
@@ -155,6 +156,7 @@ def make_results() -> Callable[..., Results]:
                 "processor": "x86_64, 2 cores",
             },
             activations=activations,
+            planned=len(names) * seeds,
         )
 
     return make

@@ -15,7 +15,18 @@ from undying.report.figures import draw
 from undying.report.formats import clean
 from undying.report.html import page
 
-COLUMNS = ("activation", "seed", "accuracy", "test_loss", "silent", "dead", "dormant", "sparsity", "seconds")
+COLUMNS = (
+    "activation",
+    "seed",
+    "accuracy",
+    "test_loss",
+    "silent",
+    "dead",
+    "dormant",
+    "sparsity",
+    "seconds",
+    "finished",
+)
 
 
 def write_report(results: Results, out: Path) -> Path:
@@ -50,21 +61,26 @@ def _finite(value: Any) -> Any:
 
 
 def _table(results: Results) -> str:
-    """One row a run."""
+    """One row a run, also for those that are not finished."""
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
     table.writerow(COLUMNS)
-    for activation in results.activations:
-        for seed in range(len(activation.accuracy.values)):
-            numbers = [_number(activation, column, seed) for column in COLUMNS[2:]]
-            table.writerow([_harmless(activation.name), seed, *numbers])
+    by_name = {activation.name: activation for activation in results.activations}
+    for name in results.settings["activations"]:
+        activation = by_name.get(name)
+        for seed in range(results.settings["seeds"]):
+            finished = activation is not None and seed in activation.seeds
+            numbers = [_number(activation, column, seed) for column in COLUMNS[2:-1]] if activation and finished else []
+            row = [_harmless(name), seed, *(numbers or [""] * len(COLUMNS[2:-1])), "yes" if finished else "no"]
+            table.writerow(row)
     return stream.getvalue()
 
 
 def _number(activation: ActivationResult, column: str, seed: int) -> float | str:
     """An empty cell where the run has no such number."""
     summary = getattr(activation, column)
-    return summary.values[seed] if summary is not None and math.isfinite(summary.values[seed]) else ""
+    value = summary.values[activation.seeds.index(seed)] if summary is not None else math.nan
+    return value if math.isfinite(value) else ""
 
 
 def _harmless(name: str) -> str:
