@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from undying.errors import UndyingError
+from undying.errors import RunsFailedError, UndyingError
 from undying.lab.collect import collect
 from undying.lab.execution import Execution
 from undying.lab.results import Results
@@ -50,21 +50,38 @@ class CompareCommand:
             def finished(config: RunConfig) -> None:
                 progress.update(task, advance=1, description=f"{config.activation}, seed {config.seed}")
 
-            results = compare(self.settings, self.out, self.execution, finished)
+            try:
+                results = compare(self.settings, self.out, self.execution, finished)
+            except (KeyboardInterrupt, RunsFailedError) as stop:
+                progress.stop()
+                self._show_partial(console, written=isinstance(stop, RunsFailedError))
+                raise
         _report(console, results, self.out)
         return 0
+
+    def _show_partial(self, console: Console, written: bool) -> None:
+        """What is finished of a comparison that ends early; why it does is the caller's to say."""
+        try:
+            results = collect(Store(self.out), self.settings, partial=True)
+        except UndyingError:  # nothing is finished, or the folder is not even made
+            return
+        if written:
+            _report(console, results, self.out)
+        else:
+            print_summary(results, None, console)
+            console.print(f"'undying report {self.out}' writes the report of these", markup=False, highlight=False)
 
 
 @dataclass(frozen=True)
 class ReportCommand:
-    """Write the report of a finished comparison again, without training."""
+    """Write the report of a comparison again, without training; of one that is not finished, what is there."""
 
     out: Annotated[Path, tyro.conf.Positional] = _OUT
     """Folder that 'undying compare' wrote."""
 
     def __call__(self, console: Console) -> int:
         store = Store(self.out)
-        _report(console, collect(store, store.settings()), self.out)
+        _report(console, collect(store, store.settings(), partial=True), self.out)
         return 0
 
 

@@ -81,6 +81,11 @@ def share(epoch: Mapping[str, Any], state: str) -> float | None:
     return value
 
 
+def last_counted(epochs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The last epoch at which the units could be counted; nothing for a network that was not finite from the start."""
+    return next((epoch for epoch in reversed(epochs) if "sites" in epoch), {})
+
+
 def _by_activation(store: Store, settings: Settings, finished: Sequence[RunConfig]) -> dict[str, list[Run]]:
     """The runs of each activation that has any, by seed; the baseline comes first."""
     runs: dict[str, list[Run]] = {}
@@ -111,7 +116,7 @@ def _activation(
         silent=_summary([_share(run, "silent") for run in runs]),
         dead=_summary([_share(run, "dead") for run in runs]),
         dormant=_summary([_share(run, "dormant") for run in runs]),
-        sparsity=_summary([_last_counted(run).get("sparsity") for run in runs]),
+        sparsity=_summary([last_counted(run.epochs).get("sparsity") for run in runs]),
         seconds=summarise([run.seconds for run in runs]),
         comparisons=comparisons,
         curves={metric: _curve(runs, metric) for metric in _CURVES},
@@ -135,13 +140,8 @@ def _accuracy(run: Run, chance: float) -> float:
     return chance if run.status == "diverged" else float(run.epochs[-1]["test_accuracy"])
 
 
-def _last_counted(run: Run) -> dict[str, Any]:
-    """The last epoch at which the units could be counted; nothing for a network that was not finite from the start."""
-    return next((epoch for epoch in reversed(run.epochs) if "sites" in epoch), {})
-
-
 def _share(run: Run, state: str) -> float | None:
-    return share(_last_counted(run), state)
+    return share(last_counted(run.epochs), state)
 
 
 def _known(values: Mapping[int, float | None]) -> dict[int, float]:

@@ -48,15 +48,15 @@ def write_report(results: Results, out: Path) -> Path:
 
 def _json(results: Results) -> str:
     # default=str: a setting may be a path.
-    return json.dumps(_finite(results.to_dict()), sort_keys=True, indent=2, allow_nan=False, default=str) + "\n"
+    return json.dumps(finite(results.to_dict()), sort_keys=True, indent=2, allow_nan=False, default=str) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same data with None for every number that JSON cannot hold."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -71,7 +71,7 @@ def _table(results: Results) -> str:
         for seed in range(results.settings["seeds"]):
             finished = activation is not None and seed in activation.seeds
             numbers = [_number(activation, column, seed) for column in COLUMNS[2:-1]] if activation and finished else []
-            row = [_harmless(name), seed, *(numbers or [""] * len(COLUMNS[2:-1])), "yes" if finished else "no"]
+            row = [harmless(name), seed, *(numbers or [""] * len(COLUMNS[2:-1])), "yes" if finished else "no"]
             table.writerow(row)
     return stream.getvalue()
 
@@ -83,10 +83,10 @@ def _number(activation: ActivationResult, column: str, seed: int) -> float | str
     return value if math.isfinite(value) else ""
 
 
-def _harmless(name: str) -> str:
+def harmless(name: str) -> str:
     """A spreadsheet runs a cell that begins like a formula; an apostrophe makes it text.
 
-    >>> _harmless("=1+1"), _harmless("relu")
+    >>> harmless("=1+1"), harmless("relu")
     ("'=1+1", 'relu')
     """
     name = clean(name)
