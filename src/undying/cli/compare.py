@@ -8,15 +8,15 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from undying.errors import RunsFailedError, UndyingError
 from undying.lab.collect import collect
 from undying.lab.execution import Execution
 from undying.lab.results import Results
-from undying.lab.settings import RunConfig, Settings
+from undying.lab.settings import Settings
 from undying.lab.store import Store
 from undying.lab.sweep import Plan, compare, estimate_seconds, plan
+from undying.report.live import RunsTable
 from undying.report.terminal import print_summary
 from undying.report.write import write_report
 
@@ -44,18 +44,13 @@ class CompareCommand:
             seconds = estimate_seconds(todo, self.execution)
             console.print(f"estimated time: {_duration(seconds)}", highlight=False)
             return 0
-        with _progress(console) as progress:
-            task = progress.add_task("training", total=len(todo.missing))
-
-            def finished(config: RunConfig) -> None:
-                progress.update(task, advance=1, description=f"{config.activation}, seed {config.seed}")
-
-            try:
-                results = compare(self.settings, self.out, self.execution, finished)
-            except (KeyboardInterrupt, RunsFailedError) as stop:
-                progress.stop()
-                self._show_partial(console, written=isinstance(stop, RunsFailedError))
-                raise
+        live = RunsTable(Store(self.out), todo.missing, console)
+        try:
+            with live:
+                results = compare(self.settings, self.out, self.execution, live.finished)
+        except (KeyboardInterrupt, RunsFailedError) as stop:
+            self._show_partial(console, written=isinstance(stop, RunsFailedError))
+            raise
         _report(console, results, self.out)
         return 0
 
@@ -94,19 +89,6 @@ def _print_plan(console: Console, settings: Settings, todo: Plan, out: Path, wor
         highlight=False,
     )
     console.print("activations: " + ", ".join(settings.activations), markup=False, highlight=False)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        BarColumn(bar_width=12),
-        MofNCompleteColumn(),
-        TextColumn("runs, elapsed"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=console,
-    )
 
 
 def _duration(seconds: float) -> str:
