@@ -218,3 +218,30 @@ def test_with_failed_runs_the_finished_ones_are_reported_and_it_is_exit_2(tmp_pa
     shown = capsys.readouterr().out
     assert shown.count("ValueError: a fault") == 2
     assert "2 finished, 2 failed" in shown
+
+
+def test_a_page_of_several_comparisons(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(activations=("relu", "sugar"), seeds=2, epochs=1)
+    for name, seeds in (("digits", 2), ("letters", 1)):
+        store, configs = prepared(tmp_path / name, settings, name)
+        for config in configs[: 2 * seeds]:
+            finish(store, config)
+    assert cli.main(["report", "digits", "letters", "--page", "new/all.html"]) == 0
+    shown = capsys.readouterr().out
+    assert "Partial: 2 of 4 runs finished." in shown
+    assert "report: new/all.html" in shown
+    page = (tmp_path / "new" / "all.html").read_text()
+    assert page.count('class="overview"') == 1
+    assert 'href="#c2">letters</a>' in page
+    assert not (tmp_path / "digits" / "report.html").exists()
+    assert cli.main(["report", "digits", "letters", "--page", "/dev/null/x.html"]) == 2
+    assert "/dev/null/x.html" in capsys.readouterr().err
+
+
+def test_finished_runs_are_handed_to_tensorboard_by_the_same_command(out, tmp_path):
+    """The runs are those of the fixture: nothing is trained again."""
+    before = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/result.json")}
+    assert cli.main([*SMALL, "--out", str(out), "--tensorboard", str(tmp_path / "board")]) == 0
+    assert len(list(tmp_path.glob("board/digits-mlp-*/*-seed*/events.*"))) == 4
+    assert {path: path.stat().st_mtime_ns for path in out.glob("runs/*/result.json")} == before

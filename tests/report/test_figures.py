@@ -11,7 +11,7 @@ import matplotlib
 import pytest
 
 from undying.lab.results import Curve, Results, SiteHistory
-from undying.report.figures import Figure, _style, draw
+from undying.report.figures import Figure, _settings, _style, draw, learning, silent_units
 from undying.report.formats import between, percent, ratio
 from undying.report.svg import PAPER, THEME
 
@@ -129,3 +129,25 @@ def test_nothing_known_is_drawn_as_nothing(make_results: Callable[..., Results])
     for figure in draw(replace(results, activations=activations)):
         assert figure.name == "silent" or any(word in figure.alt for word in ("not known", "unknown", "–"))
         ElementTree.fromstring(figure.page)
+
+
+def test_many_activations_get_a_panel_each(make_results: Callable[..., Results]) -> None:
+    names = ["relu", *(f"a{index}" for index in range(12))]
+    results = make_results(names, seeds=3, epochs=400)
+    with _settings():
+        accuracy, loss = learning(results)
+    assert (accuracy.name, loss.name) == ("learning-test_accuracy", "learning-train_loss")
+    for figure in (accuracy, loss):
+        said = "".join(ElementTree.fromstring(figure.page).itertext())
+        assert all(f"{name} " in figure.alt for name in names)
+        assert all(name in said for name in names[1:])
+        assert len(figure.page) < 90_000  # not every one of 400 epochs is drawn
+
+
+def test_a_number_that_is_unknown_is_said_to_be(make_results: Callable[..., Results]) -> None:
+    results = make_results(["relu", "gelu"], seeds=2, epochs=1)
+    results = replace(results, activations=[results.baseline, replace(results.activations[1], silent=None)])
+    with _settings():
+        figure = silent_units(results)
+    assert "gelu unknown" in figure.alt
+    assert "unknown" in figure.page

@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from undying.errors import RunsFailedError, UndyingError
+from undying.files import write_text
 from undying.lab.collect import collect
 from undying.lab.execution import Execution
 from undying.lab.results import Results
@@ -17,7 +18,8 @@ from undying.lab.settings import Settings
 from undying.lab.store import Store
 from undying.lab.sweep import Plan, compare, estimate_seconds, plan
 from undying.report.live import RunsTable
-from undying.report.terminal import print_summary
+from undying.report.overview import overview
+from undying.report.terminal import print_overview, print_summary
 from undying.report.write import write_report
 
 _OUT = Path("undying-compare")
@@ -69,14 +71,30 @@ class CompareCommand:
 
 @dataclass(frozen=True)
 class ReportCommand:
-    """Write the report of a comparison again, without training; of one that is not finished, what is there."""
+    """Write the report of a comparison again, without training; of one that is not finished, what is there.
 
-    out: Annotated[Path, tyro.conf.Positional] = _OUT
-    """Folder that 'undying compare' wrote."""
+    Of several comparisons: one page with a table over all of them, and a section each.
+    """
+
+    outs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (_OUT,)
+    """Folders that 'undying compare' wrote."""
+    page: Path | None = None
+    """File for the page of several comparisons; default: undying-report.html."""
 
     def __call__(self, console: Console) -> int:
-        store = Store(self.out)
-        _report(console, collect(store, store.settings(), partial=True), self.out)
+        stores = [Store(out) for out in self.outs or (_OUT,)]
+        comparisons = [(store.out, collect(store, store.settings(), partial=True)) for store in stores]
+        if len(comparisons) == 1 and self.page is None:
+            [(out, results)] = comparisons
+            _report(console, results, out)
+            return 0
+        page = self.page or Path("undying-report.html")
+        try:
+            page.parent.mkdir(parents=True, exist_ok=True)
+            write_text(page, overview(comparisons))
+        except OSError as error:
+            raise UndyingError(f"cannot write {page}: {error.strerror}") from None
+        print_overview(comparisons, page, console)
         return 0
 
 

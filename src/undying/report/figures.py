@@ -40,7 +40,7 @@ HEAT = (226, 88, 12)
 FEW = 8
 """Most activations whose curves can be told apart in one set of axes; more get a small panel each."""
 POINTS = 120
-"""Most points of a curve, beyond which epochs are left out: a figure is 400 pixels wide."""
+"""Most points of a curve, beyond which epochs are left out: a figure is 400 pixels wide. In small panels 40."""
 
 
 Line = Literal["-", "--", ":", "-."]
@@ -189,14 +189,14 @@ def layers(results: Results, kind: str, prefix: str = "") -> Figure:
     names = [site.name for activation in results.activations for site in activation.sites]
     numbered = any(len(name) > 11 for name in names)
     most = max(len(activation.sites) for activation in results.activations)
-    height = min(max(0.14 * most, 0.6), 2.4 if rows < 3 else 1.2)
+    height = min(max(0.14 * most, 0.6), 2.4 if rows < 3 else 1.2 if rows < 6 else 0.8)
     canvas = Canvas(figsize=(WIDTH, rows * (height + 0.32) + 0.78), layout="constrained")
     grid = canvas.add_gridspec(rows + 1, columns, height_ratios=[*[height] * rows, 0.09])
     for index, activation in enumerate(results.activations):
         axes = canvas.add_subplot(grid[index // columns, index % columns])
         _heat_map(axes, activation, kind)
         if index % columns == 0:
-            _label_layers(axes, activation, numbered)
+            _label_layers(axes, activation, numbered, most=min(12, int(height / 0.12)))
         if index + columns >= len(results.activations):
             _label_epochs(axes, max((len(getattr(site, kind)) for site in activation.sites), default=0))
     _heat_scale(canvas.add_subplot(grid[rows, :]), f"{kind.capitalize()} units, mean over the runs")
@@ -386,10 +386,10 @@ def _multiples(results: Results, name: str, panel: _Panel) -> Figure:
     edges = {"left": 0.13, "right": 0.99, "bottom": 0.42 / height, "top": 1 - 0.24 / height}
     canvas.subplots_adjust(**edges, wspace=0.12, hspace=0.42)
     shown: list[float] = []
-    epochs, _, reference, _ = _curve_arrays(results.baseline.curves[panel.key], panel.scale)
+    epochs, _, reference, _ = _curve_arrays(results.baseline.curves[panel.key], panel.scale, POINTS // 3)
     for axes, other in zip(grid.flat, others, strict=False):
         axes.plot(epochs, reference, color=INK.stand_in, linestyle=(0, (3, 2)), linewidth=0.9, zorder=4)
-        own, low, median, high = _curve_arrays(other.curves[panel.key], panel.scale)
+        own, low, median, high = _curve_arrays(other.curves[panel.key], panel.scale, POINTS // 3)
         axes.fill_between(own, low, high, color=SERIES[1].stand_in, alpha=0.22, linewidth=0)
         axes.plot(own, median, color=SERIES[1].stand_in, linewidth=1.4, marker=_marker(median), zorder=3)
         axes.set_title(clip(other.name, 14 if columns == 4 else 19), fontsize=8.5, fontweight="normal", pad=3)
@@ -397,7 +397,7 @@ def _multiples(results: Results, name: str, panel: _Panel) -> Figure:
         shown += [float(value) for line in (reference, median) for value in line if math.isfinite(value)]
     for axes in list(grid.flat)[len(others) :]:
         axes.set_visible(False)
-        # The axis of the epochs moves up to the last panel of the column.
+    # The numbers of the epochs are below the last panel of each column.
     for column in range(min(columns, len(others))):
         lowest = (len(others) - 1 - column) // columns
         grid[lowest, column].tick_params(labelbottom=True)
@@ -438,17 +438,20 @@ def _scale(axes: Axes, panel: _Panel, shown: Sequence[float], ticks: int) -> Non
     span = max(shown) / min(shown) if shown and min(shown) > 0 else 1
     if panel.log and span > 4:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 30 else (1, 3) if span < 1000 else (1,)))
+        fine = (1, 2, 5) if span < 6 * ticks else (1, 3) if span < 1000 else (1,)
+        axes.yaxis.set_major_locator(LogLocator(subs=fine))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         axes.yaxis.set_major_locator(MaxNLocator(ticks))
 
 
-def _curve_arrays(curve: Curve, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _curve_arrays(
+    curve: Curve, scale: float, points: int = POINTS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Epochs (0: before training), low, median and high as plotted, with NaN where there is nothing."""
     last = len(curve.median) - 1
-    epochs = np.unique(np.linspace(0, last, min(last + 1, POINTS)).round().astype(int))
+    epochs = np.unique(np.linspace(0, last, min(last + 1, points)).round().astype(int))
 
     def array(values: Sequence[float | None]) -> np.ndarray:
         return np.array([scale * value if known(value) else math.nan for value in (values[e] for e in epochs)])
@@ -498,10 +501,10 @@ def _bare(axes: Axes) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _label_layers(axes: Axes, activation: ActivationResult, numbered: bool) -> None:
-    """Names where they fit, else numbers; not more than a dozen."""
+def _label_layers(axes: Axes, activation: ActivationResult, numbered: bool, most: int) -> None:
+    """Names where they fit, else numbers."""
     labels = [str(row + 1) if numbered else clip(site.name, 11) for row, site in enumerate(activation.sites)]
-    every = math.ceil(len(labels) / 12) or 1
+    every = math.ceil(len(labels) / most) or 1
     axes.set_yticks(range(0, len(labels), every), labels[::every], fontsize=8.5)
 
 

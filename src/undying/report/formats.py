@@ -110,7 +110,7 @@ def progress(results: Results) -> str:
     if not results.partial:
         return ""
     said = f"Partial: {results.finished} of {results.planned} runs finished"
-    return f"{said}, none of {_listed(results.unfinished)}." if results.unfinished else f"{said}."
+    return f"{said}, none of {listed(results.unfinished)}." if results.unfinished else f"{said}."
 
 
 def clean(text: str) -> str:
@@ -153,13 +153,11 @@ def lead(results: Results) -> str:
     ]
     units = [(silent["lower"], "had fewer silent units"), (silent["higher"], "had more silent units")]
     if len(others) == 1:
-        found = _listed([words for number, words in said + units if number])
+        found = listed([words for number, words in said + units if number])
         return f"In place of {baseline}, {others[0].name} {found}."
-    found = f"Of {len(others)} activations tried in place of {baseline}, {_listed(_counted(said, len(others)))}."
+    found = f"Of {len(others)} activations tried in place of {baseline}, {listed(_counted(said, len(others)))}."
     return (
-        f"{found} {_listed(_counted(units, len(others))).capitalize()}."
-        if silent["lower"] + silent["higher"]
-        else found
+        f"{found} {listed(_counted(units, len(others))).capitalize()}." if silent["lower"] + silent["higher"] else found
     )
 
 
@@ -167,5 +165,9 @@ def _counted(said: list[tuple[int, str]], of: int) -> list[str]:
     return [f"{'all' if number == of else number} {words}" for number, words in said if number]
 
 
-def _listed(parts: list[str]) -> str:
+def listed(parts: list[str]) -> str:
+    """
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -43,6 +44,17 @@ def print_summary(results: Results, report_path: Path | None, console: Console) 
     console.print(Text(lead(results)), style="bold")
     if report_path is not None:
         console.print(Text(f"report: {clean(str(report_path))}", overflow="fold"))
+
+
+def print_overview(comparisons: Sequence[tuple[Path, Results]], page: Path, console: Console) -> None:
+    """Print a line or two a comparison, and where the page of all is."""
+    for out, results in comparisons:
+        console.print(Text(f"{clean(str(out))}: {results.settings['model']} on {results.data['name']}"), style="bold")
+        if results.partial:
+            console.print(Text(clean(progress(results))), style="bold yellow")
+        console.print(Text(lead(results)))
+        console.print()
+    console.print(Text(f"report: {clean(str(page))}", overflow="fold"))
 
 
 def _row(activation: ActivationResult, baseline: ActivationResult) -> list[str]:
