@@ -142,6 +142,7 @@ def test_many_activations_get_a_panel_each(make_results: Callable[..., Results])
         assert all(f"{name} " in figure.alt for name in names)
         assert all(name in said for name in names[1:])
         assert len(figure.page) < 90_000  # not every one of 400 epochs is drawn
+    assert ">0.1<" in loss.page  # small as it is, the axis has numbers
 
 
 def test_a_number_that_is_unknown_is_said_to_be(make_results: Callable[..., Results]) -> None:

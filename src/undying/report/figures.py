@@ -438,8 +438,9 @@ def _scale(axes: Axes, panel: _Panel, shown: Sequence[float], ticks: int) -> Non
     span = max(shown) / min(shown) if shown and min(shown) > 0 else 1
     if panel.log and span > 4:
         axes.set_yscale("log")
-        fine = (1, 2, 5) if span < 6 * ticks else (1, 3) if span < 1000 else (1,)
-        axes.yaxis.set_major_locator(LogLocator(subs=fine))
+        fine = (1, 2, 5) if span < 6 * ticks else (1, 3) if span < 200 * ticks and ticks > 3 else (1,)
+        # By itself it would leave out every tick of a small panel.
+        axes.yaxis.set_major_locator(LogLocator(subs=fine, numticks=12))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:

@@ -104,7 +104,7 @@ def _lead(all_results: Sequence[Results]) -> str:
 _FOUND = {
     "higher": "found a higher test accuracy",
     "lower": "a lower one",
-    "none": "no difference",
+    "none": "no detectable difference",
     "cannot tell": "had too few seeds for a verdict",
 }
 
