@@ -74,9 +74,9 @@ def test_a_run_that_a_process_is_at_is_running_and_its_half_line_is_not_read(sto
         file.write('{"epoch": 2, "sec')
     with Lease(folder):
         assert states_of(store)["relu", 2].status == "running"
-        assert [(s.config, s.epoch) for s in under_way(store, planned_runs(store).values())] == [(config, 1)]
+        assert [(s.config, s.epoch) for s in under_way(store, planned_runs(store))] == [(config, 1)]
     assert states_of(store)["relu", 2].status == "interrupted"
-    assert under_way(store, planned_runs(store).values()) == []
+    assert under_way(store, planned_runs(store)) == []
 
 
 def test_the_lease_of_a_process_that_died_or_of_a_machine_long_silent_is_not_running(store):

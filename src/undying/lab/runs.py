@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,14 +105,15 @@ def run_state(store: Store, run_id: str, planned: RunConfig | None = None) -> Ru
     return RunState(run_id, "interrupted", config, epochs) if any(folder.glob("[!.]*")) else None
 
 
-def under_way(store: Store, configs: Iterable[RunConfig]) -> list[RunState]:
-    """Those of ``configs`` that a process is at right now."""
-    states = []
-    for config in configs:
-        folder = store.out / "runs" / config.id
-        if not store.finished(config) and held(folder):
-            states.append(RunState(config.id, "running", config, _so_far(folder)))
-    return states
+def under_way(store: Store, configs: Mapping[str, RunConfig]) -> list[RunState]:
+    """Those of ``configs``, by id, that a process is at right now."""
+    folder = store.out / "runs"
+    begun = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return [
+        RunState(run_id, "running", config, _so_far(folder / run_id))
+        for run_id, config in configs.items()
+        if run_id in begun and held(folder / run_id) and not (folder / run_id / "result.json").exists()
+    ]
 
 
 def _place(state: RunState | None) -> tuple[str, str, str, int]:

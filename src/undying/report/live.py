@@ -84,10 +84,10 @@ class RunsTable:
     """
 
     def __init__(self, store: Store, missing: Sequence[RunConfig], console: Console, rows: int = 20) -> None:
-        self._store, self._missing, self.rows = store, missing, rows
-        self._done: set[RunConfig] = set()
+        self._store, self.rows = store, rows
+        self._open = {config.id: config for config in missing}
         # What interrupted runs have behind them took no time here.
-        self._before = {config: _part(run_state(store, config.id, config)) for config in missing}
+        self._before = {run_id: _part(run_state(store, run_id, config)) for run_id, config in self._open.items()}
         self._began = time.monotonic()
         self._running: list[RunState] = []
         self._live = Live(get_renderable=self.render, console=console, refresh_per_second=1, transient=True)
@@ -104,30 +104,31 @@ class RunsTable:
 
     def finished(self, config: RunConfig) -> None:
         """Count a run as finished."""
-        self._done.add(config)
+        self._open.pop(config.id, None)
 
     def render(self) -> RenderableType:
         """The bar and the table as of now."""
         with contextlib.suppress(UndyingError, OSError):  # read in the midst of a change; the next look will tell
-            self._running = under_way(self._store, [config for config in self._missing if config not in self._done])
+            self._running = under_way(self._store, dict(self._open))  # a copy: this is another thread
         line = Table.grid(padding=(0, 1, 0, 0))
-        parts = {state.config: _part(state) for state in self._running}
-        bar = ProgressBar(len(self._missing), len(self._done) + sum(parts.values()), width=20)
+        parts = {state.id: _part(state) for state in self._running}
+        total, done = len(self._before), len(self._before) - len(self._open)
+        bar = ProgressBar(total, done + sum(parts.values()), width=20)
         elapsed = time.monotonic() - self._began
         line.add_row(
             bar,
-            f"{len(self._done)}/{len(self._missing)} runs,",
+            f"{done}/{total} runs,",
             f"{_clock(elapsed)} elapsed,",
             f"{_clock(self._left(elapsed, parts))} left",
         )
         return Group(line, self._table()) if self._running else line
 
-    def _left(self, elapsed: float, parts: dict[RunConfig | None, float]) -> float | None:
+    def _left(self, elapsed: float, parts: dict[str, float]) -> float | None:
         """Seconds, if it goes on as it went here; None before anything is done."""
         now = {
-            config: 1.0 if config in self._done else parts.get(config, part) for config, part in self._before.items()
+            run_id: parts.get(run_id, part) if run_id in self._open else 1.0 for run_id, part in self._before.items()
         }
-        done_here = sum(max(0.0, now[config] - part) for config, part in self._before.items())
+        done_here = sum(max(0.0, now[run_id] - part) for run_id, part in self._before.items())
         return elapsed * sum(1 - part for part in now.values()) / done_here if done_here else None
 
     def _table(self) -> Table:
