@@ -17,8 +17,8 @@ from undying.lab.results import Results
 from undying.lab.settings import Settings
 from undying.lab.store import Store
 from undying.lab.sweep import Plan, compare, estimate_seconds, plan
-from undying.report.live import RunsTable
 from undying.report.overview import overview
+from undying.report.running import RunsTable
 from undying.report.terminal import print_overview, print_summary
 from undying.report.write import write_report
 

@@ -1,4 +1,4 @@
-"""The table of runs that are being trained. That of ``watch`` is tested with the other sinks."""
+"""The table of runs that are being trained."""
 
 import contextlib
 import io
@@ -10,8 +10,8 @@ from rich.console import Console
 from stores import finish, prepared, stop_in
 from undying.lab import Settings
 from undying.lab.lease import Lease
-from undying.report import live
-from undying.report.live import RunsTable
+from undying.report import running
+from undying.report.running import RunsTable
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_the_bar_counts_runs_and_the_time_left_goes_by_epochs_done_here(sweep, m
     store, configs = sweep
     stop_in(store, configs[1], 3)  # two of four epochs, before the command was given
     now = [100.0]
-    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
     table = RunsTable(store, configs, Console(file=io.StringIO()))
     assert "0/4 runs, 0:00 elapsed, - left" in text(table)
     finish(store, configs[0])
