@@ -4,11 +4,13 @@ import csv
 import dataclasses
 import json
 import shlex
+import sys
 
 import pytest
 import torch
 
 import undying
+from stores import finish, prepared
 from undying import cli
 from undying.lab import Execution, Settings
 from undying.ops import native, triton_loader
@@ -145,3 +147,102 @@ def test_doctor_says_what_computes_and_why(capsys):
     assert "eager, CPU      composite form" in said
     assert f"Triton kernels  {triton_loader.state(torch.device('cpu'))}" in said
     assert torch.__version__ in said
+
+
+def test_a_report_of_what_is_finished_is_marked_as_partial(tmp_path, capsys):
+    settings = Settings(activations=("relu", "sugar", "gelu"), seeds=3, epochs=2)
+    store, configs = prepared(tmp_path, settings)
+    for config in configs[:2]:
+        finish(store, config)
+    assert cli.main(["report", str(tmp_path)]) == 0
+    said = "Partial: 2 of 9 runs finished, none of gelu."
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert said in (tmp_path / "report.html").read_text()
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert (results["partial"], results["finished"], results["planned"], results["unfinished"]) == (
+        True,
+        2,
+        9,
+        ["gelu"],
+    )
+    with (tmp_path / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["activation"], row["seed"]) for row in rows if row["finished"] == "yes"] == [
+        ("relu", "0"),
+        ("sugar", "0"),
+    ]
+    assert len(rows) == 9
+    assert {row["accuracy"] == "" for row in rows if row["finished"] == "no"} == {True}
+    for config in configs[2:]:
+        finish(store, config)
+    assert cli.main(["report", str(tmp_path)]) == 0
+    assert "Partial" not in capsys.readouterr().out + (tmp_path / "report.html").read_text()
+
+
+def test_a_report_of_a_comparison_without_a_finished_run_says_what_to_do(tmp_path, capsys):
+    prepared(tmp_path, Settings(activations=("relu", "sugar"), seeds=1, epochs=1))
+    assert cli.main(["report", str(tmp_path)]) == 2
+    errors = capsys.readouterr().err
+    assert "no run of the baseline relu" in errors
+    assert f"undying runs {tmp_path}" in errors
+
+
+NETWORK = """
+import torch
+from torch import nn
+
+def net():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), Faulty(), nn.ReLU(), nn.Linear(8, 10))
+
+class Faulty(nn.Module):
+    def forward(self, x):
+        if self.training and len(x) > 2 and torch.initial_seed() == 1:  # two are the probe of its shapes
+            raise ValueError("a fault")
+        return x
+"""
+
+
+def test_with_failed_runs_the_finished_ones_are_reported_and_it_is_exit_2(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "broken.py").write_text(NETWORK)
+    try:
+        assert cli.main([*SMALL, "--model", "broken:net", "--out", "out", "--workers", "1"]) == 2
+    finally:
+        sys.modules.pop("broken", None)
+    captured = capsys.readouterr()
+    assert "Partial: 2 of 4 runs finished." in " ".join(captured.out.split())
+    assert "report: out/report.html" in captured.out
+    assert "2 of 4 runs failed twice" in captured.err
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["partial"] is True
+    assert cli.main(["runs", "out", "--status", "failed"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("ValueError: a fault") == 2
+    assert "2 finished, 2 failed" in shown
+
+
+def test_a_page_of_several_comparisons(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(activations=("relu", "sugar"), seeds=2, epochs=1)
+    for name, seeds in (("digits", 2), ("letters", 1)):
+        store, configs = prepared(tmp_path / name, settings, name)
+        for config in configs[: 2 * seeds]:
+            finish(store, config)
+    assert cli.main(["report", "digits", "letters", "--page", "new/all.html"]) == 0
+    shown = capsys.readouterr().out
+    assert "Partial: 2 of 4 runs finished." in shown
+    assert "report: new/all.html" in shown
+    page = (tmp_path / "new" / "all.html").read_text()
+    assert page.count('class="overview"') == 1
+    assert 'href="#c2">letters</a>' in page
+    assert not (tmp_path / "digits" / "report.html").exists()
+    assert cli.main(["report", "digits", "letters", "--page", "/dev/null/x.html"]) == 2
+    assert "/dev/null/x.html" in capsys.readouterr().err
+
+
+def test_finished_runs_are_handed_to_tensorboard_by_the_same_command(out, tmp_path):
+    """The runs are those of the fixture: nothing is trained again."""
+    before = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/result.json")}
+    assert cli.main([*SMALL, "--out", str(out), "--tensorboard", str(tmp_path / "board")]) == 0
+    assert len(list(tmp_path.glob("board/digits-mlp-*/*-seed*/events.*"))) == 4
+    assert {path: path.stat().st_mtime_ns for path in out.glob("runs/*/result.json")} == before

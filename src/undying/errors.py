@@ -6,3 +6,7 @@ class UndyingError(Exception):
 
     The command line prints it as one line and exits with 2.
     """
+
+
+class RunsFailedError(UndyingError):
+    """Runs of a comparison failed, others may be finished."""

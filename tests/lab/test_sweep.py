@@ -156,13 +156,16 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
+    shown, errors = process.communicate()
     kept = finished_runs(tmp_path)
     if process.returncode == 0:  # it had finished by then
         pytest.fail("the sweep is too short to be interrupted; lengthen it")
     assert process.returncode == 130
     assert errors.strip() == "undying: stopped; finished runs are kept: give the same command to go on"
     assert kept
+    if "relu" in {json.loads((tmp_path / "runs" / run / "config.json").read_text())["activation"] for run in kept}:
+        assert f"Partial: {len(kept)} of 6 runs finished" in shown
+        assert "'undying report" in shown
     succeed(started(tmp_path))
     assert kept.items() <= finished_runs(tmp_path).items()
 
@@ -204,7 +207,7 @@ def test_a_diverged_run_is_counted_with_the_accuracy_of_guessing(tmp_path):
         assert activation.sites[0].silent[0] is not None
 
 
-def test_an_unfinished_comparison_is_not_reported(undisturbed):
+def test_an_unfinished_comparison_is_not_collected_unasked(undisturbed):
     out, _ = undisturbed
     with pytest.raises(UndyingError, match=r"2 of 8 runs .* undying compare .*--seeds 4"):
         collect(Store(out), Settings(activations=("relu", "sugar"), seeds=4, epochs=4))

@@ -93,12 +93,15 @@ def _activation(
         shares = [float(value) for value in share]
         dead: list[float | None] = list(shares) if dies else [0.0] * len(shares)
         if diverges and depth == 2:
-            dead[3:5] = [None, None]
+            dead[3:5] = [None, None]  # not counted
+        if diverges and depth == 1:
+            dead[-1] = None  # nor ever again
         histories.append(SiteHistory(site, 128, shares, dead, [min(1.0, 1.1 * value + 0.01) for value in shares]))
     pairs = () if base is None else zip(("accuracy", "silent"), (accuracy, silent), base, strict=True)
     result = ActivationResult(
         name=name,
         module=f"{name.upper()}()",
+        seeds=list(range(seeds)),
         diverged=int(diverges),
         accuracy=_summary(accuracy),
         test_loss=None if diverges else _summary(0.15 + rng.normal(0, 0.01, seeds)),
@@ -155,6 +158,7 @@ def make_results() -> Callable[..., Results]:
                 "processor": "x86_64, 2 cores",
             },
             activations=activations,
+            planned=len(names) * seeds,
         )
 
     return make

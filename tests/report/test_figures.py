@@ -11,7 +11,7 @@ import matplotlib
 import pytest
 
 from undying.lab.results import Curve, Results, SiteHistory
-from undying.report.figures import Figure, _style, draw
+from undying.report.figures import Figure, _curve_arrays, _settings, _style, draw, learning, silent_units
 from undying.report.formats import between, percent, ratio
 from undying.report.svg import PAPER, THEME
 
@@ -61,9 +61,10 @@ def test_alt_text_of_cost_is_relative_to_the_baseline(figures: dict[str, Figure]
     assert "relu 1.00×" in figures["cost"].alt
 
 
-def test_an_unknown_share_is_explained(figures: dict[str, Figure]) -> None:
-    assert "Grey: not known" in figures["layers-dead"].caption
-    assert "Grey" not in figures["layers-silent"].caption
+def test_a_share_that_is_not_known_is_explained(figures: dict[str, Figure]) -> None:
+    for words in ("the count before it", "Grey: not known"):
+        assert words in figures["layers-dead"].caption
+        assert words not in figures["layers-silent"].caption
 
 
 def test_drawing_twice_gives_the_same_bytes(figures: dict[str, Figure], results: Results) -> None:
@@ -127,5 +128,40 @@ def test_nothing_known_is_drawn_as_nothing(make_results: Callable[..., Results])
         for activation, sites in zip(results.activations, (empty, []), strict=True)
     ]
     for figure in draw(replace(results, activations=activations)):
-        assert figure.name == "silent" or "not known" in figure.alt or "–" in figure.alt
+        assert figure.name == "silent" or any(word in figure.alt for word in ("not known", "unknown", "–"))
         ElementTree.fromstring(figure.page)
+
+
+def test_many_activations_get_a_panel_each(make_results: Callable[..., Results]) -> None:
+    names = ["relu", *(f"a{index}" for index in range(12))]
+    results = make_results(names, seeds=3, epochs=400)
+    with _settings():
+        accuracy, loss = learning(results)
+    assert (accuracy.name, loss.name) == ("learning-test_accuracy", "learning-train_loss")
+    for figure in (accuracy, loss):
+        said = "".join(ElementTree.fromstring(figure.page).itertext())
+        assert all(f"{name} " in figure.alt for name in names)
+        assert all(name in said for name in names[1:])
+        assert len(figure.page) < 90_000  # not every one of 400 epochs is drawn
+    assert ">0.1<" in loss.page  # small as it is, the axis has numbers
+
+
+def test_a_number_that_is_unknown_is_said_to_be(make_results: Callable[..., Results]) -> None:
+    results = make_results(["relu", "gelu"], seeds=2, epochs=1)
+    results = replace(results, activations=[results.baseline, replace(results.activations[1], silent=None)])
+    with _settings():
+        figure = silent_units(results)
+    assert "gelu unknown" in figure.alt
+    assert "unknown" in figure.page
+
+
+def test_epochs_without_a_count_leave_no_gap() -> None:
+    """Units are counted after some epochs only: the line goes from one to the next, and ends where a run diverged."""
+    curve = Curve(median=[0.1, 0.2, None, 0.4, None], low=[0.0, 0.1, None, 0.3, None], high=[0.2, 0.3, None, 0.5, None])
+    epochs, low, median, high = _curve_arrays(curve, 100)
+    assert epochs.tolist() == [0, 1, 3]
+    assert [values.tolist() for values in (low, median, high)] == [
+        pytest.approx([0, 10, 30]),
+        pytest.approx([10, 20, 40]),
+        pytest.approx([20, 30, 50]),
+    ]

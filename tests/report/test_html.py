@@ -200,3 +200,14 @@ def test_twenty_activations_stay_below_three_megabytes(make_results: Callable[..
     html = page(results, draw(results))
     Page(html)
     assert len(html.encode()) < 3_000_000
+
+
+def test_what_is_unknown_is_said_so_and_is_not_zero(make_results: Callable[..., Results]) -> None:
+    results = make_results(["relu", "gelu"], seeds=2, epochs=1, sites=["act"])
+    gelu = results.activations[1]
+    unknown = replace(gelu.sites[0], silent=[None, None])
+    gelu = replace(gelu, silent=None, dead=None, comparisons={}, sites=[unknown])
+    html = page(results := replace(results, activations=[results.baseline, gelu]), draw(results))
+    text = " ".join(Page(html).text.split())
+    assert text.count("unknown") >= 5  # silent and dead, the table of silent units, its figure, the layer
+    assert "No seed is finished that the baseline has too." in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,15 @@ def test_wide_names_and_paths_stay_inside(make_results: Callable[..., Results], 
 def test_the_table_is_plain_ascii_in_its_numbers(results: Results) -> None:
     rows = [line for line in summary(results).splitlines() if line.startswith(("relu ", "silu "))]
     assert all(row.isascii() for row in rows)
+
+
+def test_partial_and_unknown_are_said_and_fit(make_results: Callable[..., Results]) -> None:
+    results = make_results(["relu", "leaky_relu", "sugar:gelu.all"], seeds=2)
+    second = replace(results.activations[1], silent=None, dead=None)
+    third = replace(results.activations[2], comparisons={})
+    text = summary(replace(results, activations=[results.baseline, second, third], planned=60))
+    assert "Partial: 6 of 60 runs finished." in text
+    assert "unknown unknown cannot tell" in " ".join(text.split())
+    row = next(line for line in text.splitlines() if line.startswith("sugar:gelu.all"))
+    assert row.rstrip().endswith("cannot tell")
+    assert max(map(cell_len, text.splitlines())) <= 80

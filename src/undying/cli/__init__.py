@@ -13,9 +13,10 @@ from undying.cli.bench import BenchCommand
 from undying.cli.census import CensusCommand
 from undying.cli.compare import CompareCommand, ReportCommand
 from undying.cli.doctor import DoctorCommand
+from undying.cli.runs import RunsCommand
 from undying.errors import UndyingError
 
-Command = CompareCommand | ReportCommand | AuditCommand | CensusCommand | BenchCommand | DoctorCommand
+Command = CompareCommand | ReportCommand | RunsCommand | AuditCommand | CensusCommand | BenchCommand | DoctorCommand
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             {
                 "compare": CompareCommand,
                 "report": ReportCommand,
+                "runs": RunsCommand,
                 "census": CensusCommand,
                 "audit": AuditCommand,
                 "bench": BenchCommand,

@@ -8,16 +8,18 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from undying.errors import UndyingError
+from undying.errors import RunsFailedError, UndyingError
+from undying.files import write_text
 from undying.lab.collect import collect
 from undying.lab.execution import Execution
 from undying.lab.results import Results
-from undying.lab.settings import RunConfig, Settings
+from undying.lab.settings import Settings
 from undying.lab.store import Store
 from undying.lab.sweep import Plan, compare, estimate_seconds, plan
-from undying.report.terminal import print_summary
+from undying.report.overview import overview
+from undying.report.running import RunsTable
+from undying.report.terminal import print_overview, print_summary
 from undying.report.write import write_report
 
 _OUT = Path("undying-compare")
@@ -44,27 +46,55 @@ class CompareCommand:
             seconds = estimate_seconds(todo, self.execution)
             console.print(f"estimated time: {_duration(seconds)}", highlight=False)
             return 0
-        with _progress(console) as progress:
-            task = progress.add_task("training", total=len(todo.missing))
-
-            def finished(config: RunConfig) -> None:
-                progress.update(task, advance=1, description=f"{config.activation}, seed {config.seed}")
-
-            results = compare(self.settings, self.out, self.execution, finished)
+        live = RunsTable(Store(self.out), todo.missing, console)
+        try:
+            with live:
+                results = compare(self.settings, self.out, self.execution, live.finished)
+        except (KeyboardInterrupt, RunsFailedError) as stop:
+            self._show_partial(console, written=isinstance(stop, RunsFailedError))
+            raise
         _report(console, results, self.out)
         return 0
+
+    def _show_partial(self, console: Console, written: bool) -> None:
+        """What is finished of a comparison that ends early; why it does is the caller's to say."""
+        try:
+            results = collect(Store(self.out), self.settings, partial=True)
+        except UndyingError:  # nothing is finished, or the folder is not even made
+            return
+        if written:
+            _report(console, results, self.out)
+        else:
+            print_summary(results, None, console)
+            console.print(f"'undying report {self.out}' writes the report of these", markup=False, highlight=False)
 
 
 @dataclass(frozen=True)
 class ReportCommand:
-    """Write the report of a finished comparison again, without training."""
+    """Write the report of a comparison again, without training; of one that is not finished, what is there.
 
-    out: Annotated[Path, tyro.conf.Positional] = _OUT
-    """Folder that 'undying compare' wrote."""
+    Of several comparisons: one page with a table over all of them, and a section each.
+    """
+
+    outs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (_OUT,)
+    """Folders that 'undying compare' wrote."""
+    page: Path | None = None
+    """File for the page of several comparisons; default: undying-report.html."""
 
     def __call__(self, console: Console) -> int:
-        store = Store(self.out)
-        _report(console, collect(store, store.settings()), self.out)
+        stores = [Store(out) for out in self.outs or (_OUT,)]
+        comparisons = [(store.out, collect(store, store.settings(), partial=True)) for store in stores]
+        if len(comparisons) == 1 and self.page is None:
+            [(out, results)] = comparisons
+            _report(console, results, out)
+            return 0
+        page = self.page or Path("undying-report.html")
+        try:
+            page.parent.mkdir(parents=True, exist_ok=True)
+            write_text(page, overview(comparisons))
+        except OSError as error:
+            raise UndyingError(f"cannot write {page}: {error.strerror}") from None
+        print_overview(comparisons, page, console)
         return 0
 
 
@@ -77,19 +107,6 @@ def _print_plan(console: Console, settings: Settings, todo: Plan, out: Path, wor
         highlight=False,
     )
     console.print("activations: " + ", ".join(settings.activations), markup=False, highlight=False)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        BarColumn(bar_width=12),
-        MofNCompleteColumn(),
-        TextColumn("runs, elapsed"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=console,
-    )
 
 
 def _duration(seconds: float) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from undying.diagnose.watch import Record
+from undying.integrations.scalars import Scalars
 
 
 class TensorBoard:
@@ -20,7 +20,7 @@ class TensorBoard:
         self._own = not isinstance(target, SummaryWriter)
         self._writer = target if isinstance(target, SummaryWriter) else SummaryWriter(target)
 
-    def write(self, record: Record) -> None:
+    def write(self, record: Scalars) -> None:
         for name, value in record.scalars().items():
             self._writer.add_scalar(f"undying/{name}", value, record.step)
 

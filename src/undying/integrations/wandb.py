@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from undying.diagnose.watch import Record
+from undying.integrations.scalars import Scalars
 
 
 class WandB:
@@ -20,7 +20,7 @@ class WandB:
         run.define_metric("undying/step")
         run.define_metric("undying/*", step_metric="undying/step")
 
-    def write(self, record: Record) -> None:
+    def write(self, record: Scalars) -> None:
         values = {f"undying/{name}": value for name, value in record.scalars().items()}
         self._run.log({"undying/step": record.step, **values})
 

@@ -1,8 +1,8 @@
-"""From the store to results: read every run of a comparison and do the statistics."""
+"""From the store to results: read the runs of a comparison and do the statistics."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,36 +10,46 @@ from undying._version import __version__
 from undying.errors import UndyingError
 from undying.lab import data
 from undying.lab.activations import build_activation
-from undying.lab.results import ActivationResult, Comparison, Curve, Results, SiteHistory
-from undying.lab.settings import Settings
-from undying.lab.statistics import compare_to_baseline, curve, summarise
+from undying.lab.results import ActivationResult, Comparison, Curve, Results, SiteHistory, Summary
+from undying.lab.settings import RunConfig, Settings
+from undying.lab.statistics import compare_pairs, curve, summarise
 from undying.lab.store import Run, Store
 from undying.lab.training import PROBE
 
 _CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "sparsity", "gradient_norm", "update_norm")
 
 
-def collect(store: Store, settings: Settings) -> Results:
-    """The results of a comparison whose every run is finished.
+def collect(store: Store, settings: Settings, *, partial: bool = False) -> Results:
+    """The results of a comparison.
+
+    Args:
+        store: where its runs are.
+        settings: what was compared.
+        partial: take whatever runs are finished; otherwise all must be.
 
     Raises:
-        UndyingError: runs are missing, or cannot be read.
+        UndyingError: runs are missing (with ``partial``: all, or all of the baseline), or cannot be read.
     """
     described, model_sha256 = store.described()
     # A folder of an early version; those knew no data that could be elsewhere by now.
     described = described or data.load(settings.data).describe()
     configs = settings.runs(described["sha256"], model_sha256)
     command = settings.command(str(store.out))
-    missing = sum(not store.finished(config) for config in configs)
-    if missing:
+    finished = [config for config in configs if store.finished(config)]
+    if len(finished) < len(configs) and not partial:
+        missing = len(configs) - len(finished)
         raise UndyingError(f"{missing} of {len(configs)} runs in {store.out} are not finished; go on with: {command}")
-    runs: dict[str, list[Run]] = {name: [] for name in settings.activations}
-    for config in configs:
-        runs[config.activation].append(store.read(config))
+    runs = _by_activation(store, settings, finished)
+    baseline, *others = settings.activations
+    if baseline not in runs:
+        raise UndyingError(
+            f"no run of the baseline {baseline} in {store.out} is finished ({len(finished)} of {len(configs)} runs are), "
+            f"so there is nothing to compare with; 'undying runs {store.out}' lists them, go on with: {command}"
+        )
 
     chance = 1 / described["classes"]
-    accuracy = {name: [_accuracy(run, chance) for run in of] for name, of in runs.items()}
-    silent = {name: [_share(run, "silent") for run in of] for name, of in runs.items()}
+    accuracy = {name: {run.config.seed: _accuracy(run, chance) for run in of} for name, of in runs.items()}
+    silent = {name: _known({run.config.seed: _share(run, "silent") for run in of}) for name, of in runs.items()}
     versus = {
         metric: _versus_baseline(metric, values) for metric, values in (("accuracy", accuracy), ("silent", silent))
     }
@@ -49,14 +59,41 @@ def collect(store: Store, settings: Settings) -> Results:
         settings=asdict(settings),
         data=described,
         probe=min(PROBE, _trained_on(described, settings)),
-        environment=runs[settings.activations[0]][0].environment,
+        environment=runs[baseline][0].environment,
         activations=[
             _activation(
-                name, runs[name], accuracy[name], silent[name], {m: v[name] for m, v in versus.items() if name in v}
+                name, runs[name], list(accuracy[name].values()), {m: v[name] for m, v in versus.items() if name in v}
             )
-            for name in settings.activations
+            for name in (baseline, *others)
+            if name in runs
         ],
+        planned=len(configs),
     )
+
+
+def share(epoch: Mapping[str, Any], state: str) -> float | None:
+    """Share of silent, dead or dormant units in a line of metrics.jsonl, over the sites of which it is known; None
+    where it is known of none."""
+    sites = [site for site in epoch.get("sites", ()) if site[state] is not None]
+    if not sites:
+        return None
+    value: float = sum(site[state] for site in sites) / sum(site["units"] for site in sites)
+    return value
+
+
+def last_counted(epochs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The last epoch at which the units could be counted; nothing for a network that was not finite from the start."""
+    return next((epoch for epoch in reversed(epochs) if "sites" in epoch), {})
+
+
+def _by_activation(store: Store, settings: Settings, finished: Sequence[RunConfig]) -> dict[str, list[Run]]:
+    """The runs of each activation that has any, by seed; the baseline comes first."""
+    runs: dict[str, list[Run]] = {}
+    for name in settings.activations:
+        own = [store.read(config) for config in finished if config.activation == name]
+        if own:
+            runs[name] = own
+    return runs
 
 
 def _trained_on(described: dict[str, Any], settings: Settings) -> int:
@@ -66,23 +103,20 @@ def _trained_on(described: dict[str, Any], settings: Settings) -> int:
 
 
 def _activation(
-    name: str,
-    runs: Sequence[Run],
-    accuracy: Sequence[float],
-    silent: Sequence[float],
-    comparisons: dict[str, Comparison],
+    name: str, runs: Sequence[Run], accuracy: Sequence[float], comparisons: dict[str, Comparison]
 ) -> ActivationResult:
     diverged = sum(run.status == "diverged" for run in runs)
     return ActivationResult(
         name=name,
         module=repr(build_activation(name)),
+        seeds=[run.config.seed for run in runs],
         diverged=diverged,
         accuracy=summarise(accuracy),
         test_loss=None if diverged else summarise([run.epochs[-1]["test_loss"] for run in runs]),
-        silent=summarise(silent),
-        dead=summarise([_share(run, "dead") for run in runs]),
-        dormant=summarise([_share(run, "dormant") for run in runs]),
-        sparsity=summarise([_last_counted(run)["sparsity"] for run in runs]),
+        silent=_summary([_share(run, "silent") for run in runs]),
+        dead=_summary([_share(run, "dead") for run in runs]),
+        dormant=_summary([_share(run, "dormant") for run in runs]),
+        sparsity=_summary([last_counted(run.epochs).get("sparsity") for run in runs]),
         seconds=summarise([run.seconds for run in runs]),
         comparisons=comparisons,
         curves={metric: _curve(runs, metric) for metric in _CURVES},
@@ -90,9 +124,15 @@ def _activation(
     )
 
 
-def _versus_baseline(metric: str, values: dict[str, list[float]]) -> dict[str, Comparison]:
+def _versus_baseline(metric: str, values: Mapping[str, Mapping[int, float]]) -> dict[str, Comparison]:
+    """Over the seeds that an activation shares with the baseline, where there are any."""
     baseline, *others = values
-    return compare_to_baseline(metric, values[baseline], {name: values[name] for name in others}, baseline=baseline)
+    pairs = {}
+    for name in others:
+        shared = [seed for seed in values[name] if seed in values[baseline]]
+        if shared:
+            pairs[name] = [values[baseline][seed] for seed in shared], [values[name][seed] for seed in shared]
+    return compare_pairs(metric, pairs, baseline=baseline)
 
 
 def _accuracy(run: Run, chance: float) -> float:
@@ -100,15 +140,17 @@ def _accuracy(run: Run, chance: float) -> float:
     return chance if run.status == "diverged" else float(run.epochs[-1]["test_accuracy"])
 
 
-def _last_counted(run: Run) -> dict[str, Any]:
-    """The last epoch at which the units could be counted, epoch 0 at the earliest."""
-    return next(epoch for epoch in reversed(run.epochs) if "sites" in epoch)
+def _share(run: Run, state: str) -> float | None:
+    return share(last_counted(run.epochs), state)
 
 
-def _share(run: Run, state: str) -> float:
-    sites = _last_counted(run)["sites"]
-    share: float = sum(site[state] for site in sites) / sum(site["units"] for site in sites)
-    return share
+def _known(values: Mapping[int, float | None]) -> dict[int, float]:
+    return {seed: value for seed, value in values.items() if value is not None}
+
+
+def _summary(values: Sequence[float | None]) -> Summary | None:
+    known = [value for value in values if value is not None]
+    return summarise(known) if len(known) == len(values) else None
 
 
 def _curve(runs: Sequence[Run], metric: str) -> Curve:
@@ -116,12 +158,12 @@ def _curve(runs: Sequence[Run], metric: str) -> Curve:
 
 
 def _sites(runs: Sequence[Run]) -> list[SiteHistory]:
-    """Mean share of each site's units by epoch, over the runs that still counted then."""
+    """Mean share of each site's units by epoch, over the runs that still counted then; None where it is unknown."""
     histories = []
-    for i, site in enumerate(runs[0].epochs[0]["sites"]):
+    for i, site in enumerate(next((run.epochs[0]["sites"] for run in runs if _counted(run, 0)), [])):
         shares = {
             state: [
-                _mean([run.epochs[e]["sites"][i][state] / site["units"] for run in runs if _counted(run, e)])
+                _mean([run.epochs[e]["sites"][i][state] for run in runs if _counted(run, e)], site["units"])
                 for e in range(max(len(run.epochs) for run in runs))
             ]
             for state in ("silent", "dead", "dormant")
@@ -134,5 +176,6 @@ def _counted(run: Run, epoch: int) -> bool:
     return epoch < len(run.epochs) and "sites" in run.epochs[epoch]
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def _mean(counts: Sequence[int | None], units: int) -> float | None:
+    known = [count / units for count in counts if count is not None]
+    return sum(known) / len(known) if known else None

@@ -43,6 +43,10 @@ class Execution:
     """Folder for downloaded data; default: $UNDYING_DATA, else undying in the user's cache."""
     checkpoint_seconds: float = 60.0
     """Keep the state of a run so often, so that a killed one goes on from there."""
+    tensorboard: Path | None = None
+    """Also write each finished run's metrics by epoch to this folder, for TensorBoard."""
+    wandb: str = ""
+    """Also log each finished run's metrics by epoch to this Weights & Biases project; offline with WANDB_MODE=offline."""
 
     def __post_init__(self) -> None:
         one_of("executor", self.executor, EXECUTORS)

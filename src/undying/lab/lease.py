@@ -85,6 +85,13 @@ class Lease:
                 os.utime(self._path)
 
 
+def held(folder: Path) -> bool:
+    """Whether a process is at ``folder``, as far as a single look can tell: of another machine, it has touched its lease
+    lately by this machine's clock."""
+    highest = _highest(folder)
+    return highest is not None and not _dead(highest) and time.time() - _touched(highest) / 1e9 <= STALE
+
+
 def clear(folder: Path) -> None:
     """Remove what dead holders left, once nobody will ask for ``folder`` again."""
     for path in folder.glob(".lease.*"):

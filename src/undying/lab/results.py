@@ -77,22 +77,26 @@ class ActivationResult:
     """As the user named it: ``sugar:nelu``."""
     module: str
     """``repr`` of the module: ``SUGAR(nelu(a=0.05))``."""
+    seeds: Sequence[int]
+    """Of the finished runs, ascending; every ``Summary.values`` below is in their order."""
     diverged: int
     """Runs whose loss stopped being finite; they count with the accuracy of guessing."""
     accuracy: Summary
     """Test accuracy after the last epoch, in [0, 1]."""
     test_loss: Summary | None
     """None if a run diverged."""
-    silent: Summary
-    """Share of all units that are silent on the probe data after the last epoch, in [0, 1]."""
-    dead: Summary
-    dormant: Summary
-    sparsity: Summary
+    silent: Summary | None
+    """Share of units that are silent on the probe data after the last epoch, in [0, 1], over the sites of which that is
+    known; None where it is known of none (silent is not said of tanh), or a run was never counted."""
+    dead: Summary | None
+    dormant: Summary | None
+    sparsity: Summary | None
     """Share of post-activations that are exactly 0."""
     seconds: Summary
     """Wall-clock seconds a run."""
     comparisons: Mapping[str, Comparison]
-    """By metric, ``accuracy`` and ``silent``; empty for the baseline."""
+    """By metric, ``accuracy`` and ``silent``, over the seeds that both have; without a metric that is unknown or has no
+    such seed, and empty for the baseline."""
     curves: Mapping[str, Curve]
     """``train_loss``, ``test_loss``, ``train_accuracy``, ``test_accuracy``, ``sparsity``, ``gradient_norm``, ``update_norm``."""
     sites: Sequence[SiteHistory]
@@ -115,15 +119,34 @@ class Results:
     environment: Mapping[str, str]
     """python, torch, platform, processor."""
     activations: Sequence[ActivationResult]
-    """In the order named; the first is the baseline."""
+    """In the order named, those with a finished run; the first is the baseline."""
+    planned: int
+    """Number of runs of the whole comparison."""
 
     @property
     def baseline(self) -> ActivationResult:
         return self.activations[0]
 
+    @property
+    def finished(self) -> int:
+        """Number of runs that these results are made of."""
+        return sum(len(activation.seeds) for activation in self.activations)
+
+    @property
+    def partial(self) -> bool:
+        """Whether runs are still missing."""
+        return self.finished < self.planned
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Activations without a finished run."""
+        known = {activation.name for activation in self.activations}
+        return [name for name in self.settings["activations"] if name not in known]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, without the measured seconds."""
-        plain = {"format": 1, **asdict(self)}
+        state = {"partial": self.partial, "finished": self.finished, "unfinished": self.unfinished}
+        plain = {"format": 1, **state, **asdict(self)}
         for activation in plain["activations"]:
             del activation["seconds"]
         return plain

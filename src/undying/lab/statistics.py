@@ -18,7 +18,7 @@ from scipy import stats
 
 from undying.lab.results import Comparison, Curve, Summary
 
-__all__ = ["compare_to_baseline", "curve", "holm", "seeds_needed", "sign_flip_p", "summarise"]
+__all__ = ["compare_pairs", "compare_to_baseline", "curve", "holm", "seeds_needed", "sign_flip_p", "summarise"]
 
 _LEVEL = 0.05
 _RESAMPLES = 9999  # with the observed one, 10,000: p moves in steps of 0.0001
@@ -131,16 +131,40 @@ def compare_to_baseline(
     >>> print(compare_to_baseline("accuracy", relu[:3], {"sugar": sugar[:3]}, baseline="relu")["sugar"].sentence)
     sugar: cannot tell with 3 seeds: test accuracy differs from relu's by 2.0 points on average, but a verdict on 1 comparison takes 6 seeds or more
     """
+    pairs = {name: (baseline_values, shares) for name, shares in values.items()}
+    # Also without any activation to compare, the baseline's own values must be shares.
+    _shares(baseline, baseline_values)
+    return compare_pairs(metric, pairs, baseline=baseline)
+
+
+def compare_pairs(
+    metric: str,
+    pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    baseline: str = "the baseline",
+) -> dict[str, Comparison]:
+    """:func:`compare_to_baseline` where activations do not all have the same seeds.
+
+    Args:
+        metric: as there.
+        pairs: by name, the baseline's shares and the activation's own, over the seeds that both have; at least one.
+        baseline: as there.
+
+    >>> relu, sugar = [0.90, 0.91, 0.89], [0.92, 0.92]
+    >>> print(compare_pairs("accuracy", {"sugar": (relu[:2], sugar)}, baseline="relu")["sugar"].sentence)
+    sugar: cannot tell with 2 seeds: test accuracy differs from relu's by 1.5 points on average, but a verdict on 1 comparison takes 6 seeds or more
+    """
     if metric not in _WORDS:
         raise ValueError(f"metric must be one of {', '.join(map(repr, _WORDS))}, not {metric!r}")
-    if len(values) > _MOST_COMPARISONS:
-        raise ValueError(f"{len(values)} activations; p-values resolve at most {_MOST_COMPARISONS} comparisons")
-    base = _shares(baseline, baseline_values)
-    differences = {name: _differences(_shares(name, shares), base, name) for name, shares in values.items()}
+    if len(pairs) > _MOST_COMPARISONS:
+        raise ValueError(f"{len(pairs)} activations; p-values resolve at most {_MOST_COMPARISONS} comparisons")
+    differences = {
+        name: _differences(_shares(name, own), _shares(baseline, base), name) for name, (base, own) in pairs.items()
+    }
     p = {name: sign_flip_p(difference.tolist()) for name, difference in differences.items()}
     p_holm = dict(zip(p, holm(list(p.values())), strict=True))
     return {
-        name: _comparison(_WORDS[metric], name, baseline, difference, p[name], p_holm[name], len(values))
+        name: _comparison(_WORDS[metric], name, baseline, difference, p[name], p_holm[name], len(pairs))
         for name, difference in differences.items()
     }
 

@@ -106,6 +106,25 @@ class Store:
         environment = _parsed(_text(folder / "environment.json"), folder / "environment.json")
         return Run(config, result["status"], result["seconds"], epochs, environment)
 
+    def config(self, run_id: str) -> RunConfig:
+        """What the run in folder ``run_id`` is.
+
+        Raises:
+            UndyingError: its config.json cannot be read, or is not of the run that the folder is named after.
+        """
+        path = self.out / "runs" / run_id / "config.json"
+        content = self._checked(path)
+        # JSON has no tuples.
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
+        fields.pop("format")
+        try:
+            config = RunConfig(**fields)
+        except TypeError as error:
+            raise _damaged(path, f"it is not a run's: {error}") from None
+        if config.id != run_id:
+            raise _damaged(path, f"it is that of run {config.id}")
+        return config
+
     def execute(
         self,
         config: RunConfig,

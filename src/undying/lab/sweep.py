@@ -14,6 +14,7 @@ from undying.lab.execution import Execution
 from undying.lab.results import Results
 from undying.lab.settings import RunConfig, Settings
 from undying.lab.store import Run, Store
+from undying.lab.tracking import Trackers
 from undying.lab.training import train
 
 
@@ -66,13 +67,23 @@ def compare(
     Runs are processes of their own: a script that calls this needs ``if __name__ == "__main__":``.
 
     Raises:
-        UndyingError: the data, the network or the folder cannot be used, or runs failed.
+        RunsFailedError: runs failed; the others are finished.
+        UndyingError: the data, the network, the folder or a tracker cannot be used.
     """
     execution = execution or Execution()
     store = Store(Path(out))
     todo = plan(settings, store.out, execution)
+    trackers = Trackers(store, execution)
     store.prepare(settings, todo.data, todo.model_sha256)
-    executors.run(todo.missing, store.out, execution, finished)
+    for run in todo.finished:
+        trackers.track(run.config)
+
+    def done(config: RunConfig) -> None:
+        finished(config)
+        trackers.track(config)
+
+    executors.run(todo.missing, store.out, execution, done)
+    trackers.check()
     return collect(store, settings)
 
 

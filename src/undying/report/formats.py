@@ -7,9 +7,11 @@ import re
 from collections import Counter
 from typing import TypeGuard
 
-from undying.lab.results import Results
+from undying.lab.results import ActivationResult, Results, Summary
 
 MISSING = "–"
+UNKNOWN = "unknown"
+"""Said of units where an activation has no such state, or it was never counted: not the same as 0."""
 MINUS = "−"
 
 VERDICTS = {"higher": "higher", "lower": "lower", "none": "no difference detected", "cannot tell": "cannot tell"}
@@ -31,6 +33,15 @@ def percent(share: float | None) -> str:
     '97.2 %'
     """
     return f"{100 * share:.1f} %" if known(share) else MISSING
+
+
+def mean_share(summary: Summary | None) -> str:
+    """Mean of a share that may not be known of an activation.
+
+    >>> mean_share(None)
+    'unknown'
+    """
+    return percent(summary.mean) if summary is not None and known(summary.mean) else UNKNOWN
 
 
 def signed(value: float | None) -> str:
@@ -88,6 +99,20 @@ def seconds_ratio(results: Results, index: int) -> float | None:
     return own / reference if known(own) and known(reference) and reference > 0 else None
 
 
+def verdict(activation: ActivationResult) -> str:
+    """Of its accuracy: a key of ``VERDICTS``. Without a seed that the baseline has too, nothing can be told."""
+    comparison = activation.comparisons.get("accuracy")
+    return comparison.verdict if comparison else "cannot tell"
+
+
+def progress(results: Results) -> str:
+    """How much of a comparison is there, in words; empty for all of it."""
+    if not results.partial:
+        return ""
+    said = f"Partial: {results.finished} of {results.planned} runs finished"
+    return f"{said}, none of {listed(results.unfinished)}." if results.unfinished else f"{said}."
+
+
 def clean(text: str) -> str:
     """``text`` with everything that a page or a terminal cannot hold made visible."""
     return _UNPRINTABLE.sub("�", text)
@@ -117,8 +142,8 @@ def lead(results: Results) -> str:
     others = results.activations[1:]
     if not others:
         return f"Only {baseline} was trained, so there is nothing to compare it with."
-    accuracy = Counter(other.comparisons["accuracy"].verdict for other in others)
-    silent = Counter(other.comparisons["silent"].verdict for other in others)
+    accuracy = Counter(map(verdict, others))
+    silent = Counter(other.comparisons["silent"].verdict for other in others if "silent" in other.comparisons)
     differs = accuracy["higher"] or accuracy["lower"]
     said = [
         (accuracy["higher"], "reached a higher test accuracy"),
@@ -128,13 +153,11 @@ def lead(results: Results) -> str:
     ]
     units = [(silent["lower"], "had fewer silent units"), (silent["higher"], "had more silent units")]
     if len(others) == 1:
-        found = _listed([words for number, words in said + units if number])
+        found = listed([words for number, words in said + units if number])
         return f"In place of {baseline}, {others[0].name} {found}."
-    found = f"Of {len(others)} activations tried in place of {baseline}, {_listed(_counted(said, len(others)))}."
+    found = f"Of {len(others)} activations tried in place of {baseline}, {listed(_counted(said, len(others)))}."
     return (
-        f"{found} {_listed(_counted(units, len(others))).capitalize()}."
-        if silent["lower"] + silent["higher"]
-        else found
+        f"{found} {listed(_counted(units, len(others))).capitalize()}." if silent["lower"] + silent["higher"] else found
     )
 
 
@@ -142,5 +165,9 @@ def _counted(said: list[tuple[int, str]], of: int) -> list[str]:
     return [f"{'all' if number == of else number} {words}" for number, words in said if number]
 
 
-def _listed(parts: list[str]) -> str:
+def listed(parts: list[str]) -> str:
+    """
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from undying.lab.results import Results, SiteHistory
 from undying.report import formats
-from undying.report.figures import Figure
+from undying.report.figures import FEW, Figure
 from undying.report.svg import THEME
 
 
@@ -24,11 +24,25 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=_printable,
     )
-    for function in (formats.percent, formats.points, formats.signed, formats.probability, formats.ratio):
+    for function in (
+        formats.percent,
+        formats.points,
+        formats.signed,
+        formats.probability,
+        formats.ratio,
+        formats.mean_share,
+    ):
         pages.filters[function.__name__] = function
     pages.filters["plain"] = _plain
     pages.filters["counted"] = _counted
     pages.filters["below_name"] = _below_name
+    pages.globals |= {
+        "verdicts_in_words": formats.VERDICTS,
+        "verdict": formats.verdict,
+        "progress": formats.progress,
+        "seconds_ratio": formats.seconds_ratio,
+        "few": FEW,
+    }
     pages.tests["known"] = formats.known
     return pages
 
@@ -42,11 +56,6 @@ def page(results: Results, figures: Sequence[Figure]) -> str:
             results=results,
             baseline=formats.product_name(results.baseline.name),
             lead=formats.lead(results),
-            verdicts=formats.VERDICTS,
-            seconds_ratio=lambda index: formats.seconds_ratio(results, index),
-            runs=sum(len(activation.accuracy.values) for activation in results.activations),
-            seeds=len(results.baseline.accuracy.values),
-            diverged=[activation for activation in results.activations if activation.diverged],
             layers=_layers(results),
             environment={"undying": results.undying, **results.environment},
             # matplotlib wrote the SVG and escaped every text in it. Nothing else goes into the page as markup.

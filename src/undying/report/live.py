@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -42,10 +44,7 @@ class LiveTable:
             for name, value in (("gradient", record.gradient_norm), ("update", record.update_norm))
             if value is not None
         )
-        table = Table(title=Text(f"step {record.step}" + (f"; norms: {norms}" if norms else "")), title_justify="left")
-        table.add_column("site", overflow="fold")
-        for name in _COLUMNS:
-            table.add_column(name, justify="right")
+        table = names_and_numbers(f"step {record.step}" + (f"; norms: {norms}" if norms else ""), "site", _COLUMNS)
         sites = record.census.sites
         if len(sites) > self.rows:
             most = sorted(sites, key=lambda site: -int(site.silent.sum()) if site.silent is not None else 1)
@@ -63,3 +62,12 @@ class LiveTable:
                 f"{float(site.rate.mean()):.3f}",
             )
         return table
+
+
+def names_and_numbers(title: str, first: str, others: Sequence[str]) -> Table:
+    """Names to the left, numbers to the right."""
+    table = Table(title=Text(title) if title else None, title_justify="left")
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="right")
+    return table

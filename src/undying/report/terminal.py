@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -9,43 +10,73 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from undying.lab.results import ActivationResult, Comparison, Results
-from undying.report.formats import MINUS, MISSING, VERDICTS, clean, known, lead, points, probability
+from undying.lab.results import ActivationResult, Results, Summary
+from undying.report.formats import (
+    MINUS,
+    MISSING,
+    UNKNOWN,
+    VERDICTS,
+    clean,
+    known,
+    lead,
+    points,
+    probability,
+    progress,
+    verdict,
+)
 
 
-def print_summary(results: Results, report_path: Path, console: Console) -> None:
-    """Print what was found; it fits 80 columns for names of up to about 14 characters."""
+def print_summary(results: Results, report_path: Path | None, console: Console) -> None:
+    """Print what was found, and where the report is; it fits 80 columns for names of up to about 14 characters."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("activation", overflow="fold")
     for title in ("accuracy % [95 %]", "difference (p)", "silent", "dead"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for activation in results.activations:
-        table.add_row(*(Text(cell) for cell in _row(activation)))
+        table.add_row(*(Text(cell) for cell in _row(activation, results.baseline)))
     console.print(table)
     console.print(Text("silent, dead: % of all units, after the last epoch; p after Holm's correction"), style="dim")
     console.print()
     # Text, not str: a name may look like rich's markup.
+    if results.partial:
+        console.print(Text(clean(progress(results))), style="bold yellow")
     console.print(Text(lead(results)), style="bold")
-    console.print(Text(f"report: {clean(str(report_path))}", overflow="fold"))
+    if report_path is not None:
+        console.print(Text(f"report: {clean(str(report_path))}", overflow="fold"))
 
 
-def _row(activation: ActivationResult) -> list[str]:
+def print_overview(comparisons: Sequence[tuple[Path, Results]], page: Path, console: Console) -> None:
+    """Print a line or two a comparison, and where the page of all is."""
+    for out, results in comparisons:
+        console.print(Text(f"{clean(str(out))}: {results.settings['model']} on {results.data['name']}"), style="bold")
+        if results.partial:
+            console.print(Text(clean(progress(results))), style="bold yellow")
+        console.print(Text(lead(results)))
+        console.print()
+    console.print(Text(f"report: {clean(str(page))}", overflow="fold"))
+
+
+def _row(activation: ActivationResult, baseline: ActivationResult) -> list[str]:
     accuracy, comparison = activation.accuracy, activation.comparisons.get("accuracy")
     interval = f" [{_percent(accuracy.low)}, {_percent(accuracy.high)}]" if known(accuracy.low) else ""
     numbers = [
         _percent(accuracy.mean) + interval,
         f"{points(comparison.difference)} ({probability(comparison.p_holm)})" if comparison else "",
-        _percent(activation.silent.mean),
-        _percent(activation.dead.mean),
+        _mean(activation.silent),
+        _mean(activation.dead),
     ]
     # A console with an old code page cannot print a real minus or dash.
     numbers = [number.replace(MINUS, "-").replace(MISSING, "-") for number in numbers]
-    return [clean(activation.name), *numbers, _verdict(comparison)]
+    return [clean(activation.name), *numbers, _verdict(activation, baseline)]
 
 
-def _verdict(comparison: Comparison | None) -> str:
-    return VERDICTS[comparison.verdict].removesuffix(" detected") if comparison else "baseline"
+def _verdict(activation: ActivationResult, baseline: ActivationResult) -> str:
+    return "baseline" if activation is baseline else VERDICTS[verdict(activation)].removesuffix(" detected")
+
+
+def _mean(summary: Summary | None) -> str:
+    return _percent(summary.mean) if summary is not None else UNKNOWN
 
 
 def _percent(share: float | None) -> str:

@@ -15,7 +15,18 @@ from undying.report.figures import draw
 from undying.report.formats import clean
 from undying.report.html import page
 
-COLUMNS = ("activation", "seed", "accuracy", "test_loss", "silent", "dead", "dormant", "sparsity", "seconds")
+COLUMNS = (
+    "activation",
+    "seed",
+    "accuracy",
+    "test_loss",
+    "silent",
+    "dead",
+    "dormant",
+    "sparsity",
+    "seconds",
+    "finished",
+)
 
 
 def write_report(results: Results, out: Path) -> Path:
@@ -37,40 +48,45 @@ def write_report(results: Results, out: Path) -> Path:
 
 def _json(results: Results) -> str:
     # default=str: a setting may be a path.
-    return json.dumps(_finite(results.to_dict()), sort_keys=True, indent=2, allow_nan=False, default=str) + "\n"
+    return json.dumps(finite(results.to_dict()), sort_keys=True, indent=2, allow_nan=False, default=str) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same data with None for every number that JSON cannot hold."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _table(results: Results) -> str:
-    """One row a run."""
+    """One row a run, also for those that are not finished."""
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
     table.writerow(COLUMNS)
-    for activation in results.activations:
-        for seed in range(len(activation.accuracy.values)):
-            numbers = [_number(activation, column, seed) for column in COLUMNS[2:]]
-            table.writerow([_harmless(activation.name), seed, *numbers])
+    by_name = {activation.name: activation for activation in results.activations}
+    for name in results.settings["activations"]:
+        activation = by_name.get(name)
+        for seed in range(results.settings["seeds"]):
+            finished = activation is not None and seed in activation.seeds
+            numbers = [_number(activation, column, seed) for column in COLUMNS[2:-1]] if activation and finished else []
+            row = [harmless(name), seed, *(numbers or [""] * len(COLUMNS[2:-1])), "yes" if finished else "no"]
+            table.writerow(row)
     return stream.getvalue()
 
 
 def _number(activation: ActivationResult, column: str, seed: int) -> float | str:
     """An empty cell where the run has no such number."""
     summary = getattr(activation, column)
-    return summary.values[seed] if summary is not None and math.isfinite(summary.values[seed]) else ""
+    value = summary.values[activation.seeds.index(seed)] if summary is not None else math.nan
+    return value if math.isfinite(value) else ""
 
 
-def _harmless(name: str) -> str:
+def harmless(name: str) -> str:
     """A spreadsheet runs a cell that begins like a formula; an apostrophe makes it text.
 
-    >>> _harmless("=1+1"), _harmless("relu")
+    >>> harmless("=1+1"), harmless("relu")
     ("'=1+1", 'relu')
     """
     name = clean(name)

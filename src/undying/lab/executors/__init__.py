@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from undying.errors import UndyingError
+from undying.errors import RunsFailedError
 from undying.lab.execution import Execution
 from undying.lab.settings import RunConfig
 from undying.lab.store import Store
@@ -19,7 +19,8 @@ def run(configs: Sequence[RunConfig], out: Path, execution: Execution, finished:
     A run that fails is tried once more while the rest goes on.
 
     Raises:
-        UndyingError: runs failed twice, or for a reason that concerns all of them; what is finished stays.
+        RunsFailedError: runs failed twice; what is finished stays.
+        UndyingError: something that concerns all of them.
     """
     if not configs:
         return
@@ -32,7 +33,7 @@ def run(configs: Sequence[RunConfig], out: Path, execution: Execution, finished:
     failed = run_in(configs, out.resolve(), execution, finished)
     if failed:
         path, error = Store(out).failure(failed[0])
-        raise UndyingError(
+        raise RunsFailedError(
             f"{len(failed)} of {len(configs)} runs failed twice, the others are finished; the first is "
             f"{failed[0].activation}, seed {failed[0].seed}: {error.splitlines()[-1]} (see {path}); "
             "give the same command to try them again"

@@ -1,0 +1,164 @@
+"""Finished runs, read from the store, in TensorBoard and Weights & Biases: each once, however often the command is given."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from undying.errors import UndyingError
+from undying.files import write_text
+from undying.lab import data
+from undying.lab.collect import share
+from undying.lab.execution import Execution
+from undying.lab.settings import RunConfig
+from undying.lab.store import Run, Store
+
+_METRICS = (
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "gradient_norm",
+    "update_norm",
+    "sparsity",
+    "train_seconds",
+    "seconds",
+)
+
+
+@dataclass(frozen=True)
+class EpochScalars:
+    """A line of metrics.jsonl as the sinks of ``undying.integrations`` take it."""
+
+    line: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        return int(self.line["epoch"])
+
+    def scalars(self) -> dict[str, float]:
+        """What is known of the epoch, by name; shares are of units."""
+        values = {name: self.line.get(name) for name in _METRICS}
+        values |= {state: share(self.line, state) for state in ("silent", "dead", "dormant")}
+        for site in self.line.get("sites", ()):
+            if site["silent"] is not None:
+                values[f"silent_at/{site['name']}"] = site["silent"] / site["units"]
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class Trackers:
+    """What ``execution`` asks for, besides the store.
+
+    Raises:
+        UndyingError: a package for it is missing.
+    """
+
+    def __init__(self, store: Store, execution: Execution) -> None:
+        self._store = store
+        self._targets: list[Callable[[Run], None]] = []
+        self._trouble = ""
+        if execution.tensorboard is not None:
+            _need("tensorboard", "--tensorboard")
+            folder = execution.tensorboard
+            self._targets.append(lambda run: to_tensorboard(run, folder))
+        if execution.wandb:
+            _need("wandb", "--wandb")
+            project = execution.wandb
+            self._targets.append(lambda run: to_wandb(run, project, store))
+
+    def track(self, config: RunConfig) -> None:
+        """Hand a finished run on. What goes wrong there must not stop the others' training: ``check`` tells."""
+        for target in self._targets:
+            try:
+                target(self._store.read(config))
+            except Exception as error:  # of libraries that talk to servers
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                self._trouble = self._trouble or f"{config.activation}, seed {config.seed}: {reason}"
+
+    def check(self) -> None:
+        """
+        Raises:
+            UndyingError: something went wrong with a run.
+        """
+        if self._trouble:
+            raise UndyingError(
+                f"all runs are finished, but not all could be handed to --tensorboard or --wandb; {self._trouble}; "
+                "give the same command again to hand on the rest"
+            )
+
+
+def group(config: RunConfig) -> str:
+    """A name for what runs that differ in activation and seed only have in common."""
+    shared = {name: value for name, value in config.to_dict().items() if name not in ("activation", "seed", "data")}
+    digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]
+    return _file_name(f"{data.identity(config.data)}-{config.model}-{digest}")
+
+
+def to_tensorboard(run: Run, folder: Path) -> None:
+    """Write ``run`` to ``folder/GROUP/ACTIVATION-seedN-ID``, unless that is there. It appears whole, by rename."""
+    from undying.integrations.tensorboard import TensorBoard
+
+    config = run.config
+    place = folder / group(config) / _file_name(f"{config.activation}-seed{config.seed}-{config.id}")
+    if place.exists():
+        return
+    beside = place.with_name(f".{place.name}.{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)  # of a process that had this number and was killed
+    try:
+        sink = TensorBoard(beside)
+        for line in run.epochs:
+            sink.write(EpochScalars(line))
+        sink.close()
+        if not place.exists():
+            beside.rename(place)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def to_wandb(run: Run, project: str, store: Store) -> None:
+    """Log ``run`` to ``project`` as a run with its own id, unless the store has a note that it was logged there."""
+    import wandb
+
+    from undying.integrations.wandb import WandB
+
+    config = run.config
+    note = store.out / "runs" / config.id / "wandb.json"
+    projects: list[str] = json.loads(note.read_text(encoding="utf-8"))["projects"] if note.exists() else []
+    if project in projects:
+        return
+    with wandb.init(
+        project=project,
+        id=config.id,
+        name=f"{config.activation} seed {config.seed} {config.id}",
+        group=group(config),
+        config={**config.to_dict(), "status": run.status, "environment": run.environment},
+        resume="allow",
+        reinit="create_new",  # a run of the caller's own stays open
+    ) as logged:
+        sink = WandB(logged)
+        for line in run.epochs:
+            sink.write(EpochScalars(line))
+    write_text(note, json.dumps({"format": 1, "projects": [*projects, project]}) + "\n")
+
+
+def _need(package: str, option: str) -> None:
+    if find_spec(package) is None:
+        raise UndyingError(f"{option} needs {package}: pip install {package}")
+
+
+def _file_name(text: str) -> str:
+    """
+    >>> _file_name("mine:net/a=0.1 b")
+    'mine-net-a=0.1-b'
+    """
+    return re.sub(r"[^\w.=,+-]", "-", text)
