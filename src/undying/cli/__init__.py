@@ -13,9 +13,12 @@ from undying.cli.bench import BenchCommand
 from undying.cli.census import CensusCommand
 from undying.cli.compare import CompareCommand, ReportCommand
 from undying.cli.doctor import DoctorCommand
+from undying.cli.reproduce import ReproduceCommand
 from undying.errors import UndyingError
 
-Command = CompareCommand | ReportCommand | AuditCommand | CensusCommand | BenchCommand | DoctorCommand
+Command = (
+    CompareCommand | ReportCommand | ReproduceCommand | AuditCommand | CensusCommand | BenchCommand | DoctorCommand
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             {
                 "compare": CompareCommand,
                 "report": ReportCommand,
+                "reproduce": ReproduceCommand,
                 "census": CensusCommand,
                 "audit": AuditCommand,
                 "bench": BenchCommand,

@@ -69,15 +69,15 @@ def swin_t(shape: tuple[int, ...], classes: int, drop_path: float) -> nn.Module:
 
 
 def swin_narrow(shape: tuple[int, ...], classes: int, drop_path: float) -> nn.Module:
-    """Swin for a CPU: 2, 2, 2 blocks of 48, 96 and 192 channels, patches of 2 and windows of 4."""
+    """Swin for a CPU: 2, 2, 2 blocks of 32, 64 and 128 channels, patches of 2 and windows of 4."""
     return swin(
         shape,
         classes,
         drop_path,
         patch_size=[2, 2],
-        embed_dim=48,
+        embed_dim=32,
         depths=[2, 2, 2],
-        num_heads=[3, 6, 12],
+        num_heads=[2, 4, 8],
         window_size=[4, 4],
     )
 

@@ -87,9 +87,7 @@ def _table(data: str, relu: float, barelu: float, dead: float) -> Table:
         ),
         claims=(
             Claim("BAReLU is more accurate than ReLU", TASK, "barelu", "relu", published=gain),
-            Claim(
-                "The same, each at its own best rate", TASK, "barelu", "relu", own_rates=True, published=gain
-            ),
+            Claim("The same, each at its own best rate", TASK, "barelu", "relu", own_rates=True, published=gain),
             Claim(
                 "BAReLU has 0 % dead units",
                 TASK,

@@ -67,9 +67,7 @@ def _claims(network: str, left: float, right: float) -> tuple[Claim, ...]:
     gain = f"+{right - left:.2f} points"
     return (
         Claim("SUGAR (B-SiLU) is more accurate than B-SiLU forward", network, "sugar", "bsilu", published=gain),
-        Claim(
-            "The same, each at its own best rate", network, "sugar", "bsilu", own_rates=True, published=gain
-        ),
+        Claim("The same, each at its own best rate", network, "sugar", "bsilu", own_rates=True, published=gain),
         Claim("SUGAR (B-SiLU) is more accurate than ReLU", network, "sugar", "relu"),
         Claim("The same, each at its own best rate", network, "sugar", "relu", own_rates=True),
         Claim("SUGAR (B-SiLU) leaves fewer units silent than ReLU", network, "sugar", "relu", "lower", "silent"),
@@ -80,7 +78,9 @@ def _claims(network: str, left: float, right: float) -> tuple[Claim, ...]:
             "relu",
             metric="sparsity",
         ),
-        Claim("SUGAR gains nothing over LeakyReLU with LeakyReLU", network, "sugar:leaky_relu", "leaky_relu", "no gain"),
+        Claim(
+            "SUGAR gains nothing over LeakyReLU with LeakyReLU", network, "sugar:leaky_relu", "leaky_relu", "no gain"
+        ),
         Claim("SUGAR gains nothing over NeLU with NeLU", network, "sugar:nelu", "nelu", "no gain"),
     )
 
