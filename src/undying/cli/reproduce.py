@@ -157,9 +157,10 @@ def _print_plan(
 
     say(f"{table.name}, {scale} scale: {table.says}")
     on_gpu = on_core = 0.0
+    open_ones = set(missing)
     for task in plan.scale.tasks:
         runs = [planned for planned in plan.runs if planned.task == task.name]
-        left = [planned for planned in runs if planned.config in set(missing)]
+        left = [planned for planned in runs if planned.config in open_ones]
         say(
             f"{task.name}: {task.model} on {task.data}, {task.epochs} epochs, {len(task.arms)} arms, seeds "
             f"{' '.join(map(str, plan.seeds[task.name]))}: {len(runs)} runs, {len(runs) - len(left)} finished"

@@ -94,16 +94,16 @@ def page(findings: Findings, figures: dict[str, str], seeds: Sequence[int] = ())
         f"# {table.name}: {findings.scale_name} scale",
         _progress(findings),
         f"The source says: {table.says}. ({table.source}.)",
-        "## Claims",
+        f"## Claims, {findings.scale_name} scale",
         _claims(findings),
     ]
     for name, task in findings.tasks.items():
         parts += [f"## {_heading(task.task)}, {findings.scale_name} scale", _arms(findings, task)]
         parts += [f"![{alt}]({file})" for file, alt in figures.items() if file.startswith(f"{table.name}.{name}.")]
     if findings.gains:
-        parts += ["## What remains of the gain", _gains(findings)]
+        parts += [f"## What remains of the gain, {findings.scale_name} scale", _gains(findings)]
     parts += [
-        "## Settings",
+        f"## Settings, {findings.scale_name} scale",
         _settings(findings),
         f"Given by the source: {'; '.join(table.given)}.",
         "Our choice, since the source as we have it does not say:",
@@ -158,7 +158,7 @@ def _claims(findings: Findings) -> str:
 
 
 def _by_construction(found: ClaimFinding) -> str:
-    told = f"{found.claim.text}: true by construction. {found.claim.by_construction[0].upper()}{found.claim.by_construction[1:]}."
+    told = f"{found.claim.text}: true by construction, since {found.claim.by_construction}."
     if found.difference and found.same_weights:
         told += f" {found.same_weights} of {found.difference.n} pairs ended with the same weights to the last bit."
     return told
@@ -270,7 +270,7 @@ def _gains(findings: Findings) -> str:
             )
             for row in found.rows
         ]
-        parts += [f"{gain.task}: `{gain.arm}` over `{gain.against}`, {findings.scale_name} scale", _markdown(rows)]
+        parts += [f"{gain.task}: `{gain.arm}` over `{gain.against}`", _markdown(rows)]
         parts += _explained(found)
     return "\n\n".join(parts)
 

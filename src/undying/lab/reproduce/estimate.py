@@ -105,7 +105,7 @@ def image_flops(model: str, shape: tuple[int, ...], classes: int) -> float:
         x, y = torch.empty(2, *shape), torch.zeros(2, dtype=torch.long)
         with FlopCounterMode(display=False) as counted:
             F.cross_entropy(network(x), y).backward()
-    return counted.get_total_flops() / 2
+    return float(counted.get_total_flops()) / 2
 
 
 def duration(seconds: float) -> str:

@@ -22,7 +22,7 @@ class ArmFinding:
     runs: Mapping[float, Seeds]
     """By learning rate, ascending; every planned rate is there, its runs as far as they are finished."""
     own_rate: float | None
-    """The rate that it chose on validation data; None without a grid, or while a rate has no run on any common seed."""
+    """The rate that it chose on validation data; None without a grid, or while it has too few runs to choose."""
 
     def at(self, rate: float | None) -> Seeds:
         """Its runs at ``rate``."""

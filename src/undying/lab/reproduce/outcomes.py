@@ -79,16 +79,16 @@ def choose_rate(validation: Mapping[float, Mapping[int, float]]) -> float | None
         validation: learning rate -> seed -> accuracy on what was held out.
 
     Returns:
-        the rate, chosen on the seeds that every rate has; None if there is no such seed, or no choice.
+        the best of the rates that have runs, compared on the seeds that all of these have; None if fewer than two have
+        runs, or they have no seed in common.
 
-    >>> choose_rate({0.1: {0: 0.5, 1: 0.7}, 0.01: {0: 0.6, 1: 0.7, 2: 0.1}})
+    >>> choose_rate({0.1: {0: 0.5, 1: 0.7}, 0.01: {0: 0.6, 1: 0.7, 2: 0.1}, 0.001: {}})
     0.01
     """
-    if len(validation) < 2:
-        return None
-    seeds = set.intersection(*(set(of) for of in validation.values()))
+    begun = {rate: of for rate, of in validation.items() if of}
+    seeds = set.intersection(*(set(of) for of in begun.values())) if len(begun) > 1 else set()
     if not seeds:
         return None
     # Rounded, so that the order of a sum does not decide between equals.
-    means = {rate: round(sum(of[seed] for seed in seeds) / len(seeds), 12) for rate, of in validation.items()}
+    means = {rate: round(sum(of[seed] for seed in seeds) / len(seeds), 12) for rate, of in begun.items()}
     return min(means, key=lambda rate: (-means[rate], rate))

@@ -31,7 +31,7 @@ from undying.lab.statistics import holm
 MARGIN = 0.01
 LEVEL = 0.05
 FEWEST = 3
-"""Pairs, below which nothing is shown."""
+"""Pairs, below which nothing is shown: two can agree by chance."""
 
 SUPPORTED, NOT_SUPPORTED = "supported", "not supported"
 CANNOT_TELL, BY_CONSTRUCTION = "cannot tell at this scale", "true by construction"
@@ -54,7 +54,7 @@ class Estimate:
     values: tuple[float, ...]
     mean: float
     low: float | None
-    """None with a single value."""
+    """None with fewer than three values."""
     high: float | None
 
     @property
@@ -70,7 +70,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     (0.03, 0.0052, 0.0548)
     """
     mean, error = _moments(values)
-    if error is None:
+    if len(values) < FEWEST:
         return Estimate(tuple(values), mean, None, None)
     reach = float(stats.t.ppf(0.975, len(values) - 1)) * error
     return Estimate(tuple(values), mean, mean - reach, mean + reach)
@@ -87,7 +87,7 @@ def p_beyond(values: Sequence[float], side: str, threshold: float) -> float:
         return 1.0
     mean, error = _moments(values)
     distance = mean - threshold if side == "above" else threshold - mean
-    if not error:  # all values equal: there is nothing to be uncertain about but their number
+    if error == 0:  # all values equal
         return 0.0 if distance > 0 else 1.0
     return float(stats.t.sf(distance / error, len(values) - 1))
 
@@ -108,12 +108,9 @@ def judge(claims: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
     ]
 
 
-def _moments(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and its standard error; the error is None for a single value."""
+def _moments(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and its standard error, which is 0 for a single value."""
     array = np.asarray(values, dtype=np.float64)
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return mean, None
     # Shares are counts over counts: what differs by rounding alone is equal.
     deviation = float(np.std(array, ddof=1)) if np.ptp(array) > 1e-12 else 0.0
-    return mean, deviation / math.sqrt(len(values))
+    return math.fsum(values) / len(values), deviation / math.sqrt(len(values))

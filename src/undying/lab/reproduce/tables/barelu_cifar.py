@@ -17,8 +17,8 @@ RATES = (0.001, 0.003, 0.01, 0.0003)
 
 IS_LEAKY = "sqrt(max(0, x)^2) is x for x > 0, so BAReLU with eps = 0 is LeakyReLU(0.01), bit for bit"
 NEVER_DEAD = (
-    "dead means that no gradient reaches the pre-activation, and a slope of 0.01 for x <= 0 lets one through whatever "
-    "the data are: the count is 0 without any training"
+    "a unit is dead when no gradient reaches its pre-activation, and a slope of 0.01 for x <= 0 lets one through whatever "
+    "the data are; the count is 0 without any training"
 )
 
 
