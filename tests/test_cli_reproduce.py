@@ -158,6 +158,18 @@ def test_a_mistake_is_one_line_and_exit_2(arguments, words, capsys):
     assert all(word in errors for word in words), errors
 
 
+def test_a_damaged_run_is_found_before_anything_is_trained(tmp_path, in_this_process, capsys):
+    command = ["reproduce", "sugar-swin", "--scale", "smoke", "--seeds", "1", "--out", str(tmp_path)]
+    assert cli.main(command) == 0
+    damaged = tmp_path / "runs" / in_this_process[0] / "metrics.jsonl"
+    damaged.write_text(damaged.read_text()[:-10])
+    (tmp_path / "runs" / in_this_process[1] / "result.json").unlink()
+    trained = len(in_this_process)
+    assert cli.main(command) == 2
+    assert str(damaged) in capsys.readouterr().err
+    assert len(in_this_process) == trained
+
+
 def test_a_failure_still_writes_the_page(tmp_path, monkeypatch):
     def run(configs, out, execution, finished):
         raise UndyingError("the disk is full")

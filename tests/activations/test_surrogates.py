@@ -169,6 +169,24 @@ def test_sugar_with_a_scaled_surrogate_is_relu_forward_and_finite(name: str, dty
     assert x.grad[:3].abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("region", ["all", "negative"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_a_scaled_surrogate_is_the_same_on_every_path(region: str, dtype: torch.dtype) -> None:
+    layer = undying.SUGAR(undying.unit_scaled("bsilu"), region=region)
+    call = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    with undying.ops.using("composite"):
+        ways = [torch.autograd.grad(layer(x := _leaf(dtype)).sum(), x)[0]]
+    ways.append(torch.autograd.grad(layer(x := _leaf(dtype)).sum(), x)[0])
+    ways.append(torch.autograd.grad(call(x := _leaf(dtype)).sum(), x)[0])
+    gradients = [way.double() for way in ways]
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(gradient, gradients[0], rtol=4 * torch.finfo(dtype).eps, atol=1e-6)
+
+
+def _leaf(dtype: torch.dtype) -> Tensor:
+    return torch.cat([torch.linspace(-130, 130, 521), torch.tensor([-torch.inf, torch.inf])]).to(dtype).requires_grad_()
+
+
 def test_a_surrogate_without_a_positive_mean_is_refused() -> None:
     with pytest.raises(ValueError, match="mean derivative of -1 "):
         undying.unit_scaled(torch.neg)

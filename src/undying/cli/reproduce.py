@@ -67,6 +67,7 @@ class ReproduceCommand:
         if self.page_only:
             self._write(console, table, plan, store)
             return 0
+        read_outcomes(plan, store)  # a damaged run is found now, and not after hours of training
         missing = _missing(plan.runs, store)
         _print_plan(console, table, self.scale, plan, store, self.execution, missing)
         if self.dry_run:

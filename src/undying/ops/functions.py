@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from undying.activations.surrogates import SURROGATES, Surrogate
+from undying.activations.surrogates import SURROGATES, Scaled, Surrogate
 from undying.ops import composite, native, quantised
 
 __all__ = ["EagerSUGAR", "Formula", "NativeBAReLU", "Quantised", "has_kernel", "is_built_in"]
@@ -25,8 +25,9 @@ _below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", contextlib.nul
 
 
 def is_built_in(surrogate: Surrogate) -> bool:
-    """Whether it is one of the package's own, not something that took the name or inherits."""
-    return type(surrogate) in _BUILT_IN
+    """Whether it is one of the package's own, or such a one scaled; not something that took the name or inherits."""
+    kind = type(surrogate.base) if type(surrogate) is Scaled else type(surrogate)
+    return kind in _BUILT_IN
 
 
 def has_kernel(surrogate: Surrogate) -> bool:

@@ -190,7 +190,11 @@ def _arms(findings: Findings, task: TaskFinding) -> str:
             "" if arm == baseline else _points(task.difference(arm, baseline)),
             *(_shares(runs, metric, plain=True) for metric in ("silent", "dead", "sparsity")),
         ]
-        row += [_own_rate(found), _shares(found.at(found.own_rate), "accuracy")] if tuned else []
+        row += (
+            [_own_rate(found), _shares(found.at(found.own_rate), "accuracy") if len(found.runs) > 1 else ""]
+            if tuned
+            else []
+        )
         rows.append(tuple(row))
     text = (
         "Test accuracy after the last epoch, mean over the seeds with its 95 % interval; silent and dead units are shares "

@@ -16,7 +16,7 @@ from undying.lab.reproduce.table import METRICS
 from undying.lab.reproduce.verdicts import Estimate, estimate
 from undying.report.svg import INK, MUTED, RC, SERIES, for_file, render
 
-WIDTH = 5.2
+WIDTH = 5.6
 """Inches."""
 
 
@@ -74,7 +74,7 @@ def _dots(task: TaskFinding, scale: str, metric: str) -> tuple[Canvas, str, str]
     what = METRICS[metric].capitalize()
     axes.set_xlabel(f"{what} (%)")
     title = f"{what}, {task.task.name} on {task.task.data}, rate {task.task.lr:g}, {scale} scale"
-    axes.set_title(title, fontsize=9)
+    canvas.suptitle(title, x=0.01, ha="left", fontsize=9)
     said = "; ".join(f"{arm} {_words(found)}" for arm, found in shown.items())
     return canvas, title, f"{title}. Mean over the seeds, %, with its 95 % interval: {said}."
 
@@ -108,7 +108,7 @@ def _rates(task: TaskFinding, scale: str) -> tuple[Canvas, str, str] | None:
     axes.set_ylabel("Test accuracy (%)")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     title = f"Test accuracy by learning rate, {task.task.name} on {task.task.data}, {scale} scale"
-    axes.set_title(title, fontsize=9)
+    canvas.suptitle(title, x=0.01, ha="left", fontsize=9)
     said = "; ".join(
         f"{arm}: " + ", ".join(f"{point.mean:.1f} at {rate:g}" for rate, point in points.items())
         for arm, points in lines.items()

@@ -9,6 +9,7 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from undying.lab import models
@@ -58,19 +59,25 @@ def gpu_seconds(task: Task, size: Size) -> float:
 
 
 def cpu_seconds(task: Task, size: Size) -> float:
-    """One run of ``task`` on one core of this machine, from a training step timed here on eight images."""
+    """One run of ``task`` on one core of this machine, from a training step timed here for about two seconds at most."""
     model = models.build(task.model, size.shape, size.classes, task.recipe.drop_path).train()
-    x, y = torch.randn(8, *size.shape), torch.arange(8) % size.classes
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for _ in range(2):  # the first warms up
-            begun = time.perf_counter()
-            F.cross_entropy(model(x), y).backward()
-            seconds = time.perf_counter() - begun
+        images = 8
+        seconds = _timed(model, size, images)  # which also warms up
+        images = min(task.batch_size, max(images, round(2 * images / seconds)))
+        seconds = _timed(model, size, images)
     finally:
         torch.set_num_threads(threads)
-    return seconds / 8 * run_flops(task, size) / image_flops(task.model, size.shape, size.classes)
+    return seconds / images * run_flops(task, size) / image_flops(task.model, size.shape, size.classes)
+
+
+def _timed(model: nn.Module, size: Size, images: int) -> float:
+    x, y = torch.randn(images, *size.shape), torch.arange(images) % size.classes
+    begun = time.perf_counter()
+    F.cross_entropy(model(x), y).backward()
+    return time.perf_counter() - begun
 
 
 def listed(scale: Scale) -> tuple[int, float, float]:
