@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,8 +127,6 @@ def test_dry_run_prints_plan_and_estimate_and_writes_nothing(tmp_path, capsys):
 
 def test_full_scale_says_what_a_gpu_would_take(tmp_path, monkeypatch, capsys):
     """With digits in the place of the data, since only the plan is made."""
-    from dataclasses import replace
-
     table = TABLES["barelu-cifar10"]
     [task] = table.scales["full"].tasks
     full = replace(table.scales["full"], tasks=(replace(task, data="digits"),))

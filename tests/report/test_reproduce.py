@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -24,8 +25,6 @@ def accuracy(run):
 @pytest.fixture(scope="module")
 def plan():
     """The small scale's runs, on digits."""
-    from dataclasses import replace
-
     scale = TABLE.scales["small"]
     return make_plan(replace(scale, tasks=tuple(replace(t, data="digits") for t in scale.tasks)))
 
@@ -81,6 +80,13 @@ def test_a_partial_page_says_so(plan):
     assert "**Unfinished: 33 of 180 runs.**" in text
     assert "**supported**" not in text
     assert page(found(plan, keep=lambda run: False), {}).count("**cannot tell at this scale**") == len(TABLE.claims)
+
+
+def test_nothing_to_lower_is_said(plan):
+    text = page(found(plan, silent=lambda run: 0.0), {})
+    assert (
+        "leaves fewer units silent than ReLU, resnet18: cannot be told, since `relu` itself has less than one" in text
+    )
 
 
 def test_diverged_runs_are_counted_where_they_count(plan):

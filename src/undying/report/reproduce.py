@@ -13,7 +13,7 @@ from undying.files import write_text
 from undying.lab.recipe import Recipe
 from undying.lab.reproduce.estimate import duration
 from undying.lab.reproduce.findings import ArmFinding, ClaimFinding, Findings, GainFinding, Seeds, TaskFinding
-from undying.lab.reproduce.table import Published, Task
+from undying.lab.reproduce.table import Claim, Published, Task
 from undying.lab.reproduce.verdicts import FEWEST, LEVEL, MARGIN, Estimate, estimate
 from undying.report.formats import MISSING, signed
 from undying.report.reproduce_figures import draw
@@ -137,7 +137,7 @@ def _claims(findings: Findings) -> str:
         (
             found.claim.text,
             found.claim.task,
-            found.claim.published or "no number",
+            _claimed(findings, found.claim),
             _points(found.difference),
             str(found.difference.n) if found.difference else "0",
             f"**{found.verdict}**",
@@ -147,6 +147,12 @@ def _claims(findings: Findings) -> str:
     count = Counter(found.verdict for found in findings.claims)
     said = ", ".join(f"{number} {verdict}" for verdict, number in count.items())
     reasons = [_by_construction(found) for found in findings.claims if found.claim.by_construction]
+    reasons += [
+        f"{found.claim.text}, {found.claim.task}: cannot be told, since `{found.claim.against}` itself has less than one "
+        "point, which leaves nothing to lower."
+        for found in findings.claims
+        if found.nothing_to_lower and not found.claim.by_construction
+    ]
     intro = (
         f"{len(findings.claims)} claims: {said}. A difference is arm minus the other, paired by seed, in percentage points "
         f"of the metric, at the published rate unless the claim says otherwise."
@@ -155,6 +161,11 @@ def _claims(findings: Findings) -> str:
     if missing:
         intro += f" Not run at {findings.scale_name} scale: {', '.join(sorted(missing))}."
     return "\n\n".join([intro, _markdown(rows), *([_bullets(reasons)] if reasons else [])])
+
+
+def _claimed(findings: Findings, claim: Claim) -> str:
+    difference = findings.table.difference(claim)
+    return claim.published or "no number" if difference is None else f"{signed(100 * difference)} points"
 
 
 def _by_construction(found: ClaimFinding) -> str:
@@ -205,13 +216,13 @@ def _arms(findings: Findings, task: TaskFinding) -> str:
             " The own best rate is the one with the highest mean accuracy on the data held out for validation; a * marks "
             "the end of the grid, beyond which a better one may lie."
         )
-    notes = {p.note for arm in task.arms if (p := findings.published(task.task.name, arm, "accuracy")) and p.note}
+    notes = {p.note for arm in task.arms if (p := findings.table.number(task.task.name, arm, "accuracy")) and p.note}
     text += "".join(f" Published: {note}." for note in sorted(notes))
     return f"{text}\n\n{_markdown(rows)}"
 
 
 def _published(findings: Findings, task: str, arm: str) -> str:
-    accuracy, dead = (findings.published(task, arm, metric) for metric in ("accuracy", "dead"))
+    accuracy, dead = (findings.table.number(task, arm, metric) for metric in ("accuracy", "dead"))
     told = [f"{_hundredths(accuracy)}{' (see above)' if accuracy.note else ''}"] if accuracy else []
     return ", ".join([*told, *([f"dead {_hundredths(dead)}"] if dead else [])])
 
@@ -343,7 +354,7 @@ def _rules(findings: Findings) -> str:
         f"-{points} for competitive; below +{points} for gains nothing). *Not supported*: shown to fall short of it by the "
         f"smallest difference that matters, {points}, or to lie on the other side. Shown is p of at most {LEVEL:g} in a "
         f"one-sided paired t-test, after Holm's correction over the claims of the page, with {FEWEST} pairs or more. *Cannot "
-        "tell* is everything else. *True by construction* is declared by the table, with the reason. The t-test assumes that "
+        "tell* is everything else, and a claim of fewer where the other arm has less than a point itself. *True by construction* is declared by the table, with the reason. The t-test assumes that "
         "differences over seeds are about normal; the lab's exact test, which does not, cannot come below p = 0.0625 with "
         "5 seeds. A run that diverged counts with the accuracy of guessing."
     )

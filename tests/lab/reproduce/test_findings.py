@@ -1,5 +1,7 @@
 """Findings of planted runs are what was planted."""
 
+from dataclasses import replace
+
 import pytest
 
 import planted
@@ -84,12 +86,10 @@ def test_what_remains_of_the_gain(plan):
 
 
 def test_no_share_of_a_gain_that_may_be_none(plan):
-    flat = found(plan)
     table = Table("name", "says", "source", {"small": plan.scale}, (), (), (), CLAIMS, GAINS)
     outcomes = planted.outcomes(plan, lambda run: 0.5 + jitter(run.config.seed, run.arm))
     [gain] = find_out(table, "small", plan, outcomes).gains
     assert {row.share for row in gain.rows} == {None}
-    assert flat.gains[0].rows[0].share == 1.0
 
 
 def test_a_partial_table_has_what_is_there(plan):
@@ -112,13 +112,20 @@ def test_pairs_are_of_the_same_seed(plan):
     assert pairs.values == pytest.approx([0.1 + jitter(s, "sugar") - jitter(s, "relu") for s in (1, 2, 3)])
 
 
+def test_where_there_is_nothing_to_lower_it_cannot_be_told(plan):
+    none = found(plan, silent=lambda run: 0.0)
+    assert none.claims[2].verdict == CANNOT_TELL  # and not "not supported", though all differences are exactly 0
+    assert [c.nothing_to_lower for c in none.claims] == [False, False, True, False, False]
+    alike = found(plan, silent=lambda run: 0.02)
+    assert alike.claims[2].verdict == NOT_SUPPORTED
+    assert not alike.claims[2].nothing_to_lower
+
+
 def test_pairs_with_the_same_weights_are_counted(plan):
     same = found(plan, weights=lambda run: "w" if run.config.seed < 2 else run.config.id)
     assert [c.same_weights for c in same.claims] == [2, 2, 2, 0, 2]
 
 
 def test_a_scale_that_answers_nothing_judges_nothing(plan):
-    from dataclasses import replace
-
     silent = replace(plan, scale=replace(plan.scale, answers=False))
     assert [c.verdict for c in found(silent).claims] == [*[CANNOT_TELL] * 4, BY_CONSTRUCTION]

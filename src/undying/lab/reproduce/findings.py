@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from undying.lab.reproduce.outcomes import Outcome, choose_rate
 from undying.lab.reproduce.plan import Plan
-from undying.lab.reproduce.table import Claim, Gain, Published, Table, Task
-from undying.lab.reproduce.verdicts import BY_CONSTRUCTION, CANNOT_TELL, Estimate, estimate, judge
+from undying.lab.reproduce.table import Claim, Gain, Table, Task
+from undying.lab.reproduce.verdicts import BY_CONSTRUCTION, CANNOT_TELL, MARGIN, Estimate, estimate, judge
 
 Seeds = Mapping[int, Outcome]
 """Runs of one arm at one rate, by seed."""
@@ -57,6 +57,8 @@ class ClaimFinding:
     """Arm minus the other; None where nothing was run."""
     same_weights: int
     """Pairs that ended with the same weights, bit for bit."""
+    nothing_to_lower: bool
+    """It says lower, and the other arm has less than the smallest difference that matters: no run could show it."""
     verdict: str
 
 
@@ -94,11 +96,6 @@ class Findings:
     def environments(self) -> tuple[Mapping[str, str], ...]:
         """Of the runs, each once."""
         return tuple(dict(pairs) for pairs in dict.fromkeys(tuple(o.environment.items()) for o in self.outcomes))
-
-    def published(self, task: str, arm: str, metric: str) -> Published | None:
-        """What the source says of an arm."""
-        found = (p for p in self.table.published if (p.task, p.arm, p.metric) == (task, arm, metric))
-        return next(found, None)
 
 
 def find_out(table: Table, scale_name: str, plan: Plan, outcomes: tuple[Outcome, ...]) -> Findings:
@@ -143,12 +140,23 @@ def _claims(table: Table, answers: bool, tasks: Mapping[str, TaskFinding]) -> tu
         for c in table.claims
     ]
     open_ones = [i for i, claim in enumerate(table.claims) if not claim.by_construction]
-    judged = judge([(table.claims[i].says, d.values if (d := differences[i]) else ()) for i in open_ones])
+    at_floor = [_nothing_to_lower(claim, tasks) for claim in table.claims]
+    values = [d.values if d and not floor else () for d, floor in zip(differences, at_floor, strict=True)]
+    judged = judge([(table.claims[i].says, values[i]) for i in open_ones])
     verdicts = dict(zip(open_ones, judged if answers else [CANNOT_TELL] * len(judged), strict=True))
     return tuple(
-        ClaimFinding(claim, difference, _same_weights(claim, tasks), verdicts.get(i, BY_CONSTRUCTION))
-        for i, (claim, difference) in enumerate(zip(table.claims, differences, strict=True))
+        ClaimFinding(claim, differences[i], _same_weights(claim, tasks), at_floor[i], verdicts.get(i, BY_CONSTRUCTION))
+        for i, claim in enumerate(table.claims)
     )
+
+
+def _nothing_to_lower(claim: Claim, tasks: Mapping[str, TaskFinding]) -> bool:
+    if claim.says != "lower" or claim.task not in tasks or claim.against not in tasks[claim.task].arms:
+        return False
+    task = tasks[claim.task]
+    found = task.arms[claim.against]
+    runs = found.at(found.own_rate if claim.own_rates else task.task.lr).values()
+    return bool(runs) and sum(getattr(run, claim.metric) for run in runs) / len(runs) < MARGIN
 
 
 def _same_weights(claim: Claim, tasks: Mapping[str, TaskFinding]) -> int:

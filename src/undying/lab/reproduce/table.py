@@ -94,7 +94,7 @@ class Claim:
     own_rates: bool = False
     """Each of the two at its own best learning rate, instead of both at the published one."""
     published: str = ""
-    """The difference in the source's numbers."""
+    """What the source says of the difference, where its numbers are not given."""
     by_construction: str = ""
     """Why no run can decide it, where that is so."""
 
@@ -126,3 +126,13 @@ class Table:
     published: tuple[Published, ...]
     claims: tuple[Claim, ...]
     gains: tuple[Gain, ...]
+
+    def number(self, task: str, arm: str, metric: str) -> Published | None:
+        """What the source says of an arm."""
+        found = (p for p in self.published if (p.task, p.arm, p.metric) == (task, arm, metric))
+        return next(found, None)
+
+    def difference(self, claim: Claim) -> float | None:
+        """That of the source's two numbers; None where it does not give both."""
+        first, second = (self.number(claim.task, arm, claim.metric) for arm in (claim.arm, claim.against))
+        return first.value - second.value if first and second else None

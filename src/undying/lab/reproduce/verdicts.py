@@ -11,7 +11,8 @@ difference that matters, one percentage point.
 
 Shown means: a one-sided paired t-test with p at most 0.05 after Holm's correction over all claims of the table, for each
 of the two columns. Where both are shown, of a difference above 0 and below the margin, it is supported. What is neither
-cannot be told at this scale.
+cannot be told at this scale; nor can a claim of lower where the other arm has less than MARGIN of the metric itself,
+since there is nothing to lower.
 
 Why Student's t and not the lab's exact test: with five seeds, the published number, the exact test cannot come below
 0.0625 whatever the runs say. The t-test can, at the price of the assumption that differences are about normal.
