@@ -15,8 +15,8 @@ from undying.errors import UndyingError
 from undying.lab import executors
 from undying.lab.execution import Execution
 from undying.lab.recipe import one_of
-from undying.lab.reproduce.estimate import GPU_BASIS, Size, cpu_seconds, duration, gpu_seconds, listed
 from undying.lab.reproduce.findings import Findings, find_out
+from undying.lab.reproduce.forecast import GPU_BASIS, Size, cpu_seconds, duration, gpu_seconds, listed
 from undying.lab.reproduce.outcomes import outcome, read_outcomes
 from undying.lab.reproduce.plan import Plan, Planned, make_plan
 from undying.lab.reproduce.table import SCALES, Table

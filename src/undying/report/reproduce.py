@@ -11,8 +11,8 @@ from pathlib import Path
 
 from undying.files import write_text
 from undying.lab.recipe import Recipe
-from undying.lab.reproduce.estimate import duration
 from undying.lab.reproduce.findings import ArmFinding, ClaimFinding, Findings, GainFinding, Seeds, TaskFinding
+from undying.lab.reproduce.forecast import duration
 from undying.lab.reproduce.table import Claim, Published, Task
 from undying.lab.reproduce.verdicts import FEWEST, LEVEL, MARGIN, Estimate, estimate
 from undying.report.formats import MISSING, signed

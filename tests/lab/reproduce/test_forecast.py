@@ -3,8 +3,8 @@
 import pytest
 
 from undying.lab.recipe import Recipe
-from undying.lab.reproduce import estimate
-from undying.lab.reproduce.estimate import Size, cpu_seconds, gpu_seconds, image_flops, listed, run_flops, runs_of
+from undying.lab.reproduce import forecast
+from undying.lab.reproduce.forecast import Size, cpu_seconds, gpu_seconds, image_flops, listed, run_flops, runs_of
 from undying.lab.reproduce.table import Scale, Stage, Task
 
 SIZE = Size((1, 8, 8), 10, 1000, 300)
@@ -24,15 +24,15 @@ def test_operations_of_a_run():
 
 
 def test_a_gpu_is_bound_by_its_launches_or_by_its_operations(monkeypatch):
-    assert gpu_seconds(TASK, SIZE) == pytest.approx(3 * 4 * estimate.GPU_STEP)
-    monkeypatch.setattr(estimate, "GPU_FLOPS", 1e6)
+    assert gpu_seconds(TASK, SIZE) == pytest.approx(3 * 4 * forecast.GPU_STEP)
+    monkeypatch.setattr(forecast, "GPU_FLOPS", 1e6)
     assert gpu_seconds(TASK, SIZE) == pytest.approx(run_flops(TASK, SIZE) / 1e6)
 
 
 def test_a_timed_step_is_scaled_to_the_run(monkeypatch):
     # The step that warms up takes 0.5 s for 8 images; so the one that counts has 32, and takes 1 s.
     ticks = iter([0.0, 0.5, 10.0, 11.0])
-    monkeypatch.setattr("undying.lab.reproduce.estimate.time.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("undying.lab.reproduce.forecast.time.perf_counter", lambda: next(ticks))
     images = run_flops(TASK, SIZE) / image_flops("mlp", (1, 8, 8), 10)
     assert cpu_seconds(TASK, SIZE) == pytest.approx(images / 32)
 
