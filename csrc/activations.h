@@ -98,20 +98,41 @@ INLINE Words encode(Floats x, const Slope& slope, const Grid& grid, int64_t i) {
   return (Words)__builtin_convertvector(code, Ints);
 }
 
+// The codes of a vector of elements from i on, which is even where two share a byte.
+INLINE void put(Words code, uint8_t* codes, int64_t i, int bits) {
+  if (bits == 8)
+    write(codes + i, bytes(code));
+  else
+    write(codes + i / 2, pairs(code));
+}
+
+INLINE Words get(const uint8_t* codes, int64_t i, int bits) {
+  return bits == 8 ? widen(read<Bytes>(codes + i)) : unpair(read<Pairs>(codes + i / 2));
+}
+
+INLINE int64_t bytes_of(int count, int bits) { return bits == 8 ? count : (count + 1) / 2; }
+
+// The same for fewer elements than a vector has.
+INLINE void put(Words code, uint8_t* codes, int64_t i, int bits, int count) {
+  for (int lane = 0; lane < WIDTH; lane++) code[lane] = lane < count ? code[lane] : 0;
+  uint8_t padded[WIDTH];
+  put(code, padded, 0, bits);
+  __builtin_memcpy(codes + (bits == 8 ? i : i / 2), padded, bytes_of(count, bits));
+}
+
+INLINE Words get(const uint8_t* codes, int64_t i, int bits, int count) {
+  uint8_t padded[WIDTH] = {};
+  __builtin_memcpy(padded, codes + (bits == 8 ? i : i / 2), bytes_of(count, bits));
+  return get(padded, 0, bits);
+}
+
 template <class Surrogate, class T>
-INLINE void quantise(const T* x, uint8_t* codes, int64_t begin, int64_t end, const Slope& slope, const Grid& grid) {
-  for (int64_t i = begin; i < end; i += WIDTH) {
-    const int count = end - i < WIDTH ? int(end - i) : WIDTH;
-    const Words code = encode<Surrogate>(count == WIDTH ? load(x + i) : load(x + i, count), slope, grid, i);
-    uint8_t bytes[WIDTH];
-    write(bytes, __builtin_convertvector(code, Bytes));
-    if (grid.bits == 8) {
-      __builtin_memcpy(codes + i, bytes, count);
-    } else {
-      if (count % 2) bytes[count] = 0;
-      for (int k = 0; k < count; k += 2) codes[(i + k) / 2] = uint8_t(bytes[k] | (bytes[k + 1] << 4));
-    }
-  }
+INLINE void quantise(const T* x, uint8_t* codes, int64_t begin, int64_t end, Slope slope, Grid grid) {
+  int64_t i = begin;
+  for (; i + WIDTH <= end; i += WIDTH)
+    put(encode<Surrogate>(load(x + i), slope, grid, i), codes, i, grid.bits);
+  const int rest = int(end - i);
+  if (rest) put(encode<Surrogate>(load(x + i, rest), slope, grid, i), codes, i, grid.bits, rest);
 }
 
 template <class Surrogate>
@@ -125,23 +146,15 @@ void sugar_quantise(const Slope& slope, const Grid& grid, const Elements& e) {
 }
 
 template <class T>
-INLINE void dequantise(const T* gradient, const uint8_t* codes, T* out, int64_t begin, int64_t end, const Grid& grid) {
+INLINE void dequantise(const T* gradient, const uint8_t* codes, T* out, int64_t begin, int64_t end, Grid grid) {
   const float step = 1.0f / grid.scale, zero = float(grid.zero);
-  for (int64_t i = begin; i < end; i += WIDTH) {
-    const int count = end - i < WIDTH ? int(end - i) : WIDTH;
-    uint8_t bytes[WIDTH] = {};
-    if (grid.bits == 8) {
-      __builtin_memcpy(bytes, codes + i, count);
-    } else {
-      for (int k = 0; k < count; k++) bytes[k] = (codes[(i + k) / 2] >> (k % 2 * 4)) & 15;
-    }
-    const Floats code = __builtin_convertvector(__builtin_convertvector(read<Bytes>(bytes), Ints), Floats);
-    const Floats slope = (code - zero) * step;
-    if (count == WIDTH)
-      store(out + i, load(gradient + i) * slope);
-    else
-      store(out + i, load(gradient + i, count) * slope, count);
-  }
+  const auto slope = [=](Words code) __attribute__((always_inline)) {
+    return (__builtin_convertvector((Ints)code, Floats) - zero) * step;
+  };
+  int64_t i = begin;
+  for (; i + WIDTH <= end; i += WIDTH) store(out + i, load(gradient + i) * slope(get(codes, i, grid.bits)));
+  const int rest = int(end - i);
+  if (rest) store(out + i, load(gradient + i, rest) * slope(get(codes, i, grid.bits, rest)), rest);
 }
 
 static void sugar_dequantise(const Grid& grid, const Elements& e) {

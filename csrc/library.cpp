@@ -291,6 +291,20 @@ enum { SURROGATES(NUMBER) };
 }  // namespace
 }  // namespace undying
 
+// The same without PyTorch's dispatcher, which takes longer than the work on a small tensor. The caller answers for it
+// that the tensors are on the CPU, of one type and shape, and contiguous.
+#define DIRECT(surrogate)                                                                                              \
+  extern "C" __attribute__((visibility("default"))) void undying_##surrogate##_backward(                               \
+      int32_t dtype, const void* gradient, const void* x, void* out, int64_t count, float a, float strength, float low, \
+      float high) {                                                                                                    \
+    const auto kernel = undying::in_use.variant->sugar_backward[undying::number_of_##surrogate];                       \
+    const undying::Slope slope{a, strength, low, high};                                                                \
+    torch::stable::parallel_for(0, count, undying::GRAIN, [&](int64_t begin, int64_t end) {                            \
+      kernel(slope, {gradient, x, out, undying::Dtype(dtype), begin, end});                                            \
+    });                                                                                                                \
+  }
+SURROGATES(DIRECT)
+
 STABLE_TORCH_LIBRARY(undying, m) {
   m.def("use_instructions(int wanted) -> int");
   m.def(

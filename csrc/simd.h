@@ -36,6 +36,7 @@ typedef uint32_t Words __attribute__((vector_size(BYTES)));
 typedef int64_t Longs __attribute__((vector_size(BYTES)));
 typedef uint16_t Shorts __attribute__((vector_size(BYTES / 2)));  // as many as Floats
 typedef uint8_t Bytes __attribute__((vector_size(BYTES / 4)));    // as many as Floats
+typedef uint8_t Pairs __attribute__((vector_size(BYTES / 8)));    // half as many: two of 4 bits in each
 
 struct Bfloat16 {
   uint16_t bits;
@@ -88,12 +89,79 @@ INLINE bool all_of(Ints mask) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Between lanes of 8, 16 and 32 bits. GCC takes vectors apart for these, lane by lane, unless it is told the instruction.
+
+INLINE Words widen(Shorts v) {
+#if defined(__AVX512F__)
+  return (Words)_mm512_cvtepu16_epi32((__m256i)v);
+#elif defined(__AVX2__)
+  return (Words)_mm256_cvtepu16_epi32((__m128i)v);
+#else
+  return __builtin_convertvector(v, Words);
+#endif
+}
+
+INLINE Words widen(Bytes v) {
+#if defined(__AVX512F__)
+  return (Words)_mm512_cvtepu8_epi32((__m128i)v);
+#elif defined(__AVX2__)
+  return (Words)_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(as<long long>(v)));
+#else
+  return __builtin_convertvector(v, Words);
+#endif
+}
+
+// The values fit.
+INLINE Shorts shorts(Words v) {
+#if defined(__AVX512F__)
+  return (Shorts)_mm512_cvtepi32_epi16((__m512i)v);
+#elif defined(__AVX2__)
+  const __m256i pairs = _mm256_packus_epi32((__m256i)v, (__m256i)v);
+  return (Shorts)_mm256_castsi256_si128(_mm256_permute4x64_epi64(pairs, 0x08));
+#else
+  return __builtin_convertvector(v, Shorts);
+#endif
+}
+
+INLINE Bytes bytes(Words v) {
+#if defined(__AVX512F__)
+  return (Bytes)_mm512_cvtepi32_epi8((__m512i)v);
+#elif defined(__AVX2__)
+  const __m128i both = (__m128i)shorts(v);
+  return as<Bytes>((long long)_mm_cvtsi128_si64(_mm_packus_epi16(both, both)));
+#else
+  return __builtin_convertvector(v, Bytes);
+#endif
+}
+
+// Lanes 2k and 2k + 1 in the low and the high half of byte k.
+INLINE Pairs pairs(Words v) {
+  const Longs both = as<Longs>(v), joined = (both | (both >> 28)) & 255;
+#if defined(__AVX512F__)
+  return as<Pairs>((long long)_mm_cvtsi128_si64(_mm512_cvtepi64_epi8((__m512i)joined)));
+#else
+  return __builtin_convertvector(joined, Pairs);
+#endif
+}
+
+INLINE Words unpair(Pairs v) {
+#if defined(__AVX512F__)
+  const Longs joined = (Longs)_mm512_cvtepu8_epi64(_mm_cvtsi64_si128(as<long long>(v)));
+#elif defined(__AVX2__)
+  const Longs joined = (Longs)_mm256_cvtepu8_epi64(_mm_cvtsi32_si128(as<int>(v)));
+#else
+  const Longs joined = __builtin_convertvector(v, Longs);
+#endif
+  return as<Words>((joined & 15) | ((joined & 240) << 28));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Loads and stores. The half types are widened to float and rounded once, to nearest even.
 
 INLINE Floats load(const float* p) { return read<Floats>(p); }
 INLINE Doubles load(const double* p) { return read<Doubles>(p); }
 
-INLINE Floats load(const Bfloat16* p) { return as<Floats>(__builtin_convertvector(read<Shorts>(p), Words) << 16); }
+INLINE Floats load(const Bfloat16* p) { return as<Floats>(widen(read<Shorts>(p)) << 16); }
 
 INLINE Floats load(const Float16* p) {
 #if defined(__AVX512F__)
@@ -101,7 +169,7 @@ INLINE Floats load(const Float16* p) {
 #elif defined(__F16C__)
   return (Floats)_mm256_cvtph_ps(read<__m128i>(p));
 #else
-  Words half = __builtin_convertvector(read<Shorts>(p), Words);
+  Words half = widen(read<Shorts>(p));
   Words magnitude = (half & 0x7fff) << 13;
   Words finite = as<Words>(as<Floats>(magnitude) * 0x1p112f);  // exact, for subnormal numbers too
   Words special = magnitude | 0x7f800000;
@@ -116,7 +184,7 @@ INLINE void store(Bfloat16* p, Floats v) {
   Words bits = as<Words>(v);
   Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
   Words nan = Words{} + 0x7fc0;
-  write(p, __builtin_convertvector((Words)(v != v ? nan : rounded), Shorts));
+  write(p, shorts((Words)(v != v ? nan : rounded)));
 }
 
 INLINE void store(Float16* p, Floats v) {
@@ -133,7 +201,7 @@ INLINE void store(Float16* p, Floats v) {
   Words infinity = Words{} + 0x7c00, nan = Words{} + 0x7e00;
   half = magnitude >= 0x477ff000 ? infinity : half;  // 65520, halfway to 2^16
   half = magnitude > 0x7f800000 ? nan : half;
-  write(p, __builtin_convertvector((Words)(half | sign), Shorts));
+  write(p, shorts(half | sign));
 #endif
 }
 

@@ -39,8 +39,8 @@ def _is_here(name: str) -> bool:
 
 def arguments(name: str) -> tuple[float, float, float, float]:
     """What follows gradient and x in an operator of SUGAR's."""
-    _, a, low, high = functions.kernel(undying.surrogate(name), "all")
-    return a, 1.0, low, high
+    kernel = functions.kernel(undying.surrogate(name), "all")
+    return kernel.a, 1.0, kernel.low, kernel.high
 
 
 def _sugar_backward(name: str) -> Callable[[Tensor, Tensor], Tensor]:

@@ -39,4 +39,4 @@ def test_momentum_and_weight_decay_reach_the_optimizer():
     sgd = build_optimizer("sgd", parameters, 0.1, Recipe(momentum=0.5, weight_decay=0.2))
     assert (sgd.defaults["momentum"], sgd.defaults["weight_decay"], sgd.defaults["lr"]) == (0.5, 0.2, 0.1)
     for name, kind in (("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)):
-        assert build_optimizer(name, parameters, 0.1, Recipe()).defaults == kind(parameters, 0.1).defaults
+        assert build_optimizer(name, parameters, 0.1, Recipe()).defaults == kind(parameters, 0.1, fused=True).defaults

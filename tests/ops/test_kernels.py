@@ -160,7 +160,40 @@ def test_threads(threads: int) -> None:
 def test_a_kernel_computes_what_it_says() -> None:
     """The rows above would pass without any kernel; here it is seen at work."""
     x = numbers(10).requires_grad_()
-    assert undying.sugar(x).grad_fn.by_kernel
+    assert undying.sugar(x).grad_fn.kernel is not None
     with torch.profiler.profile() as profile:
         undying.sugar(x).sum().backward()
     assert "undying::bsilu_backward" in {event.key for event in profile.key_averages()}
+
+
+def _zeros(x: torch.Tensor) -> torch.Tensor:
+    return torch._efficientzerotensor(x.shape, dtype=x.dtype)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        torch.clone,
+        lambda x: torch._neg_view(-x),
+        _zeros,
+        lambda x: x.new_tensor(0.5).expand_as(x),
+        lambda x: x.t().contiguous().t(),
+    ],
+    ids=["plain", "lazily negated", "zeros that are not written down", "expanded", "transposed"],
+)
+@pytest.mark.parametrize("dtype", native.DTYPES, ids=str)
+def test_gradients_that_are_more_than_their_memory(make, dtype):
+    """Kernels are called on addresses where a tensor is just that; everything else takes the long way."""
+    x = numbers(5, 7, dtype=dtype).requires_grad_()
+    gradient = make(numbers(5, 7, dtype=dtype, seed=1))
+    (actual,) = torch.autograd.grad(undying.sugar(x), x, gradient)
+    assert_near(actual, expected("bsilu", gradient + 0, x))
+
+
+def test_what_saved_tensor_hooks_give_back_may_be_anything():
+    """Also a tensor of another size: an error, as from any other operation, not a read beyond its end."""
+    x = numbers(5, 7).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x[:1].contiguous()):
+        y = undying.sugar(x)
+    with pytest.raises(RuntimeError, match="shape"):
+        y.backward(torch.ones_like(y))

@@ -24,7 +24,7 @@ class Subclass(Tensor):
 
 
 def is_native(x: Tensor, **settings: object) -> bool:
-    return getattr(undying.sugar(x, **settings).grad_fn, "by_kernel", False)
+    return getattr(undying.sugar(x, **settings).grad_fn, "kernel", None) is not None
 
 
 def keeps_the_input_alone(x: Tensor, **settings: object) -> bool:

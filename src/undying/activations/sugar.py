@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch.fx
 from torch import Tensor, nn
@@ -18,10 +20,7 @@ from undying.ops import paths
 
 __all__ = ["SUGAR", "StrengthSchedule", "sugar"]
 
-_REGIONS = ("all", "negative")
-_SAVES = ("exact", "8bit", "4bit")
 _BITS = {"8bit": 8, "4bit": 4}
-_ROUNDINGS = ("nearest", "stochastic")
 
 
 def sugar(
@@ -73,12 +72,12 @@ def sugar(
     >>> torch.autograd.grad(y.sum(), x)[0]  # B-SiLU's derivative, arXiv:2505.22074
     tensor([0.4007, 0.9175, 1.2661])
     """
-    checks.floating("sugar", x)
-    _check(region, strength, inplace, save, rounding)
-    smooth = resolve(surrogate)
-    if save == "exact":
-        return paths.sugar(x, smooth, region, strength)
-    return paths.quantised_sugar(x, smooth, region, strength, _BITS[save], rounding == "stochastic", inplace)
+    _RULES["region"](region)
+    _RULES["strength"](strength)
+    _RULES["inplace"](inplace)
+    _RULES["save"](save)
+    _RULES["rounding"](rounding)
+    return _compute(x, resolve(surrogate), region, strength, inplace, save, rounding)
 
 
 torch.fx.wrap("sugar")  # a leaf of symbolic tracing: a Proxy has no dtype to check
@@ -89,7 +88,8 @@ class SUGAR(nn.Module):
 
     Args:
         surrogate, region, strength, inplace, save, rounding: as in :func:`undying.sugar`. ``strength`` is a plain
-            attribute that may be set between steps, by hand or by :class:`undying.StrengthSchedule`.
+            attribute that may be set between steps, by hand or by :class:`undying.StrengthSchedule`. All are checked
+            when they are set.
 
     Shape:
         input and output: any shape.
@@ -111,24 +111,23 @@ class SUGAR(nn.Module):
         rounding: str = "nearest",
     ) -> None:
         super().__init__()
-        _check(region, strength, inplace, save, rounding)
-        self.surrogate = resolve(surrogate)
+        self.surrogate: Surrogate = resolve(surrogate)
         self.region = region
         self.strength = strength
         self.inplace = inplace
         self.save = save
         self.rounding = rounding
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Here, not in every forward pass: on a small tensor the checks take as long as the work.
+        if name in _RULES:
+            _RULES[name](value)
+        elif name == "surrogate":
+            value = resolve(value)
+        super().__setattr__(name, value)
+
     def forward(self, x: Tensor) -> Tensor:
-        return sugar(
-            x,
-            self.surrogate,
-            region=self.region,
-            strength=self.strength,
-            inplace=self.inplace,
-            save=self.save,
-            rounding=self.rounding,
-        )
+        return _compute(x, self.surrogate, self.region, self.strength, self.inplace, self.save, self.rounding)
 
     def extra_repr(self) -> str:
         shown = [str(self.surrogate)]
@@ -145,18 +144,40 @@ class SUGAR(nn.Module):
         return ", ".join(shown)
 
 
-def _check(region: str, strength: float | Tensor, inplace: bool, save: str, rounding: str) -> None:
-    checks.one_of("region", region, _REGIONS)
-    checks.one_of("save", save, _SAVES)
-    checks.one_of("rounding", rounding, _ROUNDINGS)
-    checks.flag("inplace", inplace)
-    if isinstance(strength, Tensor):
-        if strength.dim() != 0:
-            raise ValueError(
-                f"strength must be a number or a 0-dimensional tensor, not of shape {tuple(strength.shape)}"
-            )
-    else:
+def _compute(
+    x: Tensor,
+    surrogate: Surrogate,
+    region: str,
+    strength: float | Tensor,
+    inplace: bool,
+    save: str,
+    rounding: str,
+) -> Tensor:
+    """SUGAR with arguments that were checked, x apart."""
+    checks.floating("sugar", x)
+    if save == "exact":
+        return paths.sugar(x, surrogate, region, strength)
+    return paths.quantised_sugar(x, surrogate, region, strength, _BITS[save], rounding == "stochastic", inplace)
+
+
+torch.fx.wrap("_compute")  # as sugar is
+
+
+def _check_strength(strength: float | Tensor) -> None:
+    if not isinstance(strength, Tensor):
         checks.number("strength", strength, 0.0, 1.0)
+    elif strength.dim() != 0:
+        raise ValueError(f"strength must be a number or a 0-dimensional tensor, not of shape {tuple(strength.shape)}")
+
+
+_RULES: dict[str, Callable[[Any], None]] = {
+    "region": partial(checks.one_of, "region", allowed=("all", "negative")),
+    "strength": _check_strength,
+    "inplace": partial(checks.flag, "inplace"),
+    "save": partial(checks.one_of, "save", allowed=("exact", *_BITS)),
+    "rounding": partial(checks.one_of, "rounding", allowed=("nearest", "stochastic")),
+}
+"""Raise unless an argument is one that is allowed."""
 
 
 class StrengthSchedule:

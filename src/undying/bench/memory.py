@@ -87,4 +87,4 @@ def node_name(output: Tensor) -> str:
     """The autograd node of ``output``: it shows what will compute its backward pass."""
     if output.grad_fn is None:
         return "none"
-    return output.grad_fn.name() + (", by a kernel" if getattr(output.grad_fn, "by_kernel", False) else "")
+    return output.grad_fn.name() + (", by a kernel" if getattr(output.grad_fn, "kernel", None) else "")

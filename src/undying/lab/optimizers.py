@@ -13,10 +13,14 @@ from undying.lab.recipe import Recipe
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
 """name -> torch's class."""
 
+_FUSED = ("cpu", "cuda")
+
 
 def build_optimizer(name: str, parameters: Any, lr: float, recipe: Recipe) -> Optimizer:
-    """The optimizer called ``name`` with the recipe's momentum and weight decay."""
+    """The optimizer called ``name`` with the recipe's momentum and weight decay, over a list of parameters."""
     arguments: dict[str, Any] = {"momentum": recipe.momentum} if name == "sgd" else {}
+    # One kernel for all parameters: on a small network the loop over them takes a third of a step.
+    arguments["fused"] = all(p.device.type in _FUSED for p in parameters)
     if recipe.weight_decay is not None:
         arguments["weight_decay"] = recipe.weight_decay
     return OPTIMIZERS[name](parameters, lr, **arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import time
@@ -29,7 +30,7 @@ from undying.lab.settings import RunConfig
 PROBE = 2048
 """Units are counted on the first so many training samples, the same for every run."""
 
-_LARGE = 1_000_000  # parameters, from which on norms are taken at every 20th step: each reads all of them several times
+_NORMS_EVERY = 4  # steps; 20 for a network of a million parameters: each norm reads all of them several times
 _METRICS = ("train_loss", "train_accuracy", "gradient_norm", "update_norm")
 
 
@@ -64,7 +65,7 @@ def train(
         trained = time.perf_counter() - started
         measured = run.measure()
         diverged = None in steps.values() or None in measured.values()
-        counted = None if diverged else run.count()
+        counted = run.count() if not diverged and run.is_counted() else None
         run.counted = counted or run.counted
         metrics = {
             "epoch": epoch,
@@ -107,7 +108,7 @@ class _Run:
         self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True) if config.ema else None
         # Hooks, which the census needs, do not fire in a compiled network; the uncompiled one has the same weights.
         self.forward: Any = torch.compile(self.model) if execution.compile else self.model
-        self.every = 1 if sum(p.numel() for p in self.parameters) <= _LARGE else 20
+        self.every = _NORMS_EVERY if sum(p.numel() for p in self.parameters) <= 1_000_000 else 5 * _NORMS_EVERY
         self.steady = config.schedule == "constant" and not config.warmup
         self.sums = torch.zeros(4, dtype=torch.float32 if self.device.type == "mps" else torch.float64)
         self.sums = self.sums.to(self.device)
@@ -119,7 +120,6 @@ class _Run:
     def train(self, started: float, checkpoint: Checkpoint | None) -> dict[str, float | None]:
         """The rest of an epoch. Means over samples (loss, accuracy) and over steps (norms); None where not finite."""
         self.model.train()
-        weights: Tensor | None = None
         for x, y, target in self.batches.epoch(skip=self.step):
             self._set_lr()
             self.optimizer.zero_grad()
@@ -133,18 +133,14 @@ class _Run:
                 norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
             if self.config.clip:
                 clip_grads_with_norm_(self.parameters, self.config.clip, norm)
-            if normed and weights is None:
-                weights = self._weights()
+            before = self._weights() if normed else None
             self.scaler.step(self.optimizer)
             self.scaler.update()
             if self.average is not None:
                 self.average.update_parameters(self.model)
             self.sums[:2] += torch.stack([loss.detach() * len(y), (output.argmax(1) == y).sum()])
-            if normed:
-                assert weights is not None
-                before, weights = weights, self._weights()
-                self.sums[2:] += self._finite_if_scaled(torch.stack([norm, (weights - before).norm()]))
-                weights = weights if self.every == 1 else None
+            if before is not None:
+                self.sums[2:] += self._finite_if_scaled(torch.stack([norm, (self._weights() - before).norm()]))
             self.samples += len(y)
             self.normed += normed
             self.step += 1
@@ -168,6 +164,12 @@ class _Run:
                 finite = math.isfinite(loss)
                 measured |= {f"{name}_loss": loss if finite else None, f"{name}_accuracy": accuracy if finite else None}
         return measured
+
+    def is_counted(self) -> bool:
+        """After every epoch where that costs little: it reads the probe forward and backward, as training does. Else
+        after the epochs 0, 1, 2, 4, 8, ... and the last."""
+        cheap = len(self.batches.dataset.x_train) >= 20 * PROBE
+        return cheap or self.epoch & (self.epoch - 1) == 0 or self.epoch == self.config.epochs
 
     def count(self) -> Census:
         return census(self.measured, self.batches.probe(PROBE), gradients=True, loss=F.cross_entropy)
@@ -217,10 +219,11 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * factor
 
-    def _precision(self) -> torch.autocast:
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
         name = self.config.amp
-        dtype = torch.float16 if name == "float16" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype, enabled=name != "none")
+        if name == "none":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.float16 if name == "float16" else torch.bfloat16)
 
     def _weights(self) -> Tensor:
         return torch.cat([p.detach().reshape(-1) for p in self.parameters])

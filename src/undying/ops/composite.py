@@ -23,6 +23,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from undying.activations.surrogates import Surrogate
 
@@ -128,4 +129,4 @@ def in_dual_level() -> bool:
 def _dual_level() -> bool:
     # While compiling this runs as it is: traced, Dynamo would guard on a number that it changes itself when it enters a
     # level. So there is no guard: the answer is for levels that are entered in what is compiled.
-    return torch.autograd.forward_ad._current_level >= 0
+    return forward_ad._current_level >= 0

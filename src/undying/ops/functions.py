@@ -4,7 +4,6 @@ what is more than that to the composite form; :mod:`undying.ops.paths` decides w
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from dataclasses import fields
 from typing import Any
@@ -17,11 +16,7 @@ from torch.autograd.function import once_differentiable
 from undying.activations.surrogates import SURROGATES, Scaled, Surrogate
 from undying.ops import composite, native, quantised
 
-__all__ = ["EagerSUGAR", "Formula", "NativeBAReLU", "Quantised", "has_kernel", "is_built_in"]
-
-# Operators are called below autograd, which has nothing to do here and costs 10 us a call. A private name: where a later
-# torch does not have it, they are called as usual.
-_below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", contextlib.nullcontext)
+__all__ = ["EagerSUGAR", "Formula", "NativeBAReLU", "Quantised", "is_built_in", "kernel"]
 
 
 def is_built_in(surrogate: Surrogate) -> bool:
@@ -30,9 +25,12 @@ def is_built_in(surrogate: Surrogate) -> bool:
     return kind in _BUILT_IN
 
 
-def has_kernel(surrogate: Surrogate) -> bool:
-    """Whether the library has a kernel for it."""
-    return is_built_in(surrogate) and native.operator(f"{surrogate.name}_backward") is not None
+@functools.lru_cache(maxsize=256)
+def kernel(surrogate: Surrogate, region: str) -> native.SlopeKernel | None:
+    """The library's kernel for the backward pass, where it has one."""
+    if not is_built_in(surrogate):
+        return None
+    return native.slope_kernel(surrogate, *composite.limits(torch.float32, surrogate, region))
 
 
 _BUILT_IN = frozenset(SURROGATES.values())
@@ -63,22 +61,19 @@ class EagerSUGAR(Function):
     """SUGAR that keeps x alone: its backward pass by a kernel where there is one, else by the closed form."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, surrogate: Surrogate, region: str, strength: float, by_kernel: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, settings: tuple[Surrogate, str, float], by: native.SlopeKernel | None) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.settings, ctx.by_kernel = (surrogate, region, strength), by_kernel
+        ctx.settings, ctx.kernel = settings, by
         return torch.relu(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         if not is_plain(gradient):
-            return _through(lambda x: composite.sugar(x, *ctx.settings), x, gradient), None, None, None, None
-        if ctx.by_kernel:
-            surrogate, region, strength = ctx.settings
-            operator, a, low, high = kernel(surrogate, region)
-            with _below_autograd():
-                return operator(gradient, x, a, strength, low, high), None, None, None, None
-        return _times_slope(gradient, x, *ctx.settings), None, None, None, None
+            return _through(composite.sugar, x, gradient, *ctx.settings), None, None
+        if ctx.kernel is not None:
+            return ctx.kernel(gradient, x, ctx.settings[2]), None, None
+        return _times_slope(gradient, x, *ctx.settings), None, None
 
 
 class NativeBAReLU(Function):
@@ -88,7 +83,7 @@ class NativeBAReLU(Function):
     def forward(ctx: Any, x: Tensor, alpha: float, eps: float) -> Tensor:
         ctx.save_for_backward(x)
         ctx.settings = alpha, eps
-        with _below_autograd():
+        with native.below_autograd():
             y: Tensor = _BARELU(x, alpha, eps)
         return y
 
@@ -96,10 +91,10 @@ class NativeBAReLU(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         if is_plain(gradient):
-            with _below_autograd():
+            with native.below_autograd():
                 return _BARELU_BACKWARD(gradient, x, *ctx.settings), None, None
         alpha, eps = ctx.settings
-        return _through(lambda x: composite.barelu(x, alpha, eps, False), x, gradient), None, None
+        return _through(composite.barelu, x, gradient, alpha, eps, False), None, None
 
 
 class Quantised(Function):
@@ -165,19 +160,12 @@ def is_plain(gradient: Tensor) -> bool:
     )
 
 
-@functools.lru_cache(maxsize=256)
-def kernel(surrogate: Surrogate, region: str) -> tuple[Any, float, float, float]:
-    """(operator, its a, low, high) for :func:`has_kernel` surrogates."""
-    low, high = composite.limits(torch.float32, surrogate, region)
-    return native.operator(f"{surrogate.name}_backward"), native.parameter(surrogate), low, high
-
-
-def _through(form: Any, x: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient of ``form`` at x by autograd: itself differentiable, and right for any kind of gradient."""
+def _through(form: Any, x: Tensor, gradient: Tensor, *settings: Any) -> Tensor:
+    """The gradient of ``form(x, *settings)`` by autograd: itself differentiable, and right for any kind of gradient."""
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         at = x if create_graph else x.detach().requires_grad_()
-        (result,) = torch.autograd.grad(form(at), at, gradient, create_graph=create_graph)
+        (result,) = torch.autograd.grad(form(at, *settings), at, gradient, create_graph=create_graph)
     return result
 
 

@@ -62,7 +62,7 @@ def is_lean() -> bool:
 
     Those of ``torch.utils.checkpoint`` are, in its block: what it computes again is not lean, and has to save the same.
     """
-    if torch.compiler.is_compiling() or _here.sources is None:
+    if _here.sources is None or torch.compiler.is_compiling():
         return False
     hooks = _hooks_in_force()
     return hooks is not None and hooks[0] is _here.pack

@@ -6,12 +6,15 @@ everything works through :mod:`undying.ops.composite`.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import logging
 import os
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,10 +25,14 @@ from undying.activations.surrogates import SURROGATES, Surrogate
 __all__ = [
     "DTYPES",
     "INSTRUCTIONS",
+    "SlopeKernel",
+    "below_autograd",
     "instructions",
     "missing",
     "operator",
     "parameter",
+    "serves",
+    "slope_kernel",
     "tally",
     "tally_output",
     "use_instructions",
@@ -36,6 +43,17 @@ INSTRUCTIONS = ("portable", "avx2", "avx512")
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """The types that the activation kernels take; the census kernels take float64 too."""
+
+_NUMBERS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+"""As csrc/variant.h has them."""
+
+# Operators are called below autograd, which has nothing to do here and costs 10 us a call. A private name: where a later
+# torch does not have it, they are called as usual.
+below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", contextlib.nullcontext)
+
+# Private too: without it no kernel is used. Only these keys say that a tensor is nothing more than its memory: not lazily
+# negated, batched, sparse, nested, or zeros that are nowhere written down.
+_dispatch_keys: Any = getattr(torch._C, "_dispatch_keys", None)
 
 _LIBRARY = Path(__file__).with_name("kernels.so")
 
@@ -86,6 +104,59 @@ def parameter(surrogate: Surrogate) -> float:
     return a
 
 
+@dataclass(frozen=True, slots=True)
+class SlopeKernel:
+    """SUGAR's backward pass with one surrogate: gradient * f~'(x), as ``composite.slope`` has it."""
+
+    operator: OpOverload
+    direct: Callable[..., None]
+    """The same on addresses. The dispatcher takes longer than the work on a small tensor, so it is passed by where
+    there is nothing for it to do."""
+    a: float
+    low: float
+    high: float
+
+    def __call__(self, gradient: Tensor, x: Tensor, strength: float) -> Tensor:
+        """``x`` is one that the kernels serve, or what saved-tensor hooks made of it."""
+        if (
+            serves(gradient)
+            and gradient.is_contiguous()
+            and x.is_contiguous()
+            and x.is_cpu
+            and x.dtype is gradient.dtype
+            and x.shape == gradient.shape
+        ):
+            out = torch.empty_like(x)
+            number, count = _NUMBERS[x.dtype], x.numel()
+            addresses = gradient.data_ptr(), x.data_ptr(), out.data_ptr()
+            self.direct(number, *addresses, count, self.a, strength, self.low, self.high)
+            return out
+        with below_autograd():
+            result: Tensor = self.operator(gradient, x, self.a, strength, self.low, self.high)
+        return result
+
+
+def slope_kernel(surrogate: Surrogate, low: float, high: float) -> SlopeKernel | None:
+    """The kernel for a built-in surrogate, or None where the library is not there.
+
+    Args:
+        low, high: where the derivative is the surrogate's; ReLU's elsewhere.
+    """
+    name = f"{surrogate.name}_backward"
+    found = operator(name)
+    if found is None:
+        return None
+    direct = getattr(ctypes.CDLL(str(_LIBRARY)), f"undying_{name}")
+    direct.argtypes = [ctypes.c_int32, *[ctypes.c_void_p] * 3, ctypes.c_int64, *[ctypes.c_float] * 4]
+    direct.restype = None
+    return SlopeKernel(found, direct, parameter(surrogate), low, high)
+
+
+def serves(x: Tensor) -> bool:
+    """Whether the activation kernels take this tensor: ordinary memory of the CPU in one of ``DTYPES``."""
+    return _missing is None and x.dtype in _NUMBERS and _dispatch_keys(x).raw_repr() in _ORDINARY
+
+
 def tally(
     x: Tensor, units: int, inner: int, low: float, high: float, counts: Tensor, peak: Tensor, total: Tensor
 ) -> None:
@@ -134,6 +205,12 @@ def _best_instructions() -> str:
     return INSTRUCTIONS[torch.ops.undying.use_instructions(-1)]
 
 
+def _ordinary_keys() -> Iterator[int]:
+    for mode in (False, True):
+        with torch.inference_mode(mode):
+            yield _dispatch_keys(torch.empty(0, device="cpu")).raw_repr()
+
+
 def _nothing(*_: object) -> None:
     """What an operator that returns nothing makes of tensors without numbers."""
 
@@ -147,7 +224,10 @@ def _like_second(_: Tensor, x: Tensor, *__: object) -> Tensor:
 
 
 _missing = _load()
+if _missing is None and _dispatch_keys is None:
+    _missing = f"torch {torch.__version__} has no torch._C._dispatch_keys"
 _instructions = None if _missing else _best_instructions()
+_ORDINARY = frozenset() if _missing else frozenset(_ordinary_keys())
 if _missing:
     logging.getLogger(__name__).debug("no native kernels: %s", _missing)
 _fakes: dict[str, Callable[..., Tensor | None]] = {

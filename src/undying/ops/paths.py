@@ -29,7 +29,7 @@ PATHS = ("auto", "native", "composite")
 def sugar(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor) -> Tensor:
     """SUGAR's forward pass, with its derivative."""
     # Only the built-in surrogates are known to have the derivative that they state; one that inherits may not.
-    if _setting == "composite" or isinstance(strength, Tensor) or not functions.is_built_in(surrogate):
+    if not functions.is_built_in(surrogate) or isinstance(strength, Tensor) or _setting == "composite":
         return composite.sugar(x, surrogate, region, strength)
     if torch.compiler.is_compiling():
         if _compiles_plainly(x):
@@ -37,8 +37,8 @@ def sugar(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor
     elif is_plain_eager(x):
         if not (torch.is_grad_enabled() and x.requires_grad):
             return torch.relu(x)
-        by_kernel = is_served(x) and functions.has_kernel(surrogate)
-        y: Tensor = functions.EagerSUGAR.apply(x, surrogate, region, strength, by_kernel)
+        by = functions.kernel(surrogate, region) if native.serves(x) else None
+        y: Tensor = functions.EagerSUGAR.apply(x, (surrogate, region, strength), by)
         if lean.is_lean():
             lean.remember(y, x)
         return y
@@ -63,8 +63,8 @@ def quantised_sugar(
     by_kernel = (
         _setting != "composite"
         and not isinstance(strength, Tensor)
-        and is_served(x)
-        and functions.has_kernel(surrogate)
+        and native.serves(x)
+        and functions.kernel(surrogate, region) is not None
     )
     # Hooks are at work in torch.utils.checkpoint: an x from outside its region must be there when that is run again.
     inplace = inplace and _saved_tensor_hooks(True) is None
@@ -80,7 +80,7 @@ def barelu(x: Tensor, alpha: float, eps: float, inplace: bool) -> Tensor:
         and _setting != "composite"
         and not torch.compiler.is_compiling()
         and is_plain_eager(x)
-        and is_served(x)
+        and native.serves(x)
         and x.numel()
     ):
         return functions.NativeBAReLU.apply(x, alpha, eps)  # type: ignore[no-any-return]
@@ -142,18 +142,11 @@ def report() -> dict[str, str]:
 def is_plain_eager(x: Tensor) -> bool:
     """Whether nothing but reverse-mode autograd can see this call."""
     return (
-        type(x) in (Tensor, torch.nn.Parameter)
+        type(x) in _PLAIN
         and not composite.in_functorch()
         and not composite.in_dual_level()
-        and _dispatch_modes() == 0
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined]
-    )
-
-
-def is_served(x: Tensor) -> bool:
-    """Whether the native kernels take this tensor."""
-    return (
-        x.dtype in native.DTYPES and x.device.type == "cpu" and x.layout is torch.strided and native.missing() is None
+        and not _dispatch_modes()
+        and _tracing_state() is None
     )
 
 
@@ -167,19 +160,23 @@ def _compiles_plainly(x: Tensor) -> bool:
         not torch.compiler.is_exporting()
         and torch.is_grad_enabled()
         and x.requires_grad
-        and type(x) in (Tensor, torch.nn.Parameter)
+        and type(x) in _PLAIN
         and not composite.in_functorch()
         and not composite.in_dual_level()
     )
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def _unknown(*_: bool) -> int:
     return 1
 
 
-# Private names. Without the first nothing is done in place; without the second no eager call counts as plain.
+# Private names. Without the first nothing is done in place; without one of the others no eager call counts as plain.
 _saved_tensor_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", _unknown)
 _dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", _unknown)
+_tracing_state = getattr(torch._C, "_get_tracing_state", _unknown)
 
 
 def _check(path: str) -> None:
