@@ -53,7 +53,8 @@ def test_the_page_has_published_ours_and_verdict(plan, tmp_path):
     assert sugar[-2:] == ["0.003", "51.2 (51.0 to 51.4)"]
     assert "| `bsilu` | 76.76 (see above) |" in text
     assert "most likely B-SiLU forward, not ReLU" in text
-    assert "| `sugar:region=negative` | published | +2.00 (+2.00 to +2.00) | 5 | 20 % |" in text
+    assert "| `sugar:region=negative` | 0.001 | +2.00 (+2.00 to +2.00) | 5 | 20 % |" in text
+    assert "| `sugar` | own best: 0.003 against 0.003 | +10.00 (+10.00 to +10.00) | 5 | 100 % |" in text
 
 
 def test_every_heading_of_numbers_and_every_figure_says_the_scale(plan, tmp_path):

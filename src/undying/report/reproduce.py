@@ -11,7 +11,15 @@ from pathlib import Path
 
 from undying.files import write_text
 from undying.lab.recipe import Recipe
-from undying.lab.reproduce.findings import ArmFinding, ClaimFinding, Findings, GainFinding, Seeds, TaskFinding
+from undying.lab.reproduce.findings import (
+    ArmFinding,
+    ClaimFinding,
+    Findings,
+    GainFinding,
+    Remainder,
+    Seeds,
+    TaskFinding,
+)
 from undying.lab.reproduce.forecast import duration
 from undying.lab.reproduce.table import Claim, Published, Task
 from undying.lab.reproduce.verdicts import FEWEST, LEVEL, MARGIN, Estimate, estimate
@@ -155,7 +163,8 @@ def _claims(findings: Findings) -> str:
     ]
     intro = (
         f"{len(findings.claims)} claims: {said}. A difference is arm minus the other, paired by seed, in percentage points "
-        f"of the metric, at the published rate unless the claim says otherwise."
+        "of the metric, both at the table's learning rate (the published one, or ours where none is) unless the claim says "
+        "otherwise."
     )
     missing = {found.claim.task for found in findings.claims} - findings.tasks.keys()
     if missing:
@@ -270,7 +279,7 @@ def _gains(findings: Findings) -> str:
     parts = [
         "B-SiLU's derivative is above 1 over most of (0, 4), so that SUGAR with it also takes larger steps. Here is each "
         "gain in test accuracy again with every arm at its own best rate, and with what isolates the cause. The share is of "
-        "the gain at the published rate, and is left out where the interval of that gain holds 0."
+        "the gain at the table's rate, and is left out unless that gain is above 0 by its interval."
     ]
     for found in findings.gains:
         gain = found.gain
@@ -278,7 +287,7 @@ def _gains(findings: Findings) -> str:
         rows += [
             (
                 f"`{row.arm}`",
-                "own best" if row.own_rates else "published",
+                _gain_rate(findings.tasks[gain.task], row, gain.against),
                 _points(row.difference),
                 str(row.difference.n),
                 MISSING if row.share is None else f"{100 * row.share:.0f} %",
@@ -288,6 +297,12 @@ def _gains(findings: Findings) -> str:
         parts += [f"{gain.task}: `{gain.arm}` over `{gain.against}`", _markdown(rows)]
         parts += _explained(found)
     return "\n\n".join(parts)
+
+
+def _gain_rate(task: TaskFinding, row: Remainder, against: str) -> str:
+    if not row.own_rates:
+        return f"{task.task.lr:g}"
+    return f"own best: {task.arms[row.arm].own_rate:g} against {task.arms[against].own_rate:g}"
 
 
 def _explained(found: GainFinding) -> list[str]:
