@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from undying.lab.execution import Execution
 from undying.lab.recipe import one_of
 from undying.lab.reproduce.findings import Findings, find_out
 from undying.lab.reproduce.forecast import GPU_BASIS, Size, cpu_seconds, duration, gpu_seconds, listed
-from undying.lab.reproduce.outcomes import outcome, read_outcomes
+from undying.lab.reproduce.outcomes import read_outcomes
 from undying.lab.reproduce.plan import Plan, Planned, make_plan
 from undying.lab.reproduce.table import SCALES, Table
 from undying.lab.reproduce.tables import TABLES, find
@@ -88,15 +88,11 @@ class ReproduceCommand:
             )
         chosen = [by_id[name] for name in self.run]
         self._train(console, _missing(chosen, store), store.out)
-        classes = {task.name: plan.datasets[task.data].classes for task in plan.scale.tasks}
-        for planned in chosen:
-            o = outcome(planned, store.read(planned.config), 1 / classes[planned.task])
-            console.print(
-                f"{o.id} {planned.task} {planned.arm}, seed {planned.config.seed}, rate {planned.config.lr:g}: {o.status}, "
-                f"test accuracy {o.accuracy}, validation accuracy {o.validation}, weights {o.weights}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
+        for o in read_outcomes(replace(plan, runs=tuple(chosen)), store):
+            _say(
+                console,
+                f"{o.id} {o.planned.task} {o.planned.arm}, seed {o.planned.config.seed}, rate {o.planned.config.lr:g}: "
+                f"{o.status}, test accuracy {o.accuracy}, validation accuracy {o.validation}, weights {o.weights}",
             )
         return 0
 
@@ -128,7 +124,11 @@ class ReproduceCommand:
                 f"cannot write the page to {store.out}: {error.strerror}; choose another folder with --out"
             ) from None
         _print_verdicts(console, findings)
-        console.print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)
+        _say(console, f"page: {page}")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _missing(runs: Sequence[Planned], store: Store) -> list[RunConfig]:
@@ -138,7 +138,7 @@ def _missing(runs: Sequence[Planned], store: Store) -> list[RunConfig]:
 
 def _print_list(console: Console) -> None:
     for table in TABLES.values():
-        console.print(f"{table.name}\n    {table.says}", markup=False, highlight=False, soft_wrap=True)
+        _say(console, f"{table.name}\n    {table.says}")
         for name, scale in table.scales.items():
             runs, on_gpu, on_core = listed(scale)
             took = {
@@ -146,28 +146,26 @@ def _print_list(console: Console) -> None:
                 "small": f"about {duration(on_core)} of one core",
                 "smoke": "seconds",
             }[name]
-            console.print(f"    {name:<6} {runs:>4} runs, {took}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"On a GPU: {GPU_BASIS}.", markup=False, highlight=False, soft_wrap=True)
+            _say(console, f"    {name:<6} {runs:>4} runs, {took}")
+    _say(console, f"On a GPU: {GPU_BASIS}.")
 
 
 def _print_plan(
     console: Console, table: Table, scale: str, plan: Plan, store: Store, execution: Execution, missing: list[RunConfig]
 ) -> None:
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    say(f"{table.name}, {scale} scale: {table.says}")
+    _say(console, f"{table.name}, {scale} scale: {table.says}")
     on_gpu = on_core = 0.0
     open_ones = set(missing)
     for task in plan.scale.tasks:
         runs = [planned for planned in plan.runs if planned.task == task.name]
         left = [planned for planned in runs if planned.config in open_ones]
-        say(
+        _say(
+            console,
             f"{task.name}: {task.model} on {task.data}, {task.epochs} epochs, {len(task.arms)} arms, seeds "
-            f"{' '.join(map(str, plan.seeds[task.name]))}: {len(runs)} runs, {len(runs) - len(left)} finished"
+            f"{' '.join(map(str, plan.seeds[task.name]))}: {len(runs)} runs, {len(runs) - len(left)} finished",
         )
         for number, stage in enumerate(task.stages, 1):
-            say(f"  {number}. {', '.join(stage.arms)} at {', '.join(f'{rate:g}' for rate in stage.rates)}")
+            _say(console, f"  {number}. {', '.join(stage.arms)} at {', '.join(f'{rate:g}' for rate in stage.rates)}")
         if left:
             size = Size.of(plan.datasets[task.data])
             on_gpu += len(left) * gpu_seconds(task, size)
@@ -176,21 +174,17 @@ def _print_plan(
     if not missing:
         return
     if scale == "full":
-        say(f"estimated time on one GPU: {duration(on_gpu)} ({GPU_BASIS})")
+        _say(console, f"estimated time on one GPU: {duration(on_gpu)} ({GPU_BASIS})")
     slots = min(execution.slots, len(missing))
-    say(
+    _say(
+        console,
         f"estimated time here on the CPU: {duration(on_core / slots)}, {slots} runs at a time (from finished runs, or a "
-        "training step timed now)"
+        "training step timed now)",
     )
 
 
 def _print_verdicts(console: Console, findings: Findings) -> None:
     done, planned = len(findings.outcomes), len(findings.plan.runs)
-    console.print(f"{findings.table.name}, {findings.scale_name} scale: {done} of {planned} runs", highlight=False)
+    _say(console, f"{findings.table.name}, {findings.scale_name} scale: {done} of {planned} runs")
     for found in findings.claims:
-        console.print(
-            f"  {found.verdict:<24} {found.claim.task}: {found.claim.text}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        _say(console, f"  {found.verdict:<24} {found.claim.task}: {found.claim.text}")

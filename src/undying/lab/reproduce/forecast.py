@@ -96,7 +96,8 @@ def runs_of(task: Task) -> int:
 
 
 def run_flops(task: Task, size: Size) -> float:
-    """Of one run: training, tests before it and after each epoch (a third of a step each), and the counting of units."""
+    """Of one run: training, tests before it and after each epoch (a third of a step each), and counting units as often,
+    which is the most that the lab does."""
     trained = _trained(task, size)
     held = (task.recipe.subset or size.train) - trained
     measured = (size.test + held) / 3 + min(PROBE, trained)
