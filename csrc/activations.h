@@ -55,11 +55,12 @@ INLINE void sugar_backward(const Slope& slope, const Elements& elements) {
   const Slope s = slope;
   map(elements, [=](Floats gradient, Floats x) __attribute__((always_inline)) {
     const Floats derivative = blend<Surrogate, blended>(x, s);
+    // A product with 0, the surrogate's derivative or relu', would be NaN for an infinite gradient.
+    const Floats product = derivative == 0 ? Floats{} : gradient * derivative;
     const Ints inside = (x >= s.low) & (x <= s.high);
-    if (all_of(inside)) return gradient * derivative;
-    // Not a product with relu', which is NaN for an infinite gradient.
+    if (all_of(inside)) return product;
     const Floats outside = x <= 0 ? Floats{} : gradient;
-    return inside ? gradient * derivative : outside;
+    return inside ? product : outside;
   });
 }
 
@@ -185,7 +186,8 @@ static void barelu_backward(float alpha, float eps, const Elements& elements) {
     const Floats c = x < ROOTED ? x : all(1.0f);
     const Floats root = gradient * (c / square_root(c * c + eps));
     const Floats above = x < ROOTED ? root : gradient;
-    return x > 0 ? above : alpha * gradient;
+    const Floats below = alpha == 0 ? Floats{} : alpha * gradient;  // not NaN for an infinite gradient
+    return x > 0 ? above : below;
   });
 }
 

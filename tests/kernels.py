@@ -1,20 +1,33 @@
-"""The native kernels for tests: every instruction set that this machine has, and every operator with its truth."""
+"""The kernels for tests: every instruction set that this machine has, Triton's interpreter, every operator's truth."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
+from types import ModuleType
+from unittest import mock
 
+import numpy
 import torch
 from torch import Tensor, nn
 
 import undying
-from undying.ops import functions, native
+from undying.ops import functions, native, paths, triton_loader
+
+# Triton decides by this, when kernels are defined, whether they run in its interpreter. It is set for undying's alone:
+# what TorchInductor does in this process is what it does elsewhere.
+with mock.patch.dict(os.environ, TRITON_INTERPRET="1"):
+    triton_loader.missing()
 
 
 @contextlib.contextmanager
 def kernels(name: str) -> Iterator[None]:
-    """The native path with one instruction set."""
+    """The native path with one instruction set, or Triton's interpreter."""
+    if name == "triton":
+        with undying.ops.using("triton"), _interpreter():
+            yield
+        return
     before = native.instructions()
     native.use_instructions(name)
     try:
@@ -24,9 +37,44 @@ def kernels(name: str) -> Iterator[None]:
         native.use_instructions(before)
 
 
-def kernels_here() -> list[str]:
-    """The instruction sets of this machine; none where the library is not built."""
+@contextlib.contextmanager
+def _interpreter() -> Iterator[None]:
+    """Triton's interpreter, mended.
+
+    Its conversions to bfloat16 cut off where Triton's own round to nearest, and those from it misread subnormal numbers.
+    numpy, which computes for it, warns of what overflows in a branch that is not taken.
+    """
+    from triton.runtime import interpreter
+
+    def convert(data: numpy.ndarray, source: object, target: object, rounding: object) -> numpy.ndarray:
+        assert {str(source), str(target)} == {"bf16", "fp32"}
+        if str(source) == "bf16":
+            return data.astype(numpy.uint32) << 16
+        return torch.from_numpy(data).bfloat16().view(torch.int16).numpy().view(numpy.uint16)
+
+    with mock.patch.object(interpreter, "_convert_float", convert), numpy.errstate(all="ignore"):
+        yield
+
+
+def instructions_here() -> list[str]:
+    """The instruction sets of this machine; none where the native library is not built."""
     return [name for name in native.INSTRUCTIONS if _is_here(name)] if native.missing() is None else []
+
+
+def kernels_here() -> list[str]:
+    """What :func:`kernels` takes here: nothing where there is neither a compiler nor Triton."""
+    return [*instructions_here(), *(["triton"] if "triton" in libraries_here() else [])]
+
+
+def libraries_here() -> list[str]:
+    """The libraries of kernels that are here, by the names of their paths."""
+    here = {"native": native.missing() is None, "triton": triton_loader.missing() is None}
+    return [name for name, is_here in here.items() if is_here]
+
+
+def library() -> ModuleType:
+    """The library of the path in use."""
+    return triton_loader.library() if paths.setting() == "triton" else native
 
 
 def _is_here(name: str) -> bool:
@@ -39,19 +87,19 @@ def _is_here(name: str) -> bool:
 
 def arguments(name: str) -> tuple[float, float, float, float]:
     """What follows gradient and x in an operator of SUGAR's."""
-    kernel = functions.kernel(undying.surrogate(name), "all")
+    kernel = functions.kernel(undying.surrogate(name), "all", library())
     return kernel.a, 1.0, kernel.low, kernel.high
 
 
 def _sugar_backward(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda g, x: getattr(torch.ops.undying, f"{name}_backward")(g, x, *arguments(name))
+    return lambda g, x: library().operator(f"{name}_backward")(g, x, *arguments(name))
 
 
 def _barelu_backward(g: Tensor, x: Tensor) -> Tensor:
-    return torch.ops.undying.barelu_backward(g, x, 0.2, 0.1)
+    return library().operator("barelu_backward")(g, x, 0.2, 0.1)
 
 
-#: name -> operator(gradient, x), and the module whose backward pass it is.
+#: name -> operator(gradient, x) of the library in use, and the module whose backward pass it is.
 OPERATORS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], nn.Module]] = {
     **{name: (_sugar_backward(name), undying.SUGAR(name)) for name in undying.SURROGATES},
     "barelu": (_barelu_backward, undying.BAReLU(0.2, 0.1)),

@@ -11,7 +11,7 @@ import torch
 import undying
 from undying import cli
 from undying.lab import Execution, Settings
-from undying.ops import native
+from undying.ops import native, triton_loader
 
 SMALL = ["compare", "--activations", "relu", "sugar", "--seeds", "2", "--epochs", "1"]
 
@@ -143,4 +143,5 @@ def test_doctor_says_what_computes_and_why(capsys):
     said = capsys.readouterr().out
     assert f"native kernels  {'missing: they were' if native.missing() else 'loaded, ' + native.instructions()}" in said
     assert "eager, CPU      composite form" in said
+    assert f"Triton kernels  {triton_loader.state(torch.device('cpu'))}" in said
     assert torch.__version__ in said

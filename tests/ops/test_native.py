@@ -60,6 +60,13 @@ def test_without_the_library_the_reason_is_said_once_at_debug_level() -> None:
 REASON = "they were not built: install undying again where a C++ compiler and torch 2.10 or newer are"
 
 
+@pytest.mark.skipif(native.missing() is not None, reason="there is no library")
+def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert native._load() is None
+    monkeypatch.setattr(native, "_INTERFACE", native._INTERFACE + 1)
+    assert "was built for another undying (interface 1, not 2): install undying again" in native._load()
+
+
 def test_asking_for_instructions_that_are_not_there() -> None:
     with pytest.raises(ValueError, match="must be portable, avx2 or avx512, not 'neon'"):
         native.use_instructions("neon")

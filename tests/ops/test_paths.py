@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 import undying
-from undying.ops import composite, native, paths
+from undying.ops import composite, native, paths, triton_loader
 
 
 def leaf(dtype: torch.dtype = torch.float32) -> Tensor:
@@ -24,7 +24,8 @@ class Subclass(Tensor):
 
 
 def is_native(x: Tensor, **settings: object) -> bool:
-    return getattr(undying.sugar(x, **settings).grad_fn, "kernel", None) is not None
+    kernel = getattr(undying.sugar(x, **settings).grad_fn, "kernel", None)
+    return isinstance(kernel, native.SlopeKernel)
 
 
 def keeps_the_input_alone(x: Tensor, **settings: object) -> bool:
@@ -131,17 +132,19 @@ def test_asking_by_name() -> None:
         assert not is_native(leaf())
     assert paths.setting() == "auto"
     with (
-        pytest.raises(ValueError, match="must be auto, native or composite, not 'triton'"),
-        undying.ops.using("triton"),
+        pytest.raises(ValueError, match="must be auto, native, triton or composite, not 'fast'"),
+        undying.ops.using("fast"),
     ):
         pass
 
 
-def test_asking_for_what_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", ["native", "triton"])
+def test_asking_for_what_is_not_there(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_missing", "they were not built")
+    monkeypatch.setattr(triton_loader, "_load", lambda: "they were not built")
     with (
-        pytest.raises(RuntimeError, match="the path 'native' is not there: they were not built"),
-        undying.ops.using("native"),
+        pytest.raises(RuntimeError, match=f"the path '{path}' is not there: they were not built"),
+        undying.ops.using(path),
     ):
         pass
 

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 import closed_forms
 import undying
 from activations import test_transform_table as table
-from kernels import kernels, kernels_here
+from kernels import instructions_here, kernels
 from undying.ops import native, quantised
 
 # torch itself warns, at its first forward-mode derivative.
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?` is 
 
 PATHS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
     "composite": lambda: undying.ops.using("composite"),
-    **{name: (lambda name=name: kernels(name)) for name in kernels_here()},
+    **{name: (lambda name=name: kernels(name)) for name in instructions_here()},
 }
 BITS = {"8bit": 8, "4bit": 4}
 every_save = pytest.mark.parametrize("save", BITS)

@@ -5,7 +5,9 @@ what is more than that to the composite form; :mod:`undying.ops.paths` decides w
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import fields
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -16,24 +18,37 @@ from torch.autograd.function import once_differentiable
 from undying.activations.surrogates import SURROGATES, Scaled, Surrogate
 from undying.ops import composite, native, quantised
 
-__all__ = ["EagerSUGAR", "Formula", "NativeBAReLU", "Quantised", "is_built_in", "kernel"]
+__all__ = [
+    "BUILT_IN",
+    "EagerSUGAR",
+    "Formula",
+    "KernelBAReLU",
+    "Quantised",
+    "is_built_in",
+    "kernel",
+    "register_derivatives",
+]
+
+SlopeKernel = Callable[[Tensor, Tensor, float], Tensor]
+"""(gradient, x, strength) -> SUGAR's backward pass."""
 
 
 def is_built_in(surrogate: Surrogate) -> bool:
     """Whether it is one of the package's own, or such a one scaled; not something that took the name or inherits."""
     kind = type(surrogate.base) if type(surrogate) is Scaled else type(surrogate)
-    return kind in _BUILT_IN
+    return kind in BUILT_IN
 
 
 @functools.lru_cache(maxsize=256)
-def kernel(surrogate: Surrogate, region: str) -> native.SlopeKernel | None:
-    """The library's kernel for the backward pass, where it has one."""
-    if not is_built_in(surrogate):
+def kernel(surrogate: Surrogate, region: str, library: ModuleType) -> SlopeKernel | None:
+    """The kernel of a library, ``native`` or ``triton_kernels``, for the backward pass, where it has one."""
+    if type(surrogate) not in BUILT_IN:
         return None
-    return native.slope_kernel(surrogate, *composite.limits(torch.float32, surrogate, region))
+    found: SlopeKernel | None = library.slope_kernel(surrogate, *composite.limits(torch.float32, surrogate, region))
+    return found
 
 
-_BUILT_IN = frozenset(SURROGATES.values())
+BUILT_IN = frozenset(SURROGATES.values())
 
 
 class Formula(Function):
@@ -61,7 +76,7 @@ class EagerSUGAR(Function):
     """SUGAR that keeps x alone: its backward pass by a kernel where there is one, else by the closed form."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, settings: tuple[Surrogate, str, float], by: native.SlopeKernel | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, settings: tuple[Surrogate, str, float], by: SlopeKernel | None) -> Tensor:
         ctx.save_for_backward(x)
         ctx.settings, ctx.kernel = settings, by
         return torch.relu(x)
@@ -76,25 +91,25 @@ class EagerSUGAR(Function):
         return _times_slope(gradient, x, *ctx.settings), None, None
 
 
-class NativeBAReLU(Function):
-    """BAReLU with eps > 0 by a kernel."""
+class KernelBAReLU(Function):
+    """BAReLU with eps > 0 by the kernels of a library."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: float, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, alpha: float, eps: float, library: ModuleType) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.settings = alpha, eps
+        ctx.settings, ctx.library = (alpha, eps), library
         with native.below_autograd():
-            y: Tensor = _BARELU(x, alpha, eps)
+            y: Tensor = library.operator("barelu")(x, alpha, eps)
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (x,) = ctx.saved_tensors
         if is_plain(gradient):
             with native.below_autograd():
-                return _BARELU_BACKWARD(gradient, x, *ctx.settings), None, None
+                return ctx.library.operator("barelu_backward")(gradient, x, *ctx.settings), None, None, None
         alpha, eps = ctx.settings
-        return _through(composite.barelu, x, gradient, alpha, eps, False), None, None
+        return _through(composite.barelu, x, gradient, alpha, eps, False), None, None, None
 
 
 class Quantised(Function):
@@ -144,10 +159,6 @@ def _in_order_of_memory(x: Tensor, strides: tuple[int, ...]) -> Tensor:
     if x.stride() != strides:
         x = torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)
     return x.as_strided((x.numel(),), (1,))
-
-
-_BARELU: Any = native.operator("barelu")
-_BARELU_BACKWARD: Any = native.operator("barelu_backward")
 
 
 def is_plain(gradient: Tensor) -> bool:
@@ -210,8 +221,13 @@ def _keep_input(ctx: Any, inputs: tuple[Any, ...], **_: Any) -> None:
     ctx.save_for_backward(x)
 
 
-def _derivative_of_barelu(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-    return _BARELU_BACKWARD(gradient, *ctx.saved_tensors, *ctx.settings), None, None
+def _derivative_of_barelu(operator: Any) -> Any:
+    """The derivative of x -> barelu(x, ...), for its backward operator."""
+
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return operator(gradient, *ctx.saved_tensors, *ctx.settings), None, None
+
+    return backward
 
 
 def _keep_codes(ctx: Any, inputs: tuple[Any, ...], **_: Any) -> None:
@@ -224,18 +240,19 @@ def _derivative_of_dequantise(ctx: Any, gradient: Tensor) -> tuple[Tensor, None,
     return operator(gradient.contiguous(), *ctx.saved_tensors, *ctx.settings), None, None, None, None
 
 
-def _register() -> None:
+def register_derivatives(namespace: str, operator: Callable[[str], Any]) -> None:
+    """Give the activation operators of a library, native or Triton's, their derivatives."""
     register = torch.library.register_autograd
     for name in SURROGATES:
-        if native.operator(f"{name}_backward") is not None:
-            register(
-                f"undying::{name}_backward", _derivative_of_backward(_sugar_form(name)), setup_context=_keep_backward
-            )
-    if native.missing() is None:
-        form = functools.partial(composite.barelu, inplace=False)
-        register("undying::barelu_backward", _derivative_of_backward(form), setup_context=_keep_backward)
-        register("undying::barelu", _derivative_of_barelu, setup_context=_keep_input)
-        register("undying::dequantise", _derivative_of_dequantise, setup_context=_keep_codes)
+        if operator(f"{name}_backward") is not None:
+            derivative = _derivative_of_backward(_sugar_form(name))
+            register(f"{namespace}::{name}_backward", derivative, setup_context=_keep_backward)
+    derivative = _derivative_of_backward(functools.partial(composite.barelu, inplace=False))
+    register(f"{namespace}::barelu_backward", derivative, setup_context=_keep_backward)
+    derivative = _derivative_of_barelu(operator("barelu_backward"))
+    register(f"{namespace}::barelu", derivative, setup_context=_keep_input)
 
 
-_register()
+if native.missing() is None:
+    register_derivatives(native.NAMESPACE, native.operator)
+    torch.library.register_autograd("undying::dequantise", _derivative_of_dequantise, setup_context=_keep_codes)

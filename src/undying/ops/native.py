@@ -25,9 +25,12 @@ from undying.activations.surrogates import SURROGATES, Surrogate
 __all__ = [
     "DTYPES",
     "INSTRUCTIONS",
+    "NAMESPACE",
     "SlopeKernel",
     "below_autograd",
     "instructions",
+    "like",
+    "like_second",
     "missing",
     "operator",
     "parameter",
@@ -44,6 +47,11 @@ INSTRUCTIONS = ("portable", "avx2", "avx512")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """The types that the activation kernels take; the census kernels take float64 too."""
 
+NAMESPACE = "undying"
+"""Of the operators, in ``torch.ops``."""
+
+# Of the operators, as in csrc/library.cpp.
+_INTERFACE = 1
 _NUMBERS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """As csrc/variant.h has them."""
 
@@ -198,6 +206,9 @@ def _load() -> str | None:
         torch.ops.load_library(_LIBRARY)
     except OSError as error:
         return f"{_LIBRARY} does not load: {error}"
+    found = torch.ops.undying.interface() if hasattr(torch.ops.undying, "interface") else 0
+    if found != _INTERFACE:
+        return f"{_LIBRARY} was built for another undying (interface {found}, not {_INTERFACE}): install undying again"
     return None
 
 
@@ -215,11 +226,13 @@ def _nothing(*_: object) -> None:
     """What an operator that returns nothing makes of tensors without numbers."""
 
 
-def _like(x: Tensor, *_: object) -> Tensor:
+def like(x: Tensor, *_: object) -> Tensor:
+    """What barelu makes of tensors without numbers, as torch.compile has them."""
     return torch.empty_like(x)
 
 
-def _like_second(_: Tensor, x: Tensor, *__: object) -> Tensor:
+def like_second(_: Tensor, x: Tensor, *__: object) -> Tensor:
+    """The same of a backward operator, which takes the gradient first."""
     return torch.empty_like(x)
 
 
@@ -233,12 +246,12 @@ if _missing:
 _fakes: dict[str, Callable[..., Tensor | None]] = {
     "tally": _nothing,
     "tally_output": _nothing,
-    "dequantise": _like,
-    "barelu": _like,
-    "barelu_backward": _like_second,
+    "dequantise": like,
+    "barelu": like,
+    "barelu_backward": like_second,
 }
 for _name in SURROGATES:
-    _fakes |= {f"{_name}_backward": _like_second, f"{_name}_quantise": _nothing}
+    _fakes |= {f"{_name}_backward": like_second, f"{_name}_quantise": _nothing}
 for _name, _function in _fakes.items():
     if operator(_name) is not None:
         torch.library.register_fake(f"undying::{_name}", _function)

@@ -3,8 +3,8 @@
 The composite form is right everywhere. Something faster is used where it is right too:
 
 * plain eager mode (no transform, no tracing, no mode, no tensor subclass): one relu where no derivative can be asked for;
-  else a Function that keeps the input alone, whose backward pass is a native kernel for float32, bfloat16 and float16 on
-  the CPU, where the library has one, and the closed form elsewhere (``functions.EagerSUGAR``).
+  else a Function that keeps the input alone, whose backward pass is a kernel for float32, bfloat16 and float16, native on
+  the CPU and Triton's on a GPU, where there is one, and the closed form elsewhere (``functions.EagerSUGAR``).
 * while torch.compile traces, and nothing else does: relu with the closed form of its derivative (``functions.Formula``),
   which Inductor fuses into one pass each way.
 """
@@ -14,16 +14,17 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from undying.activations.surrogates import Surrogate
-from undying.ops import composite, functions, lean, native, quantised
+from undying.ops import composite, functions, lean, native, quantised, triton_loader
 
 __all__ = ["PATHS", "report", "setting", "using"]
 
-PATHS = ("auto", "native", "composite")
+PATHS = ("auto", "native", "triton", "composite")
 
 
 def sugar(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor) -> Tensor:
@@ -37,7 +38,8 @@ def sugar(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor
     elif is_plain_eager(x):
         if not (torch.is_grad_enabled() and x.requires_grad):
             return torch.relu(x)
-        by = functions.kernel(surrogate, region) if native.serves(x) else None
+        library = library_for(x)
+        by = functions.kernel(surrogate, region, library) if library else None
         y: Tensor = functions.EagerSUGAR.apply(x, (surrogate, region, strength), by)
         if lean.is_lean():
             lean.remember(y, x)
@@ -63,8 +65,8 @@ def quantised_sugar(
     by_kernel = (
         _setting != "composite"
         and not isinstance(strength, Tensor)
-        and native.serves(x)
-        and functions.kernel(surrogate, region) is not None
+        and library_for(x) is native
+        and functions.kernel(surrogate, region, native) is not None
     )
     # Hooks are at work in torch.utils.checkpoint: an x from outside its region must be there when that is run again.
     inplace = inplace and _saved_tensor_hooks(True) is None
@@ -80,10 +82,10 @@ def barelu(x: Tensor, alpha: float, eps: float, inplace: bool) -> Tensor:
         and _setting != "composite"
         and not torch.compiler.is_compiling()
         and is_plain_eager(x)
-        and native.serves(x)
         and x.numel()
+        and (library := library_for(x))
     ):
-        return functions.NativeBAReLU.apply(x, alpha, eps)  # type: ignore[no-any-return]
+        return functions.KernelBAReLU.apply(x, alpha, eps, library)  # type: ignore[no-any-return]
     return composite.barelu(x, alpha, eps, inplace)
 
 
@@ -97,15 +99,18 @@ def using(path: str) -> Iterator[None]:
     """Ask for a path by name, for what is computed inside; the environment variable UNDYING_PATH does so for a process.
 
     Args:
-        path: ``"auto"``: the fastest form that is right. ``"native"``: the same, and an error if there are no native
-            kernels. ``"composite"``: plain PyTorch operations everywhere.
+        path: ``"auto"``: the fastest form that is right. ``"native"``: the same without Triton, and an error if there are
+            no native kernels. ``"triton"``: the same without native kernels, and an error if there are no Triton kernels
+            or they are given a tensor on a device that they do not run on; on the CPU they run in Triton's interpreter,
+            for tests, if TRITON_INTERPRET=1 is set before their first use. ``"composite"``: plain PyTorch operations
+            everywhere.
 
     The path is chosen in the forward pass; the backward pass follows it. A function that is compiled keeps the path
     that it was compiled with until it is compiled again. The setting is one for all threads.
 
     Raises:
         ValueError: there is no such path.
-        RuntimeError: ``"native"``, and there are no native kernels.
+        RuntimeError: ``"native"`` or ``"triton"``, and there are no such kernels.
 
     >>> import undying
     >>> x = torch.ones(2, requires_grad=True)
@@ -126,17 +131,32 @@ def report() -> dict[str, str]:
     missing = native.missing()
     kernels = f"missing: {missing}" if missing else f"loaded, {native.instructions()} instructions"
     other = "composite form" if _setting == "composite" else "relu with the formula of its derivative"
-    eager = "native kernels" if missing is None and _setting != "composite" else other
-    types = ", ".join(str(dtype).removeprefix("torch.") for dtype in native.DTYPES)
+    eager = {"eager, CPU": torch.device("cpu")}
+    if torch.cuda.is_available():
+        eager["eager, GPU"] = torch.device("cuda", torch.cuda.current_device())
     return {
         "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
         "native kernels": kernels,
+        "Triton kernels": triton_loader.state(*eager.values()),
         "path": f"{_setting} (UNDYING_PATH)",
-        "eager, CPU": f"{eager} for {types}; {other} for float64",
+        **{where: _eager_on(device, other) for where, device in eager.items()},
         "other devices": other,
         "torch.compile": other,
         "torch.func": "composite form",
     }
+
+
+def _eager_on(device: torch.device, other: str) -> str:
+    if _setting == "composite":
+        return other
+    try:
+        library = _library_on(device)
+    except RuntimeError as error:
+        return f"an error: {error}"
+    if library is None:
+        return other
+    types = ", ".join(str(dtype).removeprefix("torch.") for dtype in native.DTYPES)
+    return f"{'native' if library is native else 'Triton'} kernels for {types}; {other} for float64"
 
 
 def is_plain_eager(x: Tensor) -> bool:
@@ -148,6 +168,25 @@ def is_plain_eager(x: Tensor) -> bool:
         and not _dispatch_modes()
         and _tracing_state() is None
     )
+
+
+def library_for(x: Tensor) -> ModuleType | None:
+    """The library whose kernels take this tensor, ``native`` or ``triton_kernels``."""
+    if _setting != "triton" and x.is_cpu:
+        return native if native.serves(x) else None
+    return _library_on(x.device) if x.dtype in native.DTYPES and x.layout is torch.strided else None
+
+
+def _library_on(device: torch.device) -> ModuleType | None:
+    if _setting == "triton":
+        if why := triton_loader.missing(device):
+            raise RuntimeError(f"the path 'triton' is not there for a tensor on {device}: {why}")
+        return triton_loader.library()
+    if device.type == "cpu":
+        return native if native.missing() is None else None
+    if _setting == "auto" and device.type in triton_loader.DEVICES and triton_loader.missing(device) is None:
+        return triton_loader.library()
+    return None
 
 
 def _compiles_plainly(x: Tensor) -> bool:
@@ -182,8 +221,9 @@ _tracing_state = getattr(torch._C, "_get_tracing_state", _unknown)
 def _check(path: str) -> None:
     if path not in PATHS:
         raise ValueError(f"the path (UNDYING_PATH) must be {', '.join(PATHS[:-1])} or {PATHS[-1]}, not {path!r}")
-    if path == "native" and native.missing():
-        raise RuntimeError(f"the path 'native' is not there: {native.missing()}")
+    why = native.missing() if path == "native" else triton_loader.missing() if path == "triton" else None
+    if why:
+        raise RuntimeError(f"the path {path!r} is not there: {why}")
 
 
 _setting = os.environ.get("UNDYING_PATH", "auto")
