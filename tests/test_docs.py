@@ -58,6 +58,11 @@ def test_commands_are_accepted(page, command, tmp_path, monkeypatch, capsys):
     elif words[:2] == ["bench", "census"]:
         assert cli.main([*words, "--models", "nothing"]) == 2
         assert "--models must be some of" in capsys.readouterr().err
+    elif words[0] == "reproduce" and "--run" in words:
+        assert cli.main([*at_smoke_scale(words), "--dry-run"]) == 2  # the run is one of another scale
+        assert "is no run of" in capsys.readouterr().err
+    elif words[0] == "reproduce":
+        assert cli.main([*at_smoke_scale(words), "--dry-run"]) == 0
     elif words[0] == "bench":
         assert cli.main([*words, "--forms", "no such form"]) == 2  # what it says once all arguments are accepted
         assert "unknown --forms" in capsys.readouterr().err
@@ -65,6 +70,13 @@ def test_commands_are_accepted(page, command, tmp_path, monkeypatch, capsys):
         assert words[0] in ("report", "runs")
         assert cli.main(words) == 2  # nothing is there in an empty folder
         assert "holds no comparison" in capsys.readouterr().err
+
+
+def at_smoke_scale(words):
+    """The same command at the scale that needs no data."""
+    if "--scale" in words:
+        del words[words.index("--scale") : words.index("--scale") + 2]
+    return [*words, "--scale", "smoke"]
 
 
 def users_files(folder):

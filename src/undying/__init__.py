@@ -7,7 +7,7 @@ from undying._version import __version__
 from undying.activations.barelu import BAReLU, barelu
 from undying.activations.plain import BSiLU, NeLU, bsilu, nelu
 from undying.activations.sugar import SUGAR, StrengthSchedule, sugar
-from undying.activations.surrogates import SURROGATES, Surrogate, surrogate
+from undying.activations.surrogates import SURROGATES, Surrogate, surrogate, unit_scaled
 from undying.diagnose.census import census
 from undying.diagnose.certify import Box, Certificate, CertifiedSite, certify
 from undying.diagnose.results import Census, Changes, Site
@@ -50,5 +50,6 @@ __all__ = [
     "revert_",
     "sugar",
     "surrogate",
+    "unit_scaled",
     "watch",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import FrozenInstanceError, dataclass
 
+import mpmath
 import pytest
 import torch
 import torch.nn.functional as F
@@ -126,6 +127,69 @@ def test_unknown_name_lists_the_known_ones() -> None:
 def test_wrong_specification(spec: object, parameters: dict[str, object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         undying.surrogate(spec, **parameters)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Scaled to a mean derivative of 1 over the positive side
+
+
+@every_variant
+def test_unit_scaled_is_the_surrogate_over_the_mean_of_its_derivative(
+    name: str, parameters: dict[str, float], truth: closed_forms.Form
+) -> None:
+    with mpmath.workdps(30):
+        mean = 2 * mpmath.quad(lambda x: truth.slope(x) * mpmath.npdf(x), [0, 1, 2, 4, 8, 16])
+    scaled, x = undying.unit_scaled(undying.surrogate(name, **parameters)), X.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(scaled.value(x).sum(), x)
+    # Its own closed form and autograd's way through its value both are the truth over the mean.
+    for actual in (scaled.derivative(X), slope):
+        near(actual * float(mean), truth.slope)
+    near(scaled.value(X) * float(mean), truth.value)
+
+
+def test_the_mean_is_that_of_the_closed_forms() -> None:
+    """ReLU's own 1 on the right gives 1; SELU's is its scale; GELU's is 3/4 + 1/(2 pi)."""
+    for name, mean in (("leaky_relu", 1), ("nelu", 1), ("elu", 1), ("gelu", 0.75 + 0.5 / torch.pi)):
+        assert undying.unit_scaled(name).factor == pytest.approx(1 / mean, rel=1e-14)
+    assert undying.unit_scaled("selu").factor == pytest.approx(1 / 1.0507009873554804934, rel=1e-14)
+
+
+@pytest.mark.parametrize("name", ["bsilu", "silu", "gelu"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
+def test_sugar_with_a_scaled_surrogate_is_relu_forward_and_finite(name: str, dtype: torch.dtype) -> None:
+    scaled = undying.unit_scaled(name)
+    inf, most = torch.inf, torch.finfo(dtype).max
+    x = torch.tensor([-inf, -most, -200, -3, -0.0, 0, 3, 200, most / 8, inf], dtype=dtype, requires_grad=True)
+    y = undying.sugar(x, scaled)
+    assert torch.equal(y, torch.relu(x))
+    y.sum().backward()
+    assert x.grad.isfinite().all()
+    within = x.detach()[3:9].double()
+    torch.testing.assert_close(x.grad[3:9].double(), scaled.derivative(within), rtol=2e-3, atol=1e-6)
+    assert x.grad[:3].abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("region", ["all", "negative"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_a_scaled_surrogate_is_the_same_on_every_path(region: str, dtype: torch.dtype) -> None:
+    layer = undying.SUGAR(undying.unit_scaled("bsilu"), region=region)
+    call = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    with undying.ops.using("composite"):
+        ways = [torch.autograd.grad(layer(x := _leaf(dtype)).sum(), x)[0]]
+    ways.append(torch.autograd.grad(layer(x := _leaf(dtype)).sum(), x)[0])
+    ways.append(torch.autograd.grad(call(x := _leaf(dtype)).sum(), x)[0])
+    gradients = [way.double() for way in ways]
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(gradient, gradients[0], rtol=4 * torch.finfo(dtype).eps, atol=1e-6)
+
+
+def _leaf(dtype: torch.dtype) -> Tensor:
+    return torch.cat([torch.linspace(-130, 130, 521), torch.tensor([-torch.inf, torch.inf])]).to(dtype).requires_grad_()
+
+
+def test_a_surrogate_without_a_positive_mean_is_refused() -> None:
+    with pytest.raises(ValueError, match="mean derivative of -1 "):
+        undying.unit_scaled(torch.neg)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

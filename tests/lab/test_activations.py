@@ -22,6 +22,8 @@ from undying.lab.activations import ACTIVATIONS, build_activation
         ("sugar:nelu", "SUGAR(nelu(a=0.05))"),
         ("sugar:nelu:a=0.1:region=negative", "SUGAR(nelu(a=0.1), region='negative')"),
         ("sugar:strength=0.5", "SUGAR(bsilu(a=1.67), strength=0.5)"),
+        ("sugar:scale=unit", "SUGAR(0.864172 * bsilu(a=1.67))"),
+        ("sugar:leaky_relu:scale=unit:strength=0.5", "SUGAR(1 * leaky_relu(slope=0.01), strength=0.5)"),
         ("elu:alpha=0.5", "ELU(alpha=0.5)"),
     ],
 )
@@ -43,7 +45,8 @@ def test_every_surrogate_can_be_named_and_is_an_activation_too(surrogate):
 
 
 @pytest.mark.parametrize(
-    "spec", ["", "nope", "relu:nelu", "sugar:bsilu:nelu", "sugar:a=x", "relu:slope=1", "sugar:strength=2"]
+    "spec",
+    ["", "nope", "relu:nelu", "sugar:bsilu:nelu", "sugar:a=x", "relu:slope=1", "sugar:strength=2", "sugar:scale=2"],
 )
 def test_wrong_specs_are_named(spec):
     with pytest.raises(UndyingError, match=spec or "''"):

@@ -20,7 +20,7 @@ import torch.fx
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["SURROGATES", "Surrogate", "register", "surrogate"]
+__all__ = ["SURROGATES", "Surrogate", "register", "surrogate", "unit_scaled"]
 
 SURROGATES: dict[str, type[Surrogate]] = {}
 """Every named surrogate: name -> class."""
@@ -296,3 +296,69 @@ class Custom(Surrogate):
         name = tracer.get_fresh_qualname("_surrogate")
         setattr(tracer.root, name, self)
         return tracer.create_node("get_attr", name, (), {})
+
+
+@dataclass(frozen=True)
+class Scaled(Surrogate):
+    """Another surrogate times a positive constant."""
+
+    base: Surrogate
+    factor: float
+
+    name = "scaled"
+    formula = "a surrogate times a constant"
+    source = "a control of this package"
+
+    def __post_init__(self) -> None:
+        _finite("scaled", "factor", self.factor)
+        if self.factor <= 0:
+            raise ValueError(f"scaled: factor must be above 0, not {self.factor!r}")
+
+    def __str__(self) -> str:
+        return f"{self.factor:.6g} * {self.base}"
+
+    @property
+    def reach(self) -> tuple[float, float]:  # type: ignore[override]
+        """On the right the derivative tends to the factor, which is not ReLU's 1: it is never ReLU's there."""
+        return self.base.reach[0], math.inf
+
+    def value(self, x: Tensor) -> Tensor:
+        # The base is asked within its own reach; to the right of it f~ goes on with slope 1.
+        inside = x.clamp(*self.base.reach)
+        return self.factor * (self.base.value(inside) + (torch.relu(x) - torch.relu(inside)))
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return self.factor * self.base.derivative(x.clamp(*self.base.reach))
+
+
+def unit_scaled(spec: str | Surrogate | Callable[[Tensor], Tensor]) -> Surrogate:
+    """The surrogate divided by the mean of its derivative over the positive side, so that this mean is 1.
+
+    The mean is that of f~'(x) over x > 0 under a standard normal density, 2 int_0^inf f~'(x) phi(x) dx, as if
+    pre-activations were normal. SUGAR with it lets through units that are on, on average, what ReLU does, and what is left
+    of a difference to ReLU does not come from larger steps.
+
+    Args:
+        spec: as in :func:`surrogate`.
+
+    Raises:
+        ValueError: unknown name, or a mean that is not above 0.
+
+    >>> print(unit_scaled("bsilu"))
+    0.864172 * bsilu(a=1.67)
+    """
+    base = surrogate(spec)
+    mean = _positive_mean(base)
+    if not mean > 0:
+        raise ValueError(f"{base} has a mean derivative of {mean:.6g} over the positive side; it must be above 0")
+    return Scaled(base, 1 / mean)
+
+
+def _positive_mean(base: Surrogate) -> float:
+    """2 int_0^inf f~'(x) phi(x) dx in float64, by the trapezoidal rule after x = exp(t - exp(-t)) (Takahasi & Mori 1974),
+    which never asks at 0, where a derivative may jump."""
+    step = 1 / 64
+    t = torch.arange(-5, 4, step, dtype=torch.float64)
+    x = torch.exp(t - torch.exp(-t))
+    density = torch.exp(-x * x / 2) * math.sqrt(2 / math.pi)
+    return float((base.derivative(x) * density * x * (1 + torch.exp(-t))).sum() * step)

@@ -13,10 +13,20 @@ from undying.cli.bench import BenchCommand
 from undying.cli.census import CensusCommand
 from undying.cli.compare import CompareCommand, ReportCommand
 from undying.cli.doctor import DoctorCommand
+from undying.cli.reproduce import ReproduceCommand
 from undying.cli.runs import RunsCommand
 from undying.errors import UndyingError
 
-Command = CompareCommand | ReportCommand | RunsCommand | AuditCommand | CensusCommand | BenchCommand | DoctorCommand
+Command = (
+    CompareCommand
+    | ReportCommand
+    | RunsCommand
+    | ReproduceCommand
+    | AuditCommand
+    | CensusCommand
+    | BenchCommand
+    | DoctorCommand
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "compare": CompareCommand,
                 "report": ReportCommand,
                 "runs": RunsCommand,
+                "reproduce": ReproduceCommand,
                 "census": CensusCommand,
                 "audit": AuditCommand,
                 "bench": BenchCommand,

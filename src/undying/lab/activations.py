@@ -1,6 +1,7 @@
 """Activations by name, as the command line and the stored configs spell them.
 
 A spec is ``name[:surrogate][:key=value]...``: ``relu``, ``sugar``, ``sugar:nelu:a=0.1``, ``barelu:eps=0.01``.
+``sugar:scale=unit`` divides the surrogate by the mean of its derivative over the positive side.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import nn
 from undying.activations.barelu import BAReLU
 from undying.activations.plain import BSiLU, NeLU
 from undying.activations.sugar import SUGAR
-from undying.activations.surrogates import SURROGATES, surrogate
+from undying.activations.surrogates import SURROGATES, surrogate, unit_scaled
 from undying.errors import UndyingError
 
 ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
@@ -58,12 +59,17 @@ def build_activation(spec: str) -> nn.Module:
 
 
 def _sugar(bare: list[str], arguments: dict[str, Any]) -> nn.Module:
-    """SUGAR takes at most one surrogate's name; each argument goes to the surrogate if it has it."""
+    """SUGAR takes at most one surrogate's name; each argument but ``scale`` goes to the surrogate if it has it."""
     if len(bare) > 1:
         raise ValueError(f"name one surrogate, not {' and '.join(bare)}")
     kind = bare[0] if bare else "bsilu"
     own = {f.name for f in fields(SURROGATES[kind])} if kind in SURROGATES else set()  # type: ignore[arg-type]
     chosen = surrogate(kind, **{key: value for key, value in arguments.items() if key in own})
+    if "scale" in arguments:
+        scale = arguments.pop("scale")
+        if scale != "unit":
+            raise ValueError(f"scale must be 'unit', not {scale!r}")
+        chosen = unit_scaled(chosen)
     return SUGAR(chosen, **{key: value for key, value in arguments.items() if key not in own})
 
 

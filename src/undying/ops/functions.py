@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from undying.activations.surrogates import SURROGATES, Surrogate
+from undying.activations.surrogates import SURROGATES, Scaled, Surrogate
 from undying.ops import composite, native, quantised
 
 __all__ = [
@@ -34,14 +34,15 @@ SlopeKernel = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def is_built_in(surrogate: Surrogate) -> bool:
-    """Whether it is one of the package's own, not something that took the name or inherits."""
-    return type(surrogate) in BUILT_IN
+    """Whether it is one of the package's own, or such a one scaled; not something that took the name or inherits."""
+    kind = type(surrogate.base) if type(surrogate) is Scaled else type(surrogate)
+    return kind in BUILT_IN
 
 
 @functools.lru_cache(maxsize=256)
 def kernel(surrogate: Surrogate, region: str, library: ModuleType) -> SlopeKernel | None:
     """The kernel of a library, ``native`` or ``triton_kernels``, for the backward pass, where it has one."""
-    if not is_built_in(surrogate):
+    if type(surrogate) not in BUILT_IN:
         return None
     found: SlopeKernel | None = library.slope_kernel(surrogate, *composite.limits(torch.float32, surrogate, region))
     return found

@@ -18,7 +18,7 @@ from undying.lab.models.conv2next import SIZES, conv2next
 from undying.lab.models.libraries import LIBRARIES, fitted_model, load_model
 from undying.lab.models.mlp import mlp
 from undying.lab.models.small_cnn import small_cnn
-from undying.lab.models.vision import resnet18_cifar, stock, swin_t, vgg16_cifar
+from undying.lab.models.vision import resnet18_cifar, stock, swin_narrow, swin_t, vgg16_cifar
 from undying.treat.convert import audit, convert_
 from undying.untouched import untouched
 
@@ -48,6 +48,7 @@ MODELS: dict[str, Model] = {
     "resnet18": Model(partial(stock, "resnet18")),
     "resnet18_cifar": Model(resnet18_cifar),
     "swin_t": Model(swin_t, nn.GELU, drop_path=True),
+    "swin_narrow": Model(swin_narrow, nn.GELU, drop_path=True),
     **{
         name: Model(partial(conv2next, blocks=blocks, widths=widths), nn.GELU, drop_path=True)
         for name, (blocks, widths) in SIZES.items()

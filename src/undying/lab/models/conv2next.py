@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from undying.lab.models.vision import stochastic_depth
 
 SIZES = {
+    "conv2next_narrow": ((1, 1, 2, 1), (16, 32)),
     "conv2next_tiny": ((3, 3, 6, 3), (96, 192)),
     "conv2next_base": ((3, 3, 9, 3), (128, 256)),
     "conv2next_large": ((3, 3, 27, 3), (196, 384)),
 }
-"""Name -> (blocks a stage, channels of stages 0 and 1 and of stages 2 and 3)."""
+"""Name -> (blocks a stage, channels of stages 0 and 1 and of stages 2 and 3). The narrow one is ours, for a CPU."""
 
 
 def conv2next(

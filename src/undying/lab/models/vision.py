@@ -56,14 +56,36 @@ def vgg16_cifar(shape: tuple[int, ...], classes: int, *, name: str = "vgg16") ->
 def swin_t(shape: tuple[int, ...], classes: int, drop_path: float) -> nn.Module:
     """torchvision's Swin-T; up to 64x64 with patches of 2 and windows of 4, so that 32x32 leaves maps of 16, 8, 4, 2."""
     small = max(shape[1:]) <= 64
-    model: nn.Module = library("torchvision.models").SwinTransformer(
+    return swin(
+        shape,
+        classes,
+        drop_path,
         patch_size=[2, 2] if small else [4, 4],
         embed_dim=96,
         depths=[2, 2, 6, 2],
         num_heads=[3, 6, 12, 24],
         window_size=[4, 4] if small else [7, 7],
-        stochastic_depth_prob=drop_path,
-        num_classes=classes,
+    )
+
+
+def swin_narrow(shape: tuple[int, ...], classes: int, drop_path: float) -> nn.Module:
+    """Swin for a CPU: 2, 2, 2 blocks of 32, 64 and 128 channels, patches of 2 and windows of 4."""
+    return swin(
+        shape,
+        classes,
+        drop_path,
+        patch_size=[2, 2],
+        embed_dim=32,
+        depths=[2, 2, 2],
+        num_heads=[2, 4, 8],
+        window_size=[4, 4],
+    )
+
+
+def swin(shape: tuple[int, ...], classes: int, drop_path: float, **size: Any) -> nn.Module:
+    """torchvision's Swin transformer of the size that its own arguments say."""
+    model: nn.Module = library("torchvision.models").SwinTransformer(
+        stochastic_depth_prob=drop_path, num_classes=classes, **size
     )
     if shape[0] != 3:
         _put(model, "features.0.0", _with_channels(model.get_submodule("features.0.0"), shape[0]))

@@ -1,0 +1,190 @@
+"""``undying reproduce``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from undying.errors import UndyingError
+from undying.lab import executors
+from undying.lab.execution import Execution
+from undying.lab.recipe import one_of
+from undying.lab.reproduce.findings import Findings, find_out
+from undying.lab.reproduce.forecast import GPU_BASIS, Size, cpu_seconds, duration, gpu_seconds, listed
+from undying.lab.reproduce.outcomes import read_outcomes
+from undying.lab.reproduce.plan import Plan, Planned, make_plan
+from undying.lab.reproduce.table import SCALES, Table
+from undying.lab.reproduce.tables import TABLES, find
+from undying.lab.settings import RunConfig
+from undying.lab.store import Store
+from undying.report.reproduce import write_page
+
+
+@dataclass(frozen=True)
+class ReproduceCommand:
+    """Run a table of the SUGAR or BAReLU paper, and write a page with what was published, our numbers and a verdict.
+
+    Stopped or killed, the same command goes on where it was. Runs are shared by tables of one folder.
+    """
+
+    name: Annotated[str, tyro.conf.Positional] = ""
+    """Table; see --list."""
+    show: Annotated[bool, tyro.conf.arg(name="list")] = False
+    """List the tables: what each says, its scales and their estimated time; do nothing else."""
+    scale: str = "full"
+    """Size: full (published; for a GPU), small (hours on two cores) or smoke (seconds, which say nothing)."""
+    seeds: tuple[int, ...] = ()
+    """One number: the first so many of the table's seeds, and more. Several: these seeds. Default: the table's."""
+    run: tuple[str, ...] = ()
+    """Train only the runs with these ids, of NAME.runs.csv, and print their numbers; no page is written."""
+    execution: Annotated[Execution, tyro.conf.arg(name="")] = field(default_factory=Execution)
+    out: Path | None = None
+    """Folder for the runs and the page; default: undying-reproduce-SCALE."""
+    dry_run: bool = False
+    """Print the plan and the estimated time, and do nothing."""
+    page_only: bool = False
+    """Write the page of what is finished, and train nothing."""
+
+    def __call__(self, console: Console) -> int:
+        if self.show:
+            _print_list(console)
+            return 0
+        if not self.name:
+            raise UndyingError(f"name a table: {', '.join(TABLES)} (undying reproduce --list)")
+        table = find(self.name)
+        one_of("scale", self.scale, SCALES)
+        out = self.out or Path(f"undying-reproduce-{self.scale}")
+        plan = make_plan(table.scales[self.scale], self.seeds, self.execution.data_root)
+        store = Store(out)
+        if self.run:
+            return self._one_again(console, plan, store)
+        if self.page_only:
+            self._write(console, table, plan, store)
+            return 0
+        read_outcomes(plan, store)  # a damaged run is found now, and not after hours of training
+        missing = _missing(plan.runs, store)
+        _print_plan(console, table, self.scale, plan, store, self.execution, missing)
+        if self.dry_run:
+            return 0
+        try:
+            self._train(console, missing, out)
+        finally:  # stopped or failed, the page says what is there
+            self._write(console, table, plan, store)
+        return 0
+
+    def _one_again(self, console: Console, plan: Plan, store: Store) -> int:
+        by_id = {planned.config.id: planned for planned in plan.runs}
+        unknown = [name for name in self.run if name not in by_id]
+        if unknown:
+            raise UndyingError(
+                f"--run {unknown[0]} is no run of {self.name} at {self.scale} scale with these data and seeds; "
+                f"{self.name}.runs.csv names its runs"
+            )
+        chosen = [by_id[name] for name in self.run]
+        self._train(console, _missing(chosen, store), store.out)
+        for o in read_outcomes(replace(plan, runs=tuple(chosen)), store):
+            _say(
+                console,
+                f"{o.id} {o.planned.task} {o.planned.arm}, seed {o.planned.config.seed}, rate {o.planned.config.lr:g}: "
+                f"{o.status}, test accuracy {o.accuracy}, validation accuracy {o.validation}, weights {o.weights}",
+            )
+        return 0
+
+    def _train(self, console: Console, missing: Sequence[RunConfig], out: Path) -> None:
+        with Progress(
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(),
+            TextColumn("runs, elapsed"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=console,
+        ) as progress:
+            task = progress.add_task("training", total=len(missing))
+
+            def finished(config: RunConfig) -> None:
+                told = f"{config.activation} at {config.lr:g}, seed {config.seed}"
+                progress.update(task, advance=1, description=told)
+
+            executors.run(missing, out, self.execution, finished)
+
+    def _write(self, console: Console, table: Table, plan: Plan, store: Store) -> None:
+        findings = find_out(table, self.scale, plan, read_outcomes(plan, store))
+        try:
+            page = write_page(findings, store.out, self.seeds)
+        except OSError as error:
+            raise UndyingError(
+                f"cannot write the page to {store.out}: {error.strerror}; choose another folder with --out"
+            ) from None
+        _print_verdicts(console, findings)
+        _say(console, f"page: {page}")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _missing(runs: Sequence[Planned], store: Store) -> list[RunConfig]:
+    # Two tasks can share runs, where one network stands for both.
+    return [config for config in dict.fromkeys(planned.config for planned in runs) if not store.finished(config)]
+
+
+def _print_list(console: Console) -> None:
+    for table in TABLES.values():
+        _say(console, f"{table.name}\n    {table.says}")
+        for name, scale in table.scales.items():
+            runs, on_gpu, on_core = listed(scale)
+            took = {
+                "full": f"about {duration(on_gpu)} on one GPU",
+                "small": f"about {duration(on_core)} of one core",
+                "smoke": "seconds",
+            }[name]
+            _say(console, f"    {name:<6} {runs:>4} runs, {took}")
+    _say(console, f"On a GPU: {GPU_BASIS}.")
+
+
+def _print_plan(
+    console: Console, table: Table, scale: str, plan: Plan, store: Store, execution: Execution, missing: list[RunConfig]
+) -> None:
+    _say(console, f"{table.name}, {scale} scale: {table.says}")
+    on_gpu = on_core = 0.0
+    open_ones = set(missing)
+    for task in plan.scale.tasks:
+        runs = [planned for planned in plan.runs if planned.task == task.name]
+        left = [planned for planned in runs if planned.config in open_ones]
+        _say(
+            console,
+            f"{task.name}: {task.model} on {task.data}, {task.epochs} epochs, {len(task.arms)} arms, seeds "
+            f"{' '.join(map(str, plan.seeds[task.name]))}: {len(runs)} runs, {len(runs) - len(left)} finished",
+        )
+        for number, stage in enumerate(task.stages, 1):
+            _say(console, f"  {number}. {', '.join(stage.arms)} at {', '.join(f'{rate:g}' for rate in stage.rates)}")
+        if left:
+            size = Size.of(plan.datasets[task.data])
+            on_gpu += len(left) * gpu_seconds(task, size)
+            done = [store.read(p.config).seconds for p in runs if store.finished(p.config)]
+            on_core += len(left) * (sum(done) / len(done) if done else cpu_seconds(task, size))
+    if not missing:
+        return
+    if scale == "full":
+        _say(console, f"estimated time on one GPU: {duration(on_gpu)} ({GPU_BASIS})")
+    slots = min(execution.slots, len(missing))
+    _say(
+        console,
+        f"estimated time here on the CPU: {duration(on_core / slots)}, {slots} runs at a time (from finished runs, or a "
+        "training step timed now)",
+    )
+
+
+def _print_verdicts(console: Console, findings: Findings) -> None:
+    done, planned = len(findings.outcomes), len(findings.plan.runs)
+    _say(console, f"{findings.table.name}, {findings.scale_name} scale: {done} of {planned} runs")
+    for found in findings.claims:
+        _say(console, f"  {found.verdict:<24} {found.claim.task}: {found.claim.text}")

@@ -1,0 +1,94 @@
+"""What a finished run says, and which learning rate an arm chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from undying.lab.reproduce.plan import Plan, Planned
+from undying.lab.store import Run, Store
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished run, after its last epoch. Shares are in [0, 1]."""
+
+    planned: Planned
+    id: str
+    status: str
+    """``"finished"`` or ``"diverged"``."""
+    accuracy: float
+    """On the test data; that of guessing if the run diverged."""
+    validation: float
+    """The same on what was held out."""
+    silent: float
+    """Of all units; of a diverged run, at the last epoch at which they could be counted."""
+    dead: float
+    sparsity: float
+    seconds: float
+    weights: str
+    """Hash of the trained network."""
+    environment: Mapping[str, str]
+
+
+def read_outcomes(plan: Plan, store: Store) -> tuple[Outcome, ...]:
+    """Every run of ``plan`` that is finished, in its order.
+
+    Raises:
+        UndyingError: one cannot be read.
+    """
+    classes = {task.name: plan.datasets[task.data].classes for task in plan.scale.tasks}
+    return tuple(
+        outcome(planned, store.read(planned.config), 1 / classes[planned.task])
+        for planned in plan.runs
+        if store.finished(planned.config)
+    )
+
+
+def outcome(planned: Planned, run: Run, chance: float) -> Outcome:
+    """What ``run`` says; a diverged one no longer tells classes apart and counts as guessing."""
+    last = run.epochs[-1]
+    diverged = run.status == "diverged"
+    counted = next(epoch for epoch in reversed(run.epochs) if "sites" in epoch)
+    return Outcome(
+        planned=planned,
+        id=planned.config.id,
+        status=run.status,
+        accuracy=chance if diverged else last["test_accuracy"],
+        validation=chance if diverged else last["validation_accuracy"],
+        silent=_share(counted["sites"], "silent"),
+        dead=_share(counted["sites"], "dead"),
+        sparsity=counted["sparsity"],
+        seconds=run.seconds,
+        weights=last["weights_sha256"],
+        environment=run.environment,
+    )
+
+
+def _share(sites: Sequence[Mapping[str, int | None]], state: str) -> float:
+    """Over the sites at which the state is known: it is not where the activation has no side that is flat."""
+    known = [(number, site["units"]) for site in sites if (number := site[state]) is not None]
+    units = sum(of for _, of in known if of is not None)
+    return sum(number for number, _ in known) / units if units else 0.0
+
+
+def choose_rate(validation: Mapping[float, Mapping[int, float]]) -> float | None:
+    """The learning rate with the highest mean validation accuracy; of equals the lowest.
+
+    Args:
+        validation: learning rate -> seed -> accuracy on what was held out.
+
+    Returns:
+        the best of the rates that have runs, compared on the seeds that all of these have; None if fewer than two have
+        runs, or they have no seed in common.
+
+    >>> choose_rate({0.1: {0: 0.5, 1: 0.7}, 0.01: {0: 0.6, 1: 0.7, 2: 0.1}, 0.001: {}})
+    0.01
+    """
+    begun = {rate: of for rate, of in validation.items() if of}
+    seeds = set.intersection(*(set(of) for of in begun.values())) if len(begun) > 1 else set()
+    if not seeds:
+        return None
+    # Rounded, so that the order of a sum does not decide between equals.
+    means = {rate: round(sum(of[seed] for seed in seeds) / len(seeds), 12) for rate, of in begun.items()}
+    return min(means, key=lambda rate: (-means[rate], rate))
