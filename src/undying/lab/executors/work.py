@@ -15,7 +15,7 @@ import torch
 from undying._version import __version__
 from undying.errors import UndyingError
 from undying.lab.batches import dataset_of
-from undying.lab.execution import Execution
+from undying.lab.execution import Execution, prepare
 from undying.lab.lease import BusyError
 from undying.lab.settings import RunConfig
 from undying.lab.store import Store
@@ -48,21 +48,6 @@ class Queue:
         elif outcome == FAILED:
             (self.failed if config in self._tried else self.waiting).append(config)
             self._tried.add(config)
-
-
-def prepare(execution: Execution, slot: int = 0) -> None:
-    """Make this process ready for runs: one thread each on a CPU, so that cores are not oversubscribed and numbers do
-    not depend on how many there are; on GPUs the ``slot``-th, and a fair share of the threads."""
-    device = torch.device(execution.device)
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        if ":" not in execution.device:
-            torch.cuda.set_device(slot % torch.cuda.device_count())
-    on_cpu = device.type == "cpu"
-    torch.set_num_threads(1 if on_cpu else max(1, (os.cpu_count() or 1) // execution.slots))
-    torch.use_deterministic_algorithms(execution.deterministic)
-    # What is not set is overwritten anyway; setting it first takes time.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def execute(config: RunConfig, out: Path, execution: Execution, wait: bool) -> str:
