@@ -16,6 +16,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -37,7 +38,9 @@ try:
 except ModuleNotFoundError as error:
     raise UndyingError(f"--devices above 1 needs {error.name}: pip install 'undying[scale]'") from None
 
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of every process that it starts
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # they tell of every process that they start or end
+logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+
 
 class Rank(Alone):
     """One of several processes."""
@@ -88,8 +91,9 @@ def launch(function: Callable[..., Iterator[Any]], execution: Execution) -> Iter
 
     Raises:
         UndyingError: it was raised in the first, or the devices are not there.
-        OSError: the same.
-        RuntimeError: another process raised or died, with its traceback.
+        OSError: it was raised in the first: the disk is full.
+        torch.multiprocessing.ProcessRaisedException: one raised something else; the traceback is the message.
+        torch.multiprocessing.ProcessExitedException: one died.
     """
     fabric = _fabric(execution)
     here, there = multiprocessing.Pipe()
@@ -101,17 +105,22 @@ def launch(function: Callable[..., Iterator[Any]], execution: Execution) -> Iter
         launched = thread.submit(fabric.launch, rank)
         launched.add_done_callback(lambda _: there.close())  # all have ended: nothing more comes
         try:
-            while True:
-                item = pickle.loads(here.recv_bytes())
+            for item in _items(here):
                 if isinstance(item, Exception):
                     raise item
                 yield item
-                here.send_bytes(b"")
-        except (EOFError, ConnectionError):
             launched.result()
         finally:
             alive.close()  # ends those that are left, see exit_with
             here.close()
+
+
+def _items(here: Connection) -> Iterator[Any]:
+    """What the first process sends, until all have ended; each is answered when the next is asked for."""
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            yield pickle.loads(here.recv_bytes())
+            here.send_bytes(b"")
 
 
 def _fabric(execution: Execution) -> Fabric:
@@ -124,7 +133,12 @@ def _fabric(execution: Execution) -> Fabric:
     # These would be taken for the address of processes of somebody else's.
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         os.environ.pop(name, None)
-    strategy = DDPStrategy(cluster_environment=LightningEnvironment(), start_method="forkserver")
+    # With unused parameters allowed gradients also stay in the same buckets from the first step on, so that a run that
+    # is taken up again adds in the same order. That there are none is not worth a warning.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    strategy = DDPStrategy(
+        cluster_environment=LightningEnvironment(), start_method="forkserver", find_unused_parameters=True
+    )
     return Fabric(accelerator=torch.device(execution.device).type, devices=devices, strategy=strategy)
 
 
@@ -136,12 +150,15 @@ def _rank(
     workers = execution.slots * execution.devices
     execution = replace(execution, device=str(fabric.device), devices=1, workers=workers)
     prepare(execution)
+    ranks = Rank(fabric)
     try:
-        for item in function(execution, ranks=Rank(fabric)):
-            if fabric.global_rank == 0:
+        for item in function(execution, ranks=ranks):
+            if ranks.first:
                 out.send_bytes(pickle.dumps(item))
                 out.recv_bytes()
     except (UndyingError, OSError) as error:
-        if fabric.global_rank == 0:
-            out.send_bytes(pickle.dumps(error))
+        if not ranks.first:
+            time.sleep(5)  # the first has met the same, most likely, and its word ends this process
+            raise
+        out.send_bytes(pickle.dumps(error))
     torch.distributed.destroy_process_group()

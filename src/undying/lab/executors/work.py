@@ -61,7 +61,7 @@ def execute(config: RunConfig, out: Path, execution: Execution, wait: bool) -> s
     try:
         data = dataset_of(config, execution)
         records = {
-            "environment": environment(),
+            "environment": environment(execution),
             "data": {**data.describe(), "per_class": data.per_class(), "names": data.names},
         }
         store.execute(
@@ -81,7 +81,7 @@ def execute(config: RunConfig, out: Path, execution: Execution, wait: bool) -> s
             "finished runs are kept: make room or mend the folder and give the same command to go on"
         ) from None
     except Exception:
-        store.fail(config, traceback.format_exc())
+        store.fail(config, traceback.format_exc().rstrip())
         return FAILED
     return FINISHED
 
@@ -102,8 +102,8 @@ def execute_elsewhere(
         return FAILED, str(error)
 
 
-def environment() -> dict[str, str]:
-    """Versions and machine."""
+def environment(execution: Execution) -> dict[str, str]:
+    """Versions and machine, and over how many devices a run is spread, if over several."""
     return {
         "undying": __version__,
         "python": platform.python_version(),
@@ -112,6 +112,7 @@ def environment() -> dict[str, str]:
         "processor": _processor(),
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
+        **({"devices": str(execution.devices)} if execution.devices > 1 else {}),
     }
 
 
