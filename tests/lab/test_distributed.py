@@ -120,7 +120,7 @@ class Net(nn.Module):
         self.unused = nn.Linear(2, 2)
 
     def forward(self, x):
-        if self.training and "LOCAL_RANK" in os.environ:
+        if self.training and "LOCAL_RANK" in os.environ and len(x) > 2:  # two are the probe of its shapes
             Net.steps += 1
             if Net.steps == 3:
                 fault(int(os.environ["LOCAL_RANK"]))
