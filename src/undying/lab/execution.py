@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -14,11 +15,13 @@ from undying.lab.recipe import one_of
 EXECUTORS = ("processes", "submitit", "ray")
 
 
-def default_workers(device: str = "cpu") -> int:
-    """One a core that this process may use, or one a GPU."""
+def default_workers(device: str = "cpu", devices: int = 1) -> int:
+    """One for each ``devices`` of the cores that this process may use, or of the GPUs."""
     if torch.device(device).type == "cuda":
-        return max(1, torch.cuda.device_count())
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        there = torch.cuda.device_count()
+    else:
+        there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, there // devices)
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,15 @@ class Execution:
     """How runs are executed."""
 
     workers: int | None = None
-    """Runs at a time; default: one a core, or one a GPU."""
+    """Runs at a time; default: one a core, or one a GPU, or one for each --devices of them."""
     executor: str = "processes"
     """Where runs are executed: processes (of this machine), submitit (Slurm) or ray (a Ray cluster)."""
     job: tuple[str, ...] = ()
     """What a submitit job asks for, in submitit's words: timeout_min=240 slurm_partition=gpu gpus_per_node=1."""
     device: str = "cpu"
     """Device: cpu, cuda (each run on a GPU of its own) or another of torch's."""
+    devices: int = 1
+    """Cores or GPUs that each run is spread over, by DistributedDataParallel: each trains on a share of every batch."""
     channels_last: bool = False
     """Keep images and convolutions with the channels last in memory, which some devices run faster."""
     compile: bool = False
@@ -52,6 +57,8 @@ class Execution:
         one_of("executor", self.executor, EXECUTORS)
         if self.workers is not None and self.workers < 1:
             raise UndyingError(f"--workers must be at least 1, not {self.workers}")
+        if self.devices < 1:
+            raise UndyingError(f"--devices must be at least 1, not {self.devices}")
         for word in self.job:
             if not all(word.partition("=")):
                 raise UndyingError(f"--job {word!r} must be key=value, as in timeout_min=240")
@@ -63,8 +70,34 @@ class Execution:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UndyingError(f"--device {self.device!r} cannot be used here: {reason}") from None
+        if self.devices > 1 and self.device not in ("cpu", "cuda"):
+            raise UndyingError(f"--devices {self.devices} goes with --device cpu or cuda, not {self.device!r}")
 
     @property
     def slots(self) -> int:
         """Runs at a time."""
-        return self.workers or default_workers(self.device)
+        return self.workers or default_workers(self.device, self.devices)
+
+
+def prepare(execution: Execution, slot: int = 0) -> None:
+    """Make this process ready for runs: one thread each on a CPU, so that cores are not oversubscribed and numbers do
+    not depend on how many there are; on GPUs the ``slot``-th (of as many ``devices``), and a fair share of
+    the threads."""
+    device = torch.device(execution.device)
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        if ":" not in execution.device:
+            torch.cuda.set_device(slot * execution.devices % torch.cuda.device_count())
+    on_cpu = device.type == "cpu"
+    torch.set_num_threads(1 if on_cpu else max(1, (os.cpu_count() or 1) // (execution.slots * execution.devices)))
+    torch.use_deterministic_algorithms(execution.deterministic)
+    # What is not set is overwritten anyway; setting it first takes time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def exit_with(parent: Connection) -> None:
+    """End this process when the parent closes its end of the pipe or dies, however it dies."""
+    try:
+        parent.recv()
+    except EOFError:
+        os._exit(1)

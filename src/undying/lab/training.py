@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import math
 import time
@@ -25,6 +26,7 @@ from undying.lab.checkpoints import Checkpoint, random_state, restore_random, se
 from undying.lab.data.dataset import Dataset
 from undying.lab.execution import Execution
 from undying.lab.optimizers import build_optimizer, lr_factor
+from undying.lab.ranks import Alone
 from undying.lab.settings import RunConfig
 
 PROBE = 2048
@@ -46,14 +48,25 @@ class Epoch:
 
 
 def train(
-    config: RunConfig, execution: Execution | None = None, checkpoint: Checkpoint | None = None
+    config: RunConfig,
+    execution: Execution | None = None,
+    checkpoint: Checkpoint | None = None,
+    *,
+    ranks: Alone | None = None,
 ) -> Iterator[Epoch]:
     """Train as ``config`` says. A loss that stops being finite ends the run with a last, diverged epoch.
 
-    With a checkpoint that holds a state the run goes on from there; the epochs before it do not come again.
+    With a checkpoint that holds a state the run goes on from there; the epochs before it do not come again. With
+    several devices it trains in as many processes, of which each calls this with its ``ranks``.
     """
     execution = execution or Execution()
-    run = _Run(config, execution)
+    if execution.devices > 1:
+        from undying.lab.distributed import launch
+
+        yield from launch(functools.partial(train, config, checkpoint=checkpoint), execution)
+        return
+    ranks = ranks or Alone()
+    run = _Run(config, execution, ranks)
     state = checkpoint.read() if checkpoint is not None else None
     if state is not None:
         run.load(state)
@@ -61,11 +74,12 @@ def train(
     for epoch in range(run.epoch, config.epochs + 1):
         run.epoch = epoch
         started = time.perf_counter() - run.seconds
-        steps = run.train(started, checkpoint) if epoch > 0 else {}
+        steps = run.train(started, checkpoint if ranks.first else None) if epoch > 0 else {}
         trained = time.perf_counter() - started
-        measured = run.measure()
-        diverged = None in steps.values() or None in measured.values()
-        counted = run.count() if not diverged and run.is_counted() else None
+        with ranks.apart(config.seed, epoch):
+            measured = run.measure() if ranks.first else {}
+            diverged = ranks.agreed(None in steps.values() or None in measured.values())
+            counted = run.count() if ranks.first and not diverged and run.is_counted() else None
         run.counted = counted or run.counted
         metrics = {
             "epoch": epoch,
@@ -93,9 +107,10 @@ def build_model(config: RunConfig, dataset: Dataset) -> nn.Module:
 class _Run:
     """Everything that changes while a run is trained."""
 
-    def __init__(self, config: RunConfig, execution: Execution) -> None:
+    def __init__(self, config: RunConfig, execution: Execution, ranks: Alone) -> None:
         dataset = dataset_of(config, execution)
         self.config = config
+        self.ranks = ranks
         self.batches = Batches(dataset, config, execution)
         self.device = self.batches.device
         self.model = build_model(config, dataset).to(self.device)
@@ -107,7 +122,9 @@ class _Run:
         average = get_ema_multi_avg_fn(config.ema)
         self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True) if config.ema else None
         # Hooks, which the census needs, do not fire in a compiled network; the uncompiled one has the same weights.
-        self.forward: Any = torch.compile(self.model) if execution.compile else self.model
+        self.forward: Any = ranks.wrap(self.model)
+        if execution.compile:
+            self.forward = torch.compile(self.forward)
         self.every = _NORMS_EVERY if sum(p.numel() for p in self.parameters) <= 1_000_000 else 5 * _NORMS_EVERY
         self.steady = config.schedule == "constant" and not config.warmup
         self.sums = torch.zeros(4, dtype=torch.float32 if self.device.type == "mps" else torch.float64)
@@ -120,13 +137,15 @@ class _Run:
     def train(self, started: float, checkpoint: Checkpoint | None) -> dict[str, float | None]:
         """The rest of an epoch. Means over samples (loss, accuracy) and over steps (norms); None where not finite."""
         self.model.train()
-        for x, y, target in self.batches.epoch(skip=self.step):
+        for batch in self.batches.epoch(skip=self.step):
+            x, y, target = self.ranks.share(*batch)
             self._set_lr()
             self.optimizer.zero_grad()
-            with self._precision():
-                output = self.forward(x)
-                loss = F.cross_entropy(output, target, label_smoothing=self.config.label_smoothing)
-            self.scaler.scale(loss).backward()
+            with self.ranks.apart(self.config.seed, self.epoch, self.step):
+                with self._precision():
+                    output = self.forward(x)
+                    loss = F.cross_entropy(output, target, label_smoothing=self.config.label_smoothing)
+                self.scaler.scale(self.ranks.weighted(loss)).backward()
             self.scaler.unscale_(self.optimizer)
             normed = self.step % self.every == 0
             if normed or self.config.clip:
@@ -138,10 +157,10 @@ class _Run:
             self.scaler.update()
             if self.average is not None:
                 self.average.update_parameters(self.model)
-            self.sums[:2] += torch.stack([loss.detach() * len(y), (output.argmax(1) == y).sum()])
+            self.sums[:2] += self.ranks.total(torch.stack([loss.detach() * len(y), (output.argmax(1) == y).sum()]))
             if before is not None:
                 self.sums[2:] += self._finite_if_scaled(torch.stack([norm, (self._weights() - before).norm()]))
-            self.samples += len(y)
+            self.samples += len(batch[1])
             self.normed += normed
             self.step += 1
             # Before the next batch is drawn, so that all generators stand at the step's end.

@@ -28,10 +28,14 @@ def run_in_cluster(
         raise UndyingError(f"--executor ray needs {error.name}: pip install 'undying[scale]'") from None
     gpu = torch.device(execution.device).type == "cuda"
     here: dict[str, Any] = (
-        {} if "RAY_ADDRESS" in os.environ else {"num_cpus": execution.slots, "include_dashboard": False}
+        {}
+        if "RAY_ADDRESS" in os.environ
+        else {"num_cpus": execution.slots * execution.devices, "include_dashboard": False}
     )
     ray.init(log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}, **here)
-    task = ray.remote(num_cpus=1, num_gpus=int(gpu), max_retries=0)(execute_elsewhere)
+    task = ray.remote(num_cpus=execution.devices, num_gpus=execution.devices if gpu else 0, max_retries=0)(
+        execute_elsewhere
+    )
     queue = Queue(configs)
     at: dict[Any, RunConfig] = {}
     try:

@@ -28,7 +28,7 @@ def run_in_jobs(
     executor = submitit.AutoExecutor(out / "jobs")
     asked = dict(word.split("=", 1) for word in execution.job)
     numbers = {key: int(value) if value.isdecimal() else value for key, value in asked.items()}
-    executor.update_parameters(**{"name": "undying", "timeout_min": 240, "cpus_per_task": 1, **numbers})
+    executor.update_parameters(**{"name": "undying", "timeout_min": 240, "cpus_per_task": execution.devices, **numbers})
     store, todo = Store(out), list(configs)
     for _ in range(2):
         shares = [todo[slot :: execution.slots] for slot in range(min(execution.slots, len(todo)))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -12,8 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from undying.lab.execution import Execution
-from undying.lab.executors.work import DIED, FAILED, FINISHED, Queue, execute, prepare
+from undying.lab.execution import Execution, exit_with, prepare
+from undying.lab.executors.work import DIED, FAILED, FINISHED, Queue, execute
 from undying.lab.settings import RunConfig
 from undying.lab.store import Store
 
@@ -67,12 +66,4 @@ def run_in_processes(
 def _start_worker(parent: Connection, execution: Execution, slot: int) -> None:
     prepare(execution, slot)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides
-    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
-
-
-def _exit_with(parent: Connection) -> None:
-    """End this process when the parent closes its end of the pipe or dies, however it dies."""
-    try:
-        parent.recv()
-    except EOFError:
-        os._exit(1)
+    threading.Thread(target=exit_with, args=(parent,), daemon=True).start()

@@ -15,7 +15,7 @@ import torch
 from undying._version import __version__
 from undying.errors import UndyingError
 from undying.lab.batches import dataset_of
-from undying.lab.execution import Execution
+from undying.lab.execution import Execution, prepare
 from undying.lab.lease import BusyError
 from undying.lab.settings import RunConfig
 from undying.lab.store import Store
@@ -50,21 +50,6 @@ class Queue:
             self._tried.add(config)
 
 
-def prepare(execution: Execution, slot: int = 0) -> None:
-    """Make this process ready for runs: one thread each on a CPU, so that cores are not oversubscribed and numbers do
-    not depend on how many there are; on GPUs the ``slot``-th, and a fair share of the threads."""
-    device = torch.device(execution.device)
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        if ":" not in execution.device:
-            torch.cuda.set_device(slot % torch.cuda.device_count())
-    on_cpu = device.type == "cpu"
-    torch.set_num_threads(1 if on_cpu else max(1, (os.cpu_count() or 1) // execution.slots))
-    torch.use_deterministic_algorithms(execution.deterministic)
-    # What is not set is overwritten anyway; setting it first takes time.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
 def execute(config: RunConfig, out: Path, execution: Execution, wait: bool) -> str:
     """Train one run and store it. Returns ``FINISHED``; ``BUSY``, if another process is at it and ``wait`` is False; or
     ``FAILED``, with the error in the run's folder.
@@ -76,7 +61,7 @@ def execute(config: RunConfig, out: Path, execution: Execution, wait: bool) -> s
     try:
         data = dataset_of(config, execution)
         records = {
-            "environment": environment(),
+            "environment": environment(execution),
             "data": {**data.describe(), "per_class": data.per_class(), "names": data.names},
         }
         store.execute(
@@ -96,7 +81,7 @@ def execute(config: RunConfig, out: Path, execution: Execution, wait: bool) -> s
             "finished runs are kept: make room or mend the folder and give the same command to go on"
         ) from None
     except Exception:
-        store.fail(config, traceback.format_exc())
+        store.fail(config, traceback.format_exc().rstrip())
         return FAILED
     return FINISHED
 
@@ -117,8 +102,8 @@ def execute_elsewhere(
         return FAILED, str(error)
 
 
-def environment() -> dict[str, str]:
-    """Versions and machine."""
+def environment(execution: Execution) -> dict[str, str]:
+    """Versions and machine, and over how many devices a run is spread, if over several."""
     return {
         "undying": __version__,
         "python": platform.python_version(),
@@ -127,6 +112,7 @@ def environment() -> dict[str, str]:
         "processor": _processor(),
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
+        **({"devices": str(execution.devices)} if execution.devices > 1 else {}),
     }
 
 
