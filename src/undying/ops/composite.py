@@ -125,8 +125,11 @@ def in_dual_level() -> bool:
     return inside
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _dual_level() -> bool:
     # While compiling this runs as it is: traced, Dynamo would guard on a number that it changes itself when it enters a
     # level. So there is no guard: the answer is for levels that are entered in what is compiled.
     return forward_ad._current_level >= 0
+
+
+# All that torch.compiler.assume_constant_result does; but it imports Dynamo first, for over a second.
+_dual_level._dynamo_marked_constant = True  # type: ignore[attr-defined]
