@@ -115,9 +115,9 @@ def page(findings: Findings, figures: dict[str, str], seeds: Sequence[int] = ())
         _settings(findings),
         f"Given by the source: {'; '.join(table.given)}.",
         "Our choice, since the source as we have it does not say:",
-        _bullets(table.chosen),
+        bullets(table.chosen),
         f"## What {findings.scale_name} scale cannot answer",
-        _bullets(findings.plan.scale.limits),
+        bullets(findings.plan.scale.limits),
         "## How a verdict comes about",
         _rules(findings),
         "## The runs",
@@ -169,7 +169,7 @@ def _claims(findings: Findings) -> str:
     missing = {found.claim.task for found in findings.claims} - findings.tasks.keys()
     if missing:
         intro += f" Not run at {findings.scale_name} scale: {', '.join(sorted(missing))}."
-    return "\n\n".join([intro, _markdown(rows), *([_bullets(reasons)] if reasons else [])])
+    return "\n\n".join([intro, markdown(rows), *([bullets(reasons)] if reasons else [])])
 
 
 def _claimed(findings: Findings, claim: Claim) -> str:
@@ -227,7 +227,7 @@ def _arms(findings: Findings, task: TaskFinding) -> str:
         )
     notes = {p.note for arm in task.arms if (p := findings.table.number(task.task.name, arm, "accuracy")) and p.note}
     text += "".join(f" Published: {note}." for note in sorted(notes))
-    return f"{text}\n\n{_markdown(rows)}"
+    return f"{text}\n\n{markdown(rows)}"
 
 
 def _published(findings: Findings, task: str, arm: str) -> str:
@@ -294,7 +294,7 @@ def _gains(findings: Findings) -> str:
             )
             for row in found.rows
         ]
-        parts += [f"{gain.task}: `{gain.arm}` over `{gain.against}`", _markdown(rows)]
+        parts += [f"{gain.task}: `{gain.arm}` over `{gain.against}`", markdown(rows)]
         parts += _explained(found)
     return "\n\n".join(parts)
 
@@ -308,7 +308,7 @@ def _gain_rate(task: TaskFinding, row: Remainder, against: str) -> str:
 def _explained(found: GainFinding) -> list[str]:
     shown = {row.arm for row in found.rows}
     told = [f"`{arm}`: {what}." for arm, what in found.gain.controls.items() if arm in shown]
-    return [_bullets(told)] if told else []
+    return [bullets(told)] if told else []
 
 
 # Settings
@@ -330,7 +330,7 @@ def _settings(findings: Findings) -> str:
         ("beside defaults", [_recipe(task.recipe) for task in tasks]),
     ):
         lines.append((label, *(value or MISSING for value in values)))
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def _data(findings: Findings, task: Task) -> str:
@@ -397,10 +397,10 @@ def _runs(findings: Findings, seeds: Sequence[int]) -> str:
     return "\n\n".join(parts)
 
 
-def _bullets(lines: Sequence[str]) -> str:
+def bullets(lines: Sequence[str]) -> str:
     return "\n".join(f"* {line}" for line in lines)
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
     head, *body = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([head, f"| {' | '.join(['---'] * len(rows[0]))} |", *body])
