@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
 from undying.errors import UndyingError
 from undying.lab.settings import FORMAT, Settings
@@ -248,3 +249,27 @@ def test_a_folder_of_the_first_version_is_read(store):
     (store.out / "sweep.json").write_text(json.dumps({"format": 1, "settings": first}))
     assert store.settings() == SETTINGS
     assert store.described() == (None, "")
+
+
+def test_weights_and_census_are_kept_where_a_run_has_them(store):
+    weights = {"a": torch.randn(3, 2), "n": torch.tensor(4)}
+
+    def training(config, checkpoint):
+        yield Epoch({"epoch": 0, "seconds": 0.5}, None)
+        yield Epoch({"epoch": 1, "seconds": 0.5}, None, weights=weights)
+
+    store.execute(CONFIG, training, RECORDS)
+    read = store.weights(CONFIG)
+    assert all(torch.equal(read[name], weights[name]) for name in weights)
+    assert store.census(CONFIG) is None
+    stored(store, "weights.pt").write_bytes(b"PK")
+    stored(store, "census.json").write_text('{"format": 2}')
+    with pytest.raises(UndyingError, match="weights"):
+        store.weights(CONFIG)
+    with pytest.raises(UndyingError, match="census"):
+        store.census(CONFIG)
+
+
+def test_a_run_that_keeps_nothing_has_no_weights(store):
+    store.execute(CONFIG, fake_training, RECORDS)
+    assert store.weights(CONFIG) is None

@@ -16,6 +16,7 @@ from undying.lab import executors
 from undying.lab.execution import Execution
 from undying.lab.recipe import one_of
 from undying.lab.reproduce import overhead
+from undying.lab.reproduce.details import read_details
 from undying.lab.reproduce.findings import Findings, find_out
 from undying.lab.reproduce.forecast import GPU_BASIS, Size, cpu_seconds, duration, gpu_seconds, listed
 from undying.lab.reproduce.outcomes import read_outcomes
@@ -143,7 +144,9 @@ class ReproduceCommand:
             executors.run(missing, out, self.execution, finished)
 
     def _write(self, console: Console, table: Table, plan: Plan, store: Store) -> None:
-        findings = find_out(table, self.scale, plan, read_outcomes(plan, store))
+        outcomes = read_outcomes(plan, store)
+        findings = find_out(table, self.scale, plan, outcomes)
+        findings = replace(findings, details=read_details(table, plan, outcomes, store))
         try:
             page = write_page(findings, store.out, self.seeds)
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from undying.files import write_text
 from undying.lab.recipe import Recipe
+from undying.lab.reproduce.details import KINDS, Detail
 from undying.lab.reproduce.findings import (
     ArmFinding,
     ClaimFinding,
@@ -21,7 +23,7 @@ from undying.lab.reproduce.findings import (
     TaskFinding,
 )
 from undying.lab.reproduce.forecast import duration
-from undying.lab.reproduce.table import Claim, Published, Task
+from undying.lab.reproduce.table import LOGARITHMS, METRICS, Claim, Published, Table, Task
 from undying.lab.reproduce.verdicts import FEWEST, LEVEL, MARGIN, Estimate, estimate
 from undying.report.formats import MISSING, signed
 from undying.report.reproduce_figures import draw
@@ -38,6 +40,8 @@ COLUMNS = (
     "silent",
     "dead",
     "sparsity",
+    "gradient_norm",
+    "update_norm",
     "seconds",
     "weights_sha256",
 )
@@ -88,6 +92,7 @@ def runs_table(findings: Findings) -> str:
                 o.silent,
                 o.dead,
                 o.sparsity,
+                *(math.exp(value) if math.isfinite(value) else "" for value in (o.gradient, o.update)),
                 round(o.seconds, 1),
                 o.weights,
             ]
@@ -108,6 +113,7 @@ def page(findings: Findings, figures: dict[str, str], seeds: Sequence[int] = ())
     for name, task in findings.tasks.items():
         parts += [f"## {_heading(task.task)}, {findings.scale_name} scale", _arms(findings, task)]
         parts += [f"![{alt}]({file})" for file, alt in figures.items() if file.startswith(f"{table.name}.{name}.")]
+        parts += [told for detail in findings.details if detail.task.name == name for told in _detail(detail)]
     if findings.gains:
         parts += [f"## What remains of the gain, {findings.scale_name} scale", _gains(findings)]
     parts += [
@@ -146,7 +152,7 @@ def _claims(findings: Findings) -> str:
             found.claim.text,
             found.claim.task,
             _claimed(findings, found.claim),
-            _points(found.difference),
+            _difference(found.difference, found.claim.metric),
             str(found.difference.n) if found.difference else "0",
             f"**{found.verdict}**",
         )
@@ -166,6 +172,8 @@ def _claims(findings: Findings) -> str:
         "of the metric, both at the table's learning rate (the published one, or ours where none is) unless the claim says "
         "otherwise."
     )
+    if _logarithms(findings.table):
+        intro += " Of a norm it is in per cent of the other's; a point is then 1 %."
     missing = {found.claim.task for found in findings.claims} - findings.tasks.keys()
     if missing:
         intro += f" Not run at {findings.scale_name} scale: {', '.join(sorted(missing))}."
@@ -184,6 +192,11 @@ def _by_construction(found: ClaimFinding) -> str:
     return told
 
 
+def _logarithms(table: Table) -> list[str]:
+    """Those that the table makes claims of."""
+    return [metric for metric in LOGARITHMS if any(claim.metric == metric for claim in table.claims)]
+
+
 # Arms
 
 
@@ -198,6 +211,8 @@ def _arms(findings: Findings, task: TaskFinding) -> str:
     baseline = next(iter(task.arms))
     head = ["arm", "published, %", f"accuracy at {lr}, %", "n", f"minus {baseline}, points", "silent, %", "dead, %"]
     head += ["exactly 0, %"]
+    norms = _logarithms(findings.table)
+    head += [METRICS[metric] for metric in norms]
     head += ["own best rate", "accuracy there, %"] if tuned else []
     rows = [tuple(head)]
     for arm, found in task.arms.items():
@@ -207,8 +222,9 @@ def _arms(findings: Findings, task: TaskFinding) -> str:
             _published(findings, task.task.name, arm),
             _shares(runs, "accuracy"),
             _count(runs),
-            "" if arm == baseline else _points(task.difference(arm, baseline)),
+            "" if arm == baseline else _difference(task.difference(arm, baseline)),
             *(_shares(runs, metric, plain=True) for metric in ("silent", "dead", "sparsity")),
+            *(_geometric(runs, metric) for metric in norms),
         ]
         row += (
             [_own_rate(found), _shares(found.at(found.own_rate), "accuracy") if len(found.runs) > 1 else ""]
@@ -261,15 +277,42 @@ def _shares(runs: Seeds, metric: str, *, plain: bool = False) -> str:
     return f"{found.mean:.1f}{interval}"
 
 
-def _points(found: Estimate | None) -> str:
+def _geometric(runs: Seeds, metric: str) -> str:
+    values = [value for run in runs.values() if math.isfinite(value := getattr(run, metric))]
+    return f"{math.exp(sum(values) / len(values)):.3g}" if values else MISSING
+
+
+def _difference(found: Estimate | None, metric: str = "accuracy") -> str:
+    """In points; of a norm in per cent of the other's."""
     if found is None:
         return MISSING
-    interval = (
-        f" ({signed(100 * found.low)} to {signed(100 * found.high)})"
-        if found.low is not None and found.high is not None
-        else ""
-    )
-    return f"{signed(100 * found.mean)}{interval}"
+    low_high = (found.low, found.high) if found.low is not None and found.high is not None else ()
+    if metric in LOGARITHMS:
+        mean, *interval = [f"{signed(100 * math.expm1(value))} %" for value in (found.mean, *low_high)]
+    else:
+        mean, *interval = [signed(100 * value) for value in (found.mean, *low_high)]
+    return f"{mean} ({' to '.join(interval)})" if interval else mean
+
+
+# Details
+
+
+def _detail(detail: Detail) -> list[str]:
+    rows = [("weight", *(f"`{arm}`, {kind}" for arm in detail.arms if arm != detail.against for kind in KINDS))]
+    layers = next(iter(detail.arms.values())).layers[KINDS[0]]
+    for layer in layers:
+        cells = [
+            _difference(norms.ratios[kind].get(layer), kind)
+            for arm, norms in detail.arms.items()
+            if arm != detail.against
+            for kind in KINDS
+        ]
+        rows.append((f"`{layer}`", *cells))
+    return [
+        f"Norms by layer against `{detail.against}`, in per cent of its own: mean over training, then geometric mean over "
+        "the seeds with its 95 % interval.",
+        markdown(rows),
+    ]
 
 
 # Gains
@@ -288,7 +331,7 @@ def _gains(findings: Findings) -> str:
             (
                 f"`{row.arm}`",
                 _gain_rate(findings.tasks[gain.task], row, gain.against),
-                _points(row.difference),
+                _difference(row.difference),
                 str(row.difference.n),
                 MISSING if row.share is None else f"{100 * row.share:.0f} %",
             )

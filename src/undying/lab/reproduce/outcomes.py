@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from undying.lab.reproduce.plan import Plan, Planned
 from undying.lab.store import Run, Store
@@ -29,6 +31,10 @@ class Outcome:
     weights: str
     """Hash of the trained network."""
     environment: Mapping[str, str]
+    gradient: float = math.nan
+    """Natural logarithm of the gradient's norm, mean over the epochs in which it was finite; NaN if it never was."""
+    update: float = math.nan
+    """The same of a step's change of the weights."""
 
 
 def read_outcomes(plan: Plan, store: Store) -> tuple[Outcome, ...]:
@@ -62,6 +68,8 @@ def outcome(planned: Planned, run: Run, chance: float) -> Outcome:
         seconds=run.seconds,
         weights=last["weights_sha256"],
         environment=run.environment,
+        gradient=_log_mean(run.epochs, "gradient_norm"),
+        update=_log_mean(run.epochs, "update_norm"),
     )
 
 
@@ -70,6 +78,13 @@ def _share(sites: Sequence[Mapping[str, int | None]], state: str) -> float:
     known = [(number, site["units"]) for site in sites if (number := site[state]) is not None]
     units = sum(of for _, of in known if of is not None)
     return sum(number for number, _ in known) / units if units else 0.0
+
+
+def _log_mean(epochs: Sequence[Mapping[str, Any]], name: str) -> float:
+    """Over the epochs after that before training."""
+    values = [value for epoch in epochs[1:] if (value := epoch.get(name)) is not None]
+    mean = sum(values) / len(values) if values else 0.0
+    return math.log(mean) if mean > 0 else math.nan
 
 
 def choose_rate(validation: Mapping[float, Mapping[int, float]]) -> float | None:

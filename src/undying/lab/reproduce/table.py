@@ -14,8 +14,13 @@ METRICS = {
     "silent": "share of silent units",
     "dead": "share of dead units",
     "sparsity": "share of outputs that are exactly 0",
+    "gradient": "gradient norm",
+    "update": "norm of a step's change of the weights",
 }
-"""What is measured of a run, after its last epoch; each is a share in [0, 1]."""
+"""What is measured of a run: after its last epoch, a share in [0, 1]; and those of ``LOGARITHMS``."""
+
+LOGARITHMS = ("gradient", "update")
+"""Means over all of training, kept as natural logarithms: a difference of two is told as a ratio, in per cent."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Task:
     optimizer: str
     batch_size: int
     recipe: Recipe = field(default_factory=Recipe)
+    keep: tuple[str, ...] = ()
+    """What its runs keep beside the numbers; see ``RunConfig``."""
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -126,6 +133,8 @@ class Table:
     published: tuple[Published, ...]
     claims: tuple[Claim, ...]
     gains: tuple[Gain, ...]
+    shows: str = ""
+    """What its page has beside accuracies, one of ``undying.lab.reproduce.details``."""
 
     def number(self, task: str, arm: str, metric: str) -> Published | None:
         """What the source says of an arm."""

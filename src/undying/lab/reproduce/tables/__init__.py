@@ -10,12 +10,18 @@ from __future__ import annotations
 from undying.errors import UndyingError
 from undying.lab.reproduce.overhead import Overhead
 from undying.lab.reproduce.table import Table
-from undying.lab.reproduce.tables import barelu_cifar, barelu_overhead, sugar_cifar, sugar_gelu
+from undying.lab.reproduce.tables import barelu_cifar, barelu_gradients, barelu_overhead, sugar_cifar, sugar_gelu
 
 __all__ = ["TABLES", "TIMED", "find"]
 
 TABLES: dict[str, Table] = {
-    table.name: table for family in (barelu_cifar, sugar_cifar, sugar_gelu) for table in family.TABLES
+    table.name: table
+    for table in (
+        *barelu_cifar.TABLES,
+        barelu_gradients.TABLE,
+        *sugar_cifar.TABLES,
+        *sugar_gelu.TABLES,
+    )
 }
 """In the order of ``undying reproduce --list``."""
 

@@ -1,0 +1,118 @@
+"""What some tables show beside accuracies, read from the files of their runs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from undying.lab.reproduce.outcomes import Outcome
+from undying.lab.reproduce.plan import Plan
+from undying.lab.reproduce.table import Table, Task
+from undying.lab.reproduce.verdicts import Estimate, estimate
+from undying.lab.store import Store
+
+KINDS = ("gradient", "update")
+
+
+@dataclass(frozen=True)
+class ArmNorms:
+    """Norms of one arm's runs at the table's rate."""
+
+    curves: Mapping[str, Sequence[float]]
+    """Kind -> median over the runs of the norm over all parameters, an entry an epoch."""
+    layers: Mapping[str, Mapping[str, Sequence[float]]]
+    """Kind -> weight -> its norms, over the steps at which they are taken and the seeds."""
+    ratios: Mapping[str, Mapping[str, Estimate]]
+    """Kind -> weight -> difference of the logarithms of its mean norm to the first arm's, paired by seed."""
+
+
+@dataclass(frozen=True)
+class Norms:
+    """Gradient and update norms of one task, by arm."""
+
+    task: Task
+    against: str
+    arms: Mapping[str, ArmNorms]
+
+
+Detail = Norms
+
+
+def read_details(table: Table, plan: Plan, outcomes: Sequence[Outcome], store: Store) -> tuple[Detail, ...]:
+    """What ``table`` shows, for each task that has runs.
+
+    Raises:
+        UndyingError: a run cannot be read.
+    """
+    if table.shows == "norms":
+        return tuple(norms for task in plan.scale.tasks if (norms := read_norms(task, outcomes, store)).arms)
+    return ()
+
+
+def read_norms(task: Task, outcomes: Sequence[Outcome], store: Store) -> Norms:
+    """Of every arm that has runs."""
+    epochs = {
+        (o.planned.arm, o.planned.config.seed): store.read(o.planned.config).epochs[1:]
+        for o in outcomes
+        if o.planned.task == task.name and o.planned.config.lr == task.lr
+    }
+    against = task.arms[0]
+    steps = {run: _by_layer(of) for run, of in epochs.items()}
+    arms = {}
+    for arm in task.arms:
+        seeds = [seed for one, seed in epochs if one == arm]
+        if seeds:
+            arms[arm] = ArmNorms(
+                {kind: _curve([epochs[arm, seed] for seed in seeds], f"{kind}_norm") for kind in KINDS},
+                {kind: _pooled([steps[arm, seed][kind] for seed in seeds]) for kind in KINDS},
+                {
+                    kind: _ratios(
+                        [(steps[arm, s][kind], steps[against, s][kind]) for s in seeds if (against, s) in steps]
+                    )
+                    for kind in KINDS
+                },
+            )
+    return Norms(task, against, arms)
+
+
+def _by_layer(epochs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """Kind -> weight -> its finite norms over training; biases are left out."""
+    layers = [name for name in epochs[0]["norms"] if name.endswith("weight")]
+    return {
+        kind: {
+            layer: [value for epoch in epochs for value in epoch["norms"][layer][kind] if value is not None]
+            for layer in layers
+        }
+        for kind in KINDS
+    }
+
+
+def _curve(runs: Sequence[Sequence[Mapping[str, Any]]], name: str) -> list[float]:
+    """Median over the runs, as far as all go with finite norms."""
+    curve = []
+    for epochs in zip(*runs, strict=False):
+        values = [epoch[name] for epoch in epochs]
+        if None in values:
+            break
+        curve.append(statistics.median(values))
+    return curve
+
+
+def _pooled(runs: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
+    return {layer: [value for run in runs for value in run[layer]] for layer in runs[0]}
+
+
+def _ratios(
+    pairs: Sequence[tuple[Mapping[str, Sequence[float]], Mapping[str, Sequence[float]]]],
+) -> dict[str, Estimate]:
+    """By layer; without one of which no pair has norms above 0."""
+    ratios = {}
+    for layer in pairs[0][0] if pairs else ():
+        means = [tuple(statistics.fmean(side[layer] or [0.0]) for side in pair) for pair in pairs]
+        differences = [math.log(first / second) for first, second in means if first > 0 and second > 0]
+        if differences:
+            ratios[layer] = estimate(differences)
+    return ratios

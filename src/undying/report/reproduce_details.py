@@ -1,0 +1,93 @@
+"""The figures of what some tables show beside accuracies."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from undying.lab.reproduce.details import KINDS, Detail, Norms
+from undying.lab.reproduce.table import METRICS
+from undying.report.svg import INK, SERIES
+
+WIDTH = 5.6
+"""Inches."""
+
+Drawn = dict[str, tuple[Canvas, str, str]]
+"""Kind of figure -> figure, title, description."""
+
+
+def draw_detail(detail: Detail, scale: str) -> Drawn:
+    """Within matplotlib's style of the page."""
+    return _norms(detail, scale)
+
+
+def _norms(norms: Norms, scale: str) -> Drawn:
+    where = f"{norms.task.name} on {norms.task.data}, rate {norms.task.lr:g}, {scale} scale"
+    return {"norms": _curves(norms, where), **{f"{kind}-layers": _boxes(norms, kind, where) for kind in KINDS}}
+
+
+def _curves(norms: Norms, where: str) -> tuple[Canvas, str, str]:
+    """Both norms over all parameters, by epoch."""
+    canvas = Canvas(figsize=(WIDTH, 2.6), layout="constrained")
+    said = []
+    for axes, kind in zip(canvas.subplots(1, 2), KINDS, strict=True):
+        for i, (arm, of) in enumerate(norms.arms.items()):
+            values = list(of.curves[kind])
+            if values:
+                axes.plot(range(1, len(values) + 1), values, color=_colour(i), marker="o", markersize=2.5, label=arm)
+                said.append(f"{arm} {kind} {values[0]:.3g} to {values[-1]:.3g}")
+        _logarithmic(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.set_xlabel("Epoch")
+        axes.set_title(METRICS[kind].capitalize(), fontsize=8)
+    handles, labels = axes.get_legend_handles_labels()
+    canvas.legend(handles, labels, loc="outside lower left", ncols=3)
+    title = f"Norms over training, {where}"
+    canvas.suptitle(title, x=0.01, ha="left", fontsize=9)
+    return canvas, title, f"{title}. Median over the seeds, first and last epoch: {'; '.join(said)}."
+
+
+def _boxes(norms: Norms, kind: str, where: str) -> tuple[Canvas, str, str]:
+    """Distribution of each layer's norm over the steps and seeds: median, quartiles, and 5 to 95 %."""
+    layers = list(next(iter(norms.arms.values())).layers[kind])
+    canvas = Canvas(figsize=(WIDTH, 0.16 * len(layers) * len(norms.arms) + 1.2), layout="constrained")
+    axes = canvas.add_subplot()
+    said = []
+    for i, (arm, of) in enumerate(norms.arms.items()):
+        for row, layer in enumerate(layers):
+            values = [value for value in of.layers[kind][layer] if value > 0]
+            if len(values) > 1:
+                cuts = statistics.quantiles(values, n=20, method="inclusive")
+                place = row + 0.7 * ((i + 0.5) / len(norms.arms) - 0.5)
+                style: dict[str, Any] = {"color": _colour(i), "solid_capstyle": "butt"}
+                axes.plot([cuts[0], cuts[-1]], [place, place], linewidth=0.8, **style)
+                axes.plot([cuts[4], cuts[14]], [place, place], linewidth=4, label=arm if row == 0 else None, **style)
+                axes.plot([cuts[9]], [place], marker="|", markersize=6, color=INK.stand_in)
+                said.append(f"{arm} {layer} {cuts[9]:.3g}")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_yticks(range(len(layers)), layers, color=INK.stand_in)
+    axes.set_ylim(len(layers) - 0.5, -0.5)
+    axes.grid(axis="x")
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(METRICS[kind].capitalize())
+    canvas.legend(loc="outside lower left", ncols=3)
+    title = f"{METRICS[kind].capitalize()} by layer, {where}"
+    canvas.suptitle(title, x=0.01, ha="left", fontsize=9)
+    told = "median, quartiles (thick) and 5 to 95 % (thin) over steps and seeds"
+    return canvas, title, f"{title}: {told}. Medians: {'; '.join(said)}."
+
+
+def _logarithmic(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+
+
+def _colour(i: int) -> str:
+    return INK.stand_in if i == 0 else SERIES[(i - 1) % len(SERIES)].stand_in
