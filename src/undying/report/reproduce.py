@@ -12,7 +12,7 @@ from pathlib import Path
 
 from undying.files import write_text
 from undying.lab.recipe import Recipe
-from undying.lab.reproduce.details import KINDS, Detail
+from undying.lab.reproduce.details import KINDS, Detail, Norms, Profile
 from undying.lab.reproduce.findings import (
     ArmFinding,
     ClaimFinding,
@@ -298,6 +298,10 @@ def _difference(found: Estimate | None, metric: str = "accuracy") -> str:
 
 
 def _detail(detail: Detail) -> list[str]:
+    return _norms(detail) if isinstance(detail, Norms) else _profile(detail)
+
+
+def _norms(detail: Norms) -> list[str]:
     rows = [("weight", *(f"`{arm}`, {kind}" for arm in detail.arms if arm != detail.against for kind in KINDS))]
     layers = next(iter(detail.arms.values())).layers[KINDS[0]]
     for layer in layers:
@@ -311,6 +315,32 @@ def _detail(detail: Detail) -> list[str]:
     return [
         f"Norms by layer against `{detail.against}`, in per cent of its own: mean over training, then geometric mean over "
         "the seeds with its 95 % interval.",
+        markdown(rows),
+    ]
+
+
+def _profile(detail: Profile) -> list[str]:
+    first, *others = detail.arms
+    rows: list[tuple[str, ...]] = [
+        (
+            "site",
+            "units",
+            *(f"`{arm}`, {what}" for what in ("never, %", "at most 1 %, %") for arm in detail.arms),
+            *(f"`{arm}` minus `{first}` at most 1 %, points" for arm in others),
+        )
+    ]
+    rows += [
+        (
+            f"`{site}`",
+            str(len(next(iter(detail.arms[first][site].values())))),
+            *(f"{100 * detail.share(arm, site, at_most).mean:.1f}" for at_most in (0.0, 0.01) for arm in detail.arms),
+            *(_difference(detail.difference(arm, first, site, 0.01)) for arm in others),
+        )
+        for site in detail.sites
+    ]
+    return [
+        "Share of the units of each site that never fire, and that fire at no more than 1 % of samples and positions; mean "
+        "over the seeds, the difference paired by seed with its 95 % interval.",
         markdown(rows),
     ]
 

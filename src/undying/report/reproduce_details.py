@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from undying.lab.reproduce.details import KINDS, Detail, Norms
+from undying.lab.reproduce.details import KINDS, Detail, Norms, Profile
 from undying.lab.reproduce.table import METRICS
 from undying.report.svg import INK, SERIES
 
@@ -20,9 +22,13 @@ Drawn = dict[str, tuple[Canvas, str, str]]
 """Kind of figure -> figure, title, description."""
 
 
+_BINS = 20
+_EDGES = [i / _BINS for i in range(-1, _BINS + 1)]
+
+
 def draw_detail(detail: Detail, scale: str) -> Drawn:
     """Within matplotlib's style of the page."""
-    return _norms(detail, scale)
+    return _norms(detail, scale) if isinstance(detail, Norms) else _profile(detail, scale)
 
 
 def _norms(norms: Norms, scale: str) -> Drawn:
@@ -81,6 +87,45 @@ def _boxes(norms: Norms, kind: str, where: str) -> tuple[Canvas, str, str]:
     canvas.suptitle(title, x=0.01, ha="left", fontsize=9)
     told = "median, quartiles (thick) and 5 to 95 % (thin) over steps and seeds"
     return canvas, title, f"{title}: {told}. Medians: {'; '.join(said)}."
+
+
+def _profile(profile: Profile, scale: str) -> Drawn:
+    """A histogram of the firing rates of each site's units, with a bin of its own for those that never fire."""
+    columns = 4
+    rows = math.ceil(len(profile.sites) / columns)
+    canvas = Canvas(figsize=(WIDTH + 1, 1.25 * rows + 0.8), layout="constrained")
+    panels = canvas.subplots(rows, columns, squeeze=False).flat
+    said = []
+    for site, axes in zip(profile.sites, panels, strict=False):  # sites first: a panel drawn too many would be lost
+        for i, (arm, sites) in enumerate(profile.arms.items()):
+            heights = _histogram([rate for rates in sites[site].values() for rate in rates])
+            axes.stairs(heights, _EDGES, color=_colour(i), linewidth=1.2, label=arm)
+            said.append(f"{arm} {site} {heights[0]:.1f}")
+        axes.set_title(site, fontsize=7)
+        axes.set_xticks([_EDGES[0] / 2, 0.5, 1], ["never", "50 %", "100 %"], fontsize=6)
+        axes.yaxis.set_major_locator(MaxNLocator(3))
+        axes.tick_params(axis="y", labelsize=6)
+    for axes in panels:  # those left over
+        axes.set_axis_off()
+    canvas.legend(*canvas.axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
+    canvas.supylabel("Units of the site (%)", fontsize=8)
+    where = f"{profile.task.name} on {profile.task.data}, rate {profile.task.lr:g}, {scale} scale"
+    title = f"How often units fire, {where}"
+    canvas.suptitle(title, x=0.01, ha="left", fontsize=9)
+    told = "Share of values above 0, histogram over the units of all seeds, a panel a site; the first bin never fires"
+    return {"profile": (canvas, title, f"{title}. {told}. Units that never fire, %: {'; '.join(said)}.")}
+
+
+def _histogram(rates: Sequence[float]) -> list[float]:
+    """Percentages of the units: of those that never fire, then by rate.
+
+    >>> _histogram([0.0, 0.0, 0.001, 1.0])[:2], _histogram([0.0, 0.0, 0.001, 1.0])[-1]
+    ([50.0, 25.0], 25.0)
+    """
+    counts = [0] * (_BINS + 1)
+    for rate in rates:
+        counts[math.ceil(rate * _BINS) if rate > 0 else 0] += 1
+    return [100 * count / len(rates) for count in counts]
 
 
 def _logarithmic(axes: Axes) -> None:

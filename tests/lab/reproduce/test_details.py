@@ -4,9 +4,11 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 
 import planted
-from undying.lab.reproduce.details import read_norms
+from undying.diagnose.results import Census, Site
+from undying.lab.reproduce.details import read_norms, read_profile
 from undying.lab.reproduce.findings import find_out
 from undying.lab.reproduce.outcomes import outcome
 from undying.lab.reproduce.plan import make_plan
@@ -95,3 +97,40 @@ def test_an_outcome_has_the_mean_norms_of_the_epochs_that_have_any(plan):
     found = outcome(plan.runs[0], Run(plan.runs[0].config, "diverged", 1.0, epochs, {}), 0.1)
     assert found.gradient == pytest.approx(math.log(3))
     assert math.isnan(found.update)
+
+
+class Counted:
+    """A store in which unit j of a site of 4 fires at j of 200 values, under SUGAR at j + 1; seed 1 was never counted."""
+
+    def census(self, config):
+        if config.seed == 1:
+            return None
+        fired = torch.arange(4) + (config.activation == "sugar")
+        none, no = torch.zeros(4, dtype=torch.float64), torch.zeros(4, dtype=torch.bool)
+        sites = [Site(name, "", 4, 200, fired, fired, none, none, none, none, fired == 0, None, no) for name in "ba"]
+        return Census(sites, 0.025, None, None)
+
+
+def test_a_profile_has_every_unit_of_every_site_in_its_order():
+    plan = make_plan(TABLES["sugar-profile"].scales["smoke"], (4,))
+    found = read_profile(plan.scale.tasks[0], planted.outcomes(plan, lambda run: 0.5), Counted())
+    assert found.sites == ("b", "a")
+    assert found.arms["relu"]["a"] == {seed: [0, 1 / 200, 2 / 200, 3 / 200] for seed in (0, 2, 3)}
+    assert found.share("relu", "a", 0).values == (0.25,) * 3
+    assert found.share("sugar", "a", 0).values == (0,) * 3
+    assert found.share("relu", "b", 0.01).values == (0.75,) * 3
+    assert found.difference("sugar", "relu", "a", 0.01).values == (-0.25,) * 3
+
+
+def test_the_profile_is_of_the_runs_of_sugar_cifar10():
+    """The same ids: nothing is trained twice."""
+    scale = TABLES["sugar-profile"].scales["smoke"]
+    assert {run.config for run in make_plan(scale).runs} <= {
+        run.config for run in make_plan(TABLES["sugar-cifar10"].scales["smoke"]).runs
+    }
+    for name in ("small", "full"):
+        theirs = {task.name: task for task in TABLES["sugar-cifar10"].scales[name].tasks}
+        for task in TABLES["sugar-profile"].scales[name].tasks:
+            assert replace(task, stages=()) == replace(theirs[task.name], stages=())
+            assert all(task.lr in theirs[task.name].rates(arm) for arm in task.arms)
+            assert {"vgg16", "resnet18"} == theirs.keys()

@@ -38,7 +38,31 @@ class Norms:
     arms: Mapping[str, ArmNorms]
 
 
-Detail = Norms
+@dataclass(frozen=True)
+class Profile:
+    """How often the units of one task's networks fire, by arm."""
+
+    task: Task
+    arms: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]]
+    """Arm -> site -> seed -> share of values above 0, in [0, 1], an entry a unit."""
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """In the order of the forward pass."""
+        return tuple(next(iter(self.arms.values())))
+
+    def share(self, arm: str, site: str, at_most: float) -> Estimate:
+        """Of the units that fire at no more than this share of values: mean over the seeds."""
+        return estimate([_share(rates, at_most) for rates in self.arms[arm][site].values()])
+
+    def difference(self, arm: str, against: str, site: str, at_most: float) -> Estimate | None:
+        """Of these shares, paired by seed; None without a pair."""
+        first, second = self.arms[arm][site], self.arms[against][site]
+        pairs = [_share(first[seed], at_most) - _share(second[seed], at_most) for seed in first if seed in second]
+        return estimate(pairs) if pairs else None
+
+
+Detail = Norms | Profile
 
 
 def read_details(table: Table, plan: Plan, outcomes: Sequence[Outcome], store: Store) -> tuple[Detail, ...]:
@@ -49,6 +73,8 @@ def read_details(table: Table, plan: Plan, outcomes: Sequence[Outcome], store: S
     """
     if table.shows == "norms":
         return tuple(norms for task in plan.scale.tasks if (norms := read_norms(task, outcomes, store)).arms)
+    if table.shows == "profile":
+        return tuple(profile for task in plan.scale.tasks if (profile := read_profile(task, outcomes, store)).arms)
     return ()
 
 
@@ -76,6 +102,23 @@ def read_norms(task: Task, outcomes: Sequence[Outcome], store: Store) -> Norms:
                 },
             )
     return Norms(task, against, arms)
+
+
+def read_profile(task: Task, outcomes: Sequence[Outcome], store: Store) -> Profile:
+    """Of every arm that has runs; from the last census of each, which a diverged run has from before."""
+    arms: dict[str, dict[str, dict[int, Sequence[float]]]] = {}
+    for arm in task.arms:
+        for o in outcomes:
+            config = o.planned.config
+            if (o.planned.task, o.planned.arm, config.lr) == (task.name, arm, task.lr):
+                counted = store.census(config)
+                for site in counted.sites if counted else ():
+                    arms.setdefault(arm, {}).setdefault(site.name, {})[config.seed] = site.rate.tolist()
+    return Profile(task, arms)
+
+
+def _share(rates: Sequence[float], at_most: float) -> float:
+    return sum(rate <= at_most for rate in rates) / len(rates)
 
 
 def _by_layer(epochs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:

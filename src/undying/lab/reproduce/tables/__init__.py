@@ -10,7 +10,14 @@ from __future__ import annotations
 from undying.errors import UndyingError
 from undying.lab.reproduce.overhead import Overhead
 from undying.lab.reproduce.table import Table
-from undying.lab.reproduce.tables import barelu_cifar, barelu_gradients, barelu_overhead, sugar_cifar, sugar_gelu
+from undying.lab.reproduce.tables import (
+    barelu_cifar,
+    barelu_gradients,
+    barelu_overhead,
+    sugar_cifar,
+    sugar_gelu,
+    sugar_profile,
+)
 
 __all__ = ["TABLES", "TIMED", "find"]
 
@@ -21,6 +28,7 @@ TABLES: dict[str, Table] = {
         barelu_gradients.TABLE,
         *sugar_cifar.TABLES,
         *sugar_gelu.TABLES,
+        sugar_profile.TABLE,
     )
 }
 """In the order of ``undying reproduce --list``."""
