@@ -15,7 +15,7 @@ from undying.errors import UndyingError
 from undying.lab import executors
 from undying.lab.execution import Execution
 from undying.lab.recipe import one_of
-from undying.lab.reproduce import overhead
+from undying.lab.reproduce import landscape, overhead
 from undying.lab.reproduce.details import read_details
 from undying.lab.reproduce.findings import Findings, find_out
 from undying.lab.reproduce.forecast import GPU_BASIS, Size, cpu_seconds, duration, gpu_seconds, listed
@@ -79,6 +79,7 @@ class ReproduceCommand:
             return 0
         try:
             self._train(console, missing, out)
+            self._chart(console, plan, store)
         finally:  # stopped or failed, the page says what is there
             self._write(console, table, plan, store)
         return 0
@@ -143,6 +144,20 @@ class ReproduceCommand:
 
             executors.run(missing, out, self.execution, finished)
 
+    def _chart(self, console: Console, plan: Plan, store: Store) -> None:
+        """The loss landscapes that are not there yet, for a table that shows any."""
+        grid = plan.scale.grid
+        runs = [planned.config for planned in plan.runs] if grid is not None else []
+        for number, config in enumerate(runs, 1):
+            if grid is not None and landscape.read(config, grid, store) is None:
+                _say(console, f"landscape {number} of {len(runs)}: {config.activation}, seed {config.seed}")
+                try:
+                    landscape.chart(config, grid, self.execution, store)
+                except OSError as error:
+                    raise UndyingError(
+                        f"cannot write to {store.out}: {error.strerror}; make room and give the same command to go on"
+                    ) from None
+
     def _write(self, console: Console, table: Table, plan: Plan, store: Store) -> None:
         outcomes = read_outcomes(plan, store)
         findings = find_out(table, self.scale, plan, outcomes)
@@ -206,6 +221,12 @@ def _print_plan(
             on_gpu += len(left) * gpu_seconds(task, size)
             done = [store.read(p.config).seconds for p in runs if store.finished(p.config)]
             on_core += len(left) * (sum(done) / len(done) if done else cpu_seconds(task, size))
+    if (grid := plan.scale.grid) is not None:
+        _say(
+            console,
+            f"then the loss around the end of each run: {grid.points} x {grid.points} points on {grid.images:,} images, "
+            "which the estimate leaves out",
+        )
     if not missing:
         return
     if scale == "full":

@@ -10,6 +10,7 @@ OUT/runs/<id>/config.json       what was run; <id> is its hash
               checkpoint.pt     the state of an unfinished run
               failure.json      the error of a run that failed
               result.json       appears last, by atomic rename: the run is finished
+              landscape.json    the loss around the trained network, computed later
 """
 
 from __future__ import annotations
@@ -127,18 +128,24 @@ class Store:
             raise _damaged(path, str(error)) from None
 
     def weights(self, config: RunConfig) -> dict[str, Tensor] | None:
-        """The trained network of a finished run that was to keep it; None if it diverged.
+        """The trained network of a finished run; None if it was not to keep it, or diverged.
 
         Raises:
             UndyingError: they cannot be read.
         """
         path = self._folder(config) / "weights.pt"
-        if not path.exists():
+        if "weights" not in config.keep or self.read(config).status == "diverged":
             return None
         try:
             return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+        except FileNotFoundError:
+            raise _damaged(path, "it is missing") from None
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
             raise _damaged(path, "it does not hold weights") from None
+
+    def path(self, config: RunConfig, name: str) -> Path:
+        """Of a file that is computed from a finished run, in the run's folder."""
+        return self._folder(config) / name
 
     def config(self, run_id: str) -> RunConfig:
         """What the run in folder ``run_id`` is.

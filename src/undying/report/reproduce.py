@@ -12,7 +12,7 @@ from pathlib import Path
 
 from undying.files import write_text
 from undying.lab.recipe import Recipe
-from undying.lab.reproduce.details import KINDS, Detail, Norms, Profile
+from undying.lab.reproduce.details import KINDS, Detail, Landscapes, Norms, Profile
 from undying.lab.reproduce.findings import (
     ArmFinding,
     ClaimFinding,
@@ -42,6 +42,7 @@ COLUMNS = (
     "sparsity",
     "gradient_norm",
     "update_norm",
+    "curvature",
     "seconds",
     "weights_sha256",
 )
@@ -92,7 +93,7 @@ def runs_table(findings: Findings) -> str:
                 o.silent,
                 o.dead,
                 o.sparsity,
-                *(math.exp(value) if math.isfinite(value) else "" for value in (o.gradient, o.update)),
+                *(math.exp(value) if math.isfinite(value) else "" for value in (o.gradient, o.update, o.curvature)),
                 round(o.seconds, 1),
                 o.weights,
             ]
@@ -173,7 +174,7 @@ def _claims(findings: Findings) -> str:
         "otherwise."
     )
     if _logarithms(findings.table):
-        intro += " Of a norm it is in per cent of the other's; a point is then 1 %."
+        intro += " Of a norm or a curvature it is in per cent of the other's; a point is then 1 %."
     missing = {found.claim.task for found in findings.claims} - findings.tasks.keys()
     if missing:
         intro += f" Not run at {findings.scale_name} scale: {', '.join(sorted(missing))}."
@@ -298,7 +299,9 @@ def _difference(found: Estimate | None, metric: str = "accuracy") -> str:
 
 
 def _detail(detail: Detail) -> list[str]:
-    return _norms(detail) if isinstance(detail, Norms) else _profile(detail)
+    if isinstance(detail, Norms):
+        return _norms(detail)
+    return _profile(detail) if isinstance(detail, Profile) else _landscapes(detail)
 
 
 def _norms(detail: Norms) -> list[str]:
@@ -343,6 +346,34 @@ def _profile(detail: Profile) -> list[str]:
         "over the seeds, the difference paired by seed with its 95 % interval.",
         markdown(rows),
     ]
+
+
+def _landscapes(detail: Landscapes) -> list[str]:
+    rows: list[tuple[str, ...]] = [
+        ("arm", "n", "loss there", "largest curvature", "curvature along the directions (95 % interval)")
+    ]
+    for arm, seeds in detail.arms.items():
+        middle, top, along = (
+            [value for found in seeds.values() if (value := getattr(found, name)) is not None]
+            for name in ("middle", "top", "along")
+        )
+        rows.append((f"`{arm}`", str(len(seeds)), _mean(middle), _mean(top), _mean(along)))
+    grid = detail.grid
+    return [
+        f"The loss around the end of each run, on {grid.images:,} test images: the largest curvature is the Hessian's top "
+        f"eigenvalue on {grid.curved:,} of them, after {grid.iterations} power iterations. Arithmetic means over the seeds "
+        "with their 95 % intervals; the claim is judged by the ratio, paired by seed. The figures are of the first seed that "
+        "both have.",
+        markdown(rows),
+    ]
+
+
+def _mean(values: Sequence[float]) -> str:
+    if not values:
+        return MISSING
+    found = estimate(values)
+    interval = f" ({found.low:.3g} to {found.high:.3g})" if found.low is not None and found.high is not None else ""
+    return f"{found.mean:.3g}{interval}"
 
 
 # Gains

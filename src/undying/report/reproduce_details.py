@@ -7,11 +7,12 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from undying.lab.reproduce.details import KINDS, Detail, Norms, Profile
+from undying.lab.reproduce.details import KINDS, Detail, Landscapes, Norms, Profile
 from undying.lab.reproduce.table import METRICS
 from undying.report.svg import INK, SERIES
 
@@ -28,7 +29,9 @@ _EDGES = [i / _BINS for i in range(-1, _BINS + 1)]
 
 def draw_detail(detail: Detail, scale: str) -> Drawn:
     """Within matplotlib's style of the page."""
-    return _norms(detail, scale) if isinstance(detail, Norms) else _profile(detail, scale)
+    if isinstance(detail, Norms):
+        return _norms(detail, scale)
+    return _profile(detail, scale) if isinstance(detail, Profile) else _landscapes(detail, scale)
 
 
 def _norms(norms: Norms, scale: str) -> Drawn:
@@ -126,6 +129,77 @@ def _histogram(rates: Sequence[float]) -> list[float]:
     for rate in rates:
         counts[math.ceil(rate * _BINS) if rate > 0 else 0] += 1
     return [100 * count / len(rates) for count in counts]
+
+
+def _landscapes(landscapes: Landscapes, scale: str) -> Drawn:
+    """The first seed that all arms have, as contours and as a surface."""
+    seeds = [set(of) for of in landscapes.arms.values()]
+    common = [seed for seed in next(iter(landscapes.arms.values())) if all(seed in of for of in seeds)]
+    if not common:
+        return {}
+    heights = {
+        arm: np.ma.masked_invalid(np.log10(np.array(of[common[0]].losses, dtype=np.float64).clip(1e-12)))
+        for arm, of in landscapes.arms.items()
+    }
+    if any(not height.count() for height in heights.values()):
+        return {}
+    task, grid = landscapes.task, landscapes.grid
+    where = f"{task.name} on {task.data}, rate {task.lr:g}, seed {common[0]}, {scale} scale"
+    said = "; ".join(
+        f"{arm}: {10 ** height[grid.points // 2, grid.points // 2]:.3g} in the middle, up to {10 ** height.max():.3g}"
+        for arm, height in heights.items()
+    )
+    steps = np.linspace(-grid.reach, grid.reach, grid.points)
+    return {
+        "contours": _contours(heights, steps, f"Loss around the trained network, {where}", said),
+        "surfaces": _surfaces(heights, steps, f"Loss around the trained network, surface, {where}", said),
+    }
+
+
+def _contours(heights: dict[str, Any], steps: Any, title: str, said: str) -> tuple[Canvas, str, str]:
+    """The same levels for every arm."""
+    low, high = (edge([edge(height) for height in heights.values()]) for edge in (np.min, np.max))
+    levels = np.linspace(low, max(high, low + 1e-6), 14)[1:-1]
+    canvas = Canvas(figsize=(WIDTH, 3.1), layout="constrained")
+    for axes, (arm, height) in zip(np.atleast_1d(canvas.subplots(1, len(heights))), heights.items(), strict=True):
+        inside = [level for level in levels if height.min() < level < height.max()]
+        if inside:
+            lines = axes.contour(steps, steps, height, levels=inside, colors=SERIES[1].stand_in, linewidths=0.8)
+            named = [level for level in levels[::3] if level in inside]
+            axes.clabel(lines, named, fmt=lambda level: f"{10**level:.2g}", fontsize=7, colors=INK.stand_in)
+        axes.plot([0], [0], marker="+", color=INK.stand_in)
+        axes.set_title(arm, fontsize=9)
+        axes.set_aspect("equal")
+        axes.grid(visible=False)
+        axes.set_xlabel("First direction")
+    canvas.axes[0].set_ylabel("Second direction")
+    canvas.suptitle(title, x=0.01, ha="left", fontsize=8)
+    told = (
+        "Contours of the loss, evenly spaced in its logarithm and the same for all, on two filter-normalised directions"
+    )
+    return canvas, title, f"{title}. {told}. {said}."
+
+
+def _surfaces(heights: dict[str, Any], steps: Any, title: str, said: str) -> tuple[Canvas, str, str]:
+    """As wires, every second of a fine grid."""
+    canvas = Canvas(figsize=(WIDTH, 3.1))
+    x, y = np.meshgrid(steps, steps)
+    every = 2 if len(steps) > 11 else 1
+    high = max(height.max() for height in heights.values())
+    low = min(height.min() for height in heights.values())
+    for i, (arm, height) in enumerate(heights.items(), 1):
+        axes: Any = canvas.add_subplot(1, len(heights), i, projection="3d")
+        colour = SERIES[i % len(SERIES)].stand_in
+        axes.plot_wireframe(x, y, height.filled(high), rstride=every, cstride=every, color=colour, linewidth=0.6)
+        axes.set_zlim(low, max(high, low + 1e-6))
+        axes.set_title(arm, fontsize=9)
+        axes.tick_params(labelsize=6)
+        axes.zaxis.set_major_formatter(FuncFormatter(lambda level, _: f"{10**level:.2g}"))
+        for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+            axis.set_pane_color((1, 1, 1, 0))
+            axis.set_major_locator(MaxNLocator(4))
+    canvas.suptitle(title, x=0.01, ha="left", fontsize=8)
+    return canvas, title, f"{title}. The height is the logarithm of the loss, on the same scale for all. {said}."
 
 
 def _logarithmic(axes: Axes) -> None:

@@ -11,6 +11,7 @@ import matplotlib.style
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from undying.bench.forms import BASELINE
 from undying.bench.timing import Ratio
 from undying.files import write_text
 from undying.lab.reproduce.forecast import duration
@@ -96,14 +97,10 @@ def _claims(table: Overhead, judged: tuple[Judged, ...], *, answers: bool) -> st
 
 def _cases(cases: list[Timed]) -> str:
     forms = [form for form in cases[0].ratios if form.startswith("nn.") or "BAReLU" in form]
-    baselines = list(cases[0].ratios[forms[0]])
-    rows = [("form", *(f"{case.where}, times `{to}`" for case in cases for to in baselines))]
-    rows += [(f"`{form}`", *(_ratio(case.ratios[form][to]) for case in cases for to in baselines)) for form in forms]
-    rows += [
-        (f"`{to}`, microseconds", *(f"{1e6 * case.seconds[to]:.0f}" for case in cases for _ in baselines))
-        for to in baselines
-    ]
-    return f"Medians of ratios, with the 95 % interval of the median.\n\n{markdown(rows)}"
+    rows = [("form", *(case.where for case in cases))]
+    rows += [(f"`{form}`", *(_ratio(case.ratios[form][BASELINE]) for case in cases)) for form in forms]
+    rows.append((f"`{BASELINE}`, microseconds", *(f"{1e6 * case.seconds[BASELINE]:.0f}" for case in cases)))
+    return f"Times `{BASELINE}`: medians of ratios, with the 95 % interval of the median.\n\n{markdown(rows)}"
 
 
 def _ratio(ratio: Ratio) -> str:

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from undying.lab.reproduce import landscape
+from undying.lab.reproduce.landscape import Landscape
 from undying.lab.reproduce.outcomes import Outcome
 from undying.lab.reproduce.plan import Plan
-from undying.lab.reproduce.table import Table, Task
+from undying.lab.reproduce.table import Grid, Table, Task
 from undying.lab.reproduce.verdicts import Estimate, estimate
 from undying.lab.store import Store
 
@@ -62,7 +64,17 @@ class Profile:
         return estimate(pairs) if pairs else None
 
 
-Detail = Norms | Profile
+@dataclass(frozen=True)
+class Landscapes:
+    """The loss around the ends of one task's runs at the table's rate, by arm."""
+
+    task: Task
+    grid: Grid
+    arms: Mapping[str, Mapping[int, Landscape]]
+    """Arm -> seed -> landscape."""
+
+
+Detail = Norms | Profile | Landscapes
 
 
 def read_details(table: Table, plan: Plan, outcomes: Sequence[Outcome], store: Store) -> tuple[Detail, ...]:
@@ -75,6 +87,9 @@ def read_details(table: Table, plan: Plan, outcomes: Sequence[Outcome], store: S
         return tuple(norms for task in plan.scale.tasks if (norms := read_norms(task, outcomes, store)).arms)
     if table.shows == "profile":
         return tuple(profile for task in plan.scale.tasks if (profile := read_profile(task, outcomes, store)).arms)
+    if table.shows == "landscape" and plan.scale.grid is not None:
+        found = (read_landscapes(task, plan.scale.grid, outcomes, store) for task in plan.scale.tasks)
+        return tuple(landscapes for landscapes in found if landscapes.arms)
     return ()
 
 
@@ -115,6 +130,19 @@ def read_profile(task: Task, outcomes: Sequence[Outcome], store: Store) -> Profi
                 for site in counted.sites if counted else ():
                     arms.setdefault(arm, {}).setdefault(site.name, {})[config.seed] = site.rate.tolist()
     return Profile(task, arms)
+
+
+def read_landscapes(task: Task, grid: Grid, outcomes: Sequence[Outcome], store: Store) -> Landscapes:
+    """Of every arm of which one was computed."""
+    arms: dict[str, dict[int, Landscape]] = {}
+    for arm in task.arms:
+        for o in outcomes:
+            config = o.planned.config
+            if (o.planned.task, o.planned.arm, config.lr) == (task.name, arm, task.lr):
+                found = landscape.read(config, grid, store)
+                if found is not None:
+                    arms.setdefault(arm, {})[config.seed] = found
+    return Landscapes(task, grid, arms)
 
 
 def _share(rates: Sequence[float], at_most: float) -> float:

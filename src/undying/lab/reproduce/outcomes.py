@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from undying.lab.reproduce import landscape
 from undying.lab.reproduce.plan import Plan, Planned
 from undying.lab.store import Run, Store
 
@@ -35,6 +36,8 @@ class Outcome:
     """Natural logarithm of the gradient's norm, mean over the epochs in which it was finite; NaN if it never was."""
     update: float = math.nan
     """The same of a step's change of the weights."""
+    curvature: float = math.nan
+    """Natural logarithm of the loss's largest curvature; NaN where that is unknown or below 0."""
 
 
 def read_outcomes(plan: Plan, store: Store) -> tuple[Outcome, ...]:
@@ -43,11 +46,16 @@ def read_outcomes(plan: Plan, store: Store) -> tuple[Outcome, ...]:
     Raises:
         UndyingError: one cannot be read.
     """
+    grid = plan.scale.grid
     classes = {task.name: plan.datasets[task.data].classes for task in plan.scale.tasks}
+    finished = [planned for planned in plan.runs if store.finished(planned.config)]
+    found = [outcome(planned, store.read(planned.config), 1 / classes[planned.task]) for planned in finished]
+    if grid is None:
+        return tuple(found)
+    seen = [landscape.read(planned.config, grid, store) for planned in finished]
     return tuple(
-        outcome(planned, store.read(planned.config), 1 / classes[planned.task])
-        for planned in plan.runs
-        if store.finished(planned.config)
+        replace(o, curvature=math.log(of.top)) if of and of.top and of.top > 0 else o
+        for o, of in zip(found, seen, strict=True)
     )
 
 

@@ -16,6 +16,7 @@ from undying.lab.reproduce.tables import (
     barelu_overhead,
     sugar_cifar,
     sugar_gelu,
+    sugar_landscape,
     sugar_profile,
 )
 
@@ -29,6 +30,7 @@ TABLES: dict[str, Table] = {
         *sugar_cifar.TABLES,
         *sugar_gelu.TABLES,
         sugar_profile.TABLE,
+        sugar_landscape.TABLE,
     )
 }
 """In the order of ``undying reproduce --list``."""

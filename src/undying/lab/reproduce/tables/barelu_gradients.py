@@ -21,16 +21,22 @@ _OPTIMIZER = (
     "name its optimizer, network or epochs."
 )
 
+_TRAINING = (
+    "Why norms differ: a gradient's norm also depends on how far training has come, which the activation changes, and "
+    "nothing is matched for that."
+)
+
 TABLE = Table(
     name="barelu-gradients",
     says=f"gradient norms {FEWER} and weight update norms {SHORTER} against Leaky ReLU",
     source=SOURCE,
     scales={
-        "full": Scale((_FULL,), (_OPTIMIZER,)),
+        "full": Scale((_FULL,), (_OPTIMIZER, _TRAINING)),
         "small": Scale(
             (replace(_FULL, epochs=5, recipe=Recipe(subset=10_000, validation=0.1)),),
             (
                 _OPTIMIZER,
+                _TRAINING,
                 "What happens later in training: it has 10,000 of the 50,000 training images and 5 epochs.",
             ),
         ),
