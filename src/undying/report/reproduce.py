@@ -242,6 +242,8 @@ def _arms(findings: Findings, task: TaskFinding) -> str:
             " The own best rate is the one with the highest mean accuracy on the data held out for validation; a * marks "
             "the end of the grid, beyond which a better one may lie."
         )
+    if norms:
+        text += f" The {' and the '.join(METRICS[metric] for metric in norms)}: geometric mean over the seeds."
     notes = {p.note for arm in task.arms if (p := findings.table.number(task.task.name, arm, "accuracy")) and p.note}
     text += "".join(f" Published: {note}." for note in sorted(notes))
     return f"{text}\n\n{markdown(rows)}"
@@ -284,7 +286,7 @@ def _geometric(runs: Seeds, metric: str) -> str:
 
 
 def _difference(found: Estimate | None, metric: str = "accuracy") -> str:
-    """In points; of a norm in per cent of the other's."""
+    """In points; of a norm or a curvature in per cent of the other's."""
     if found is None:
         return MISSING
     low_high = (found.low, found.high) if found.low is not None and found.high is not None else ()
@@ -360,7 +362,7 @@ def _landscapes(detail: Landscapes) -> list[str]:
         rows.append((f"`{arm}`", str(len(seeds)), _mean(middle), _mean(top), _mean(along)))
     grid = detail.grid
     return [
-        f"The loss around the end of each run, on {grid.images:,} test images: the largest curvature is the Hessian's top "
+        f"The loss around the end of each run, on {grid.images:,} test images: the largest curvature is the Hessian's largest "
         f"eigenvalue on {grid.curved:,} of them, after {grid.iterations} power iterations. Arithmetic means over the seeds "
         "with their 95 % intervals; the claim is judged by the ratio, paired by seed. The figures are of the first seed that "
         "both have.",

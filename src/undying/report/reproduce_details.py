@@ -204,6 +204,7 @@ def _surfaces(heights: dict[str, Any], steps: Any, title: str, said: str) -> tup
 
 def _logarithmic(axes: Axes) -> None:
     axes.set_yscale("log")
+    axes.tick_params(axis="y", which="both", labelsize=7)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
     axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
 

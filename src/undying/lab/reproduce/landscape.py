@@ -39,7 +39,7 @@ class Landscape:
     losses: Sequence[Sequence[float | None]]
     """A row a step along the second direction, an entry a step along the first; None where not finite."""
     top: float | None
-    """The eigenvalue of the loss's Hessian that is largest in absolute value; None where not finite."""
+    """The largest eigenvalue of the loss's Hessian in all parameters; None where not finite."""
     along: float | None
     """Mean curvature along the two directions, by second differences in the middle of the grid."""
 
@@ -110,7 +110,7 @@ def directions(parameters: Sequence[Tensor], generator: torch.Generator) -> list
 
 def _direction(p: Tensor, generator: torch.Generator) -> Tensor:
     drawn = torch.randn(p.shape, generator=generator, dtype=p.dtype).to(p.device)
-    scale = p.flatten(1).norm(dim=1) / drawn.flatten(1).norm(dim=1)
+    scale: Tensor = p.flatten(1).norm(dim=1) / drawn.flatten(1).norm(dim=1)
     return drawn * scale.view(-1, *[1] * (p.ndim - 1))
 
 
@@ -154,24 +154,31 @@ def curvature_along(losses: Sequence[Sequence[float]], grid: Grid) -> float:
 
 
 def top_curvature(loss: Tensor, parameters: Sequence[Tensor], iterations: int, generator: torch.Generator) -> float:
-    """The eigenvalue of largest absolute value of the Hessian of ``loss`` in ``parameters``, by power iteration.
+    """The largest eigenvalue of the Hessian of ``loss`` in ``parameters``, by power iteration from random vectors.
 
-    From a random vector the error falls, at each iteration, by the square of the ratio of the two largest.
+    Power iteration finds the eigenvalue of largest absolute value. Where that is below 0, as early in training, it is
+    repeated on the Hessian with that eigenvalue subtracted from its diagonal, which has none below 0.
     """
     gradients = torch.autograd.grad(loss, parameters, create_graph=True)
-    vector = [torch.randn(p.shape, generator=generator, dtype=p.dtype).to(p.device) for p in parameters]
-    value = 0.0
-    for _ in range(iterations):
-        length = float(torch.stack([v.norm() for v in vector]).norm())
-        if length == 0:
-            return 0.0
-        vector = [v / length for v in vector]
-        products = torch.autograd.grad(
-            gradients, parameters, grad_outputs=vector, retain_graph=True, materialize_grads=True
-        )
-        value = sum(float((p * v).sum()) for p, v in zip(products, vector, strict=True))
-        vector = list(products)
-    return value
+
+    def iterate(shift: float) -> float:
+        vector = [torch.randn(p.shape, generator=generator, dtype=p.dtype).to(p.device) for p in parameters]
+        value = 0.0
+        for _ in range(iterations):
+            length = float(torch.stack([v.norm() for v in vector]).norm())
+            if length == 0:
+                break
+            vector = [v / length for v in vector]
+            products = torch.autograd.grad(
+                gradients, parameters, grad_outputs=vector, retain_graph=True, materialize_grads=True
+            )
+            shifted = [p - shift * v for p, v in zip(products, vector, strict=True)]
+            value = sum(float((s * v).sum()) for s, v in zip(shifted, vector, strict=True))
+            vector = shifted
+        return value + shift
+
+    largest = iterate(0.0)
+    return largest if largest >= 0 else iterate(largest)
 
 
 def _first(batches: Batches, number: int) -> tuple[Tensor, Tensor]:

@@ -25,13 +25,13 @@ TABLE = Overhead(
     forms=FORMS,
     scales={
         "full": OverheadScale(
-            _alone((1e3, 1e4, 1e5, 1e6, 1e7), ("float32", "bfloat16"), 60.0),
-            TrainingSettings(forms=MEASURED, seconds=600.0),
+            _alone((1e3, 1e4, 1e5, 1e6, 1e7), ("float32", "bfloat16"), 120.0),
+            TrainingSettings(forms=MEASURED, seconds=1200.0),
             (_CPU,),
         ),
         "small": OverheadScale(
-            _alone((1e5, 1e6, 1e7), ("float32",), 30.0),
-            TrainingSettings(forms=MEASURED, seconds=180.0),
+            _alone((1e5, 1e6, 1e7), ("float32",), 60.0),
+            TrainingSettings(forms=MEASURED, seconds=400.0),
             (
                 _CPU,
                 "Types other than float32, and tensors below 1e5 elements, where the cost of a call decides.",

@@ -57,8 +57,7 @@ TABLE = Table(
         "training",
         "the loss is cross-entropy on the first test images; SUGAR's networks are looked at with ReLU, which is their "
         "forward pass, so that derivatives are those of the loss and not of the surrogate",
-        "largest curvature: the eigenvalue of largest absolute value of the loss's Hessian in all parameters, by power "
-        "iteration. It depends on the scale of the weights; beside it is the mean curvature along the two filter-normalised "
+        "largest curvature: the largest eigenvalue of the loss's Hessian in all parameters, by power iteration. It depends on the scale of the weights; beside it is the mean curvature along the two filter-normalised "
         "directions, by second differences in the middle of the grid",
     ),
     published=(),
