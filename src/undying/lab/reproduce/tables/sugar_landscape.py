@@ -33,10 +33,10 @@ TABLE = Table(
             (_task("small"),),
             (
                 "Where training ends: it has 10,000 of the 50,000 training images and 5 of 50 epochs.",
-                "Fine structure: the grid has 21 x 21 points on 256 test images, and the curvature is that on 128 of them "
-                "after 15 power iterations, which may be somewhat below the eigenvalue.",
+                "Fine structure: the grid has 21 x 21 points on 128 test images, and the curvature is that on the same after "
+                "15 power iterations, which may be somewhat below the eigenvalue.",
             ),
-            grid=Grid(points=21, reach=1.0, images=256, curved=128, iterations=15),
+            grid=Grid(points=21, reach=1.0, images=128, curved=128, iterations=15),
         ),
         "smoke": Scale(
             (_task("smoke"),),
