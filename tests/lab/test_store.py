@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
 from undying.errors import UndyingError
 from undying.lab.settings import FORMAT, Settings
@@ -248,3 +249,35 @@ def test_a_folder_of_the_first_version_is_read(store):
     (store.out / "sweep.json").write_text(json.dumps({"format": 1, "settings": first}))
     assert store.settings() == SETTINGS
     assert store.described() == (None, "")
+
+
+def test_weights_and_census_are_kept_where_a_run_has_them(store):
+    config = dataclasses.replace(CONFIG, keep=("weights",))
+    folder = store.out / "runs" / config.id
+    weights = {"a": torch.randn(3, 2), "n": torch.tensor(4)}
+
+    def training(config, checkpoint):
+        yield Epoch({"epoch": 0, "seconds": 0.5}, None)
+        yield Epoch({"epoch": 1, "seconds": 0.5}, None, weights=weights)
+
+    store.execute(config, training, RECORDS)
+    read = store.weights(config)
+    assert all(torch.equal(read[name], weights[name]) for name in weights)
+    assert store.census(config) is None
+    (folder / "weights.pt").write_bytes(b"PK")
+    (folder / "census.json").write_text('{"format": 2}')
+    with pytest.raises(UndyingError, match=r"weights\.pt cannot be read: it does not hold weights"):
+        store.weights(config)
+    with pytest.raises(UndyingError, match=r"census\.json cannot be read"):
+        store.census(config)
+    (folder / "weights.pt").unlink()
+    with pytest.raises(UndyingError, match=r"weights\.pt cannot be read: it is missing"):
+        store.weights(config)
+
+
+def test_a_run_that_keeps_nothing_or_diverged_has_no_weights(store):
+    store.execute(CONFIG, fake_training, RECORDS)
+    assert store.weights(CONFIG) is None
+    config = dataclasses.replace(CONFIG, keep=("weights",))
+    store.execute(config, lambda *_: iter([Epoch({"epoch": 0, "seconds": 0.5}, None, diverged=True)]), RECORDS)
+    assert store.weights(config) is None

@@ -311,3 +311,36 @@ def test_a_last_batch_of_one_is_left_out(images):
     """Batch norm could not train on it: 70 = 3 * 23 + 1."""
     *_, last = train(run_of(**{**images, "batch_size": 23}))
     assert last.metrics["train_loss"] is not None
+
+
+@pytest.mark.parametrize("recipe", [{}, {"clip": 0.5, "validation": 0.2}], ids=["plain", "clip"])
+def test_norms_by_parameter_are_those_of_the_whole_and_change_nothing(images, recipe):
+    plain = run_of(**images, optimizer="sgd", **recipe)
+    without = list(train(plain))
+    kept = list(train(dataclasses.replace(plain, keep=("norms", "weights"))))
+    assert "norms" not in kept[0].metrics
+    parameters = dict(build_model(plain, data.load(plain.data)).named_parameters())
+    for a, b in zip(without, kept, strict=True):
+        norms = b.metrics.pop("norms", None)
+        assert without_times(a) == without_times(b)
+        if norms is None:
+            continue
+        assert list(norms) == list(parameters)
+        for kind in ("gradient", "update"):
+            steps = zip(*(of[kind] for of in norms.values()), strict=True)
+            whole = [math.hypot(*step) for step in steps]
+            assert len(whole) == (2 if "validation" in recipe else 3)  # of 7 or 9 steps, each fourth
+            assert statistics.fmean(whole) == pytest.approx(b.metrics[f"{kind}_norm"], rel=1e-5)
+    assert [epoch.weights for epoch in (*without, *kept[:-1])] == [None] * 7
+    assert kept[-1].weights.keys() == build_model(plain, data.load(plain.data)).state_dict().keys()
+
+
+def test_norms_of_a_run_that_was_killed_are_whole(images, tmp_path):
+    config = dataclasses.replace(run_of(**images, optimizer="adam"), keep=("norms",))
+    undisturbed = [without_times(epoch) for epoch in train(config)]
+    path = tmp_path / "checkpoint.pt"
+    with contextlib.suppress(KeyboardInterrupt):
+        list(train(config, None, KillAfter(path, 14, 16)))  # within the second epoch, after two of its three
+    again = [without_times(epoch) for epoch in train(config, None, Checkpoint(path, 1e9))]
+    assert again == undisturbed[2:]
+    assert len(again[0]["norms"]["0.weight"]["update"]) == 3

@@ -51,8 +51,13 @@ class Case:
         }
 
 
-def measure_activations(settings: ActivationSettings, started: Callable[[str], object] = print) -> Iterator[Case]:
-    """Every case of the settings, in turn; ``started`` is told what begins. The number of threads is put back."""
+def measure_activations(
+    settings: ActivationSettings, started: Callable[[str], object] = print, *, backward: bool = True
+) -> Iterator[Case]:
+    """Every case of the settings, in turn; ``started`` is told what begins. The number of threads is put back.
+
+    Without ``backward`` the forward pass is timed alone, with what it keeps for a backward pass.
+    """
     settings.check()
     alone = [form for form in FORMS if form.alone and not (form.compiled and settings.no_compiled)]
     forms = choose(settings.forms, alone, always=BASELINE)
@@ -60,10 +65,10 @@ def measure_activations(settings: ActivationSettings, started: Callable[[str], o
         for dtype in settings.dtypes:
             for size in settings.sizes:
                 started(f"{int(size):,} elements, {dtype}, {threads} thread{'s' * (threads > 1)}")
-                yield _case(forms, int(size), dtype, threads, settings)
+                yield _case(forms, int(size), dtype, threads, settings, backward)
 
 
-def _case(forms: list[Form], size: int, dtype: str, threads: int, settings: ActivationSettings) -> Case:
+def _case(forms: list[Form], size: int, dtype: str, threads: int, settings: ActivationSettings, backward: bool) -> Case:
     torch.compiler.reset()  # or the next size would be compiled as a variable one, and soon not at all
     generator = torch.Generator().manual_seed(settings.seed)
     x = torch.randn(size, generator=generator).to(DTYPES[dtype])
@@ -74,7 +79,7 @@ def _case(forms: list[Form], size: int, dtype: str, threads: int, settings: Acti
         forward, leaf = _forward(form, x, threads)
         nodes[form.name] = node_name(forward())
         bytes_kept[form.name] = kept(forward)
-        steps[form.name] = functools.partial(_step, forward, leaf, grad)
+        steps[form.name] = functools.partial(_step, forward, leaf, grad) if backward else forward
     return Case(size, dtype, threads, measure(steps, settings.seconds, seed=settings.seed), nodes, bytes_kept)
 
 

@@ -15,15 +15,18 @@ from undying.errors import UndyingError
 from undying.lab import executors
 from undying.lab.execution import Execution
 from undying.lab.recipe import one_of
+from undying.lab.reproduce import landscape, overhead
+from undying.lab.reproduce.details import read_details
 from undying.lab.reproduce.findings import Findings, find_out
 from undying.lab.reproduce.forecast import GPU_BASIS, Size, cpu_seconds, duration, gpu_seconds, listed
 from undying.lab.reproduce.outcomes import read_outcomes
 from undying.lab.reproduce.plan import Plan, Planned, make_plan
 from undying.lab.reproduce.table import SCALES, Table
-from undying.lab.reproduce.tables import TABLES, find
+from undying.lab.reproduce.tables import TABLES, TIMED, find
 from undying.lab.settings import RunConfig
 from undying.lab.store import Store
 from undying.report.reproduce import write_page
+from undying.report.reproduce_overhead import write_overhead
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,12 @@ class ReproduceCommand:
             _print_list(console)
             return 0
         if not self.name:
-            raise UndyingError(f"name a table: {', '.join(TABLES)} (undying reproduce --list)")
-        table = find(self.name)
+            raise UndyingError(f"name a table: {', '.join((*TABLES, *TIMED))} (undying reproduce --list)")
         one_of("scale", self.scale, SCALES)
         out = self.out or Path(f"undying-reproduce-{self.scale}")
+        if self.name in TIMED:
+            return self._time(console, TIMED[self.name], out)
+        table = find(self.name)
         plan = make_plan(table.scales[self.scale], self.seeds, self.execution.data_root)
         store = Store(out)
         if self.run:
@@ -74,8 +79,32 @@ class ReproduceCommand:
             return 0
         try:
             self._train(console, missing, out)
+            self._chart(console, plan, store)
         finally:  # stopped or failed, the page says what is there
             self._write(console, table, plan, store)
+        return 0
+
+    def _time(self, console: Console, table: overhead.Overhead, out: Path) -> int:
+        if self.seeds or self.run:
+            raise UndyingError(f"{table.name} has no runs, and so no --seeds and no --run: it times")
+        stored, scale = out / f"{table.name}.json", table.scales[self.scale]
+        if self.dry_run:
+            _say(
+                console, f"{table.name}, {self.scale} scale: {duration(scale.seconds)} or more, on a machine left alone"
+            )
+            return 0
+        try:
+            if not self.page_only:
+                overhead.store(overhead.measure(self.scale, scale, lambda what: _say(console, what)), stored)
+            result = overhead.read(stored)
+            if result.scale_name != self.scale:
+                raise UndyingError(f"{stored} was measured at {result.scale_name} scale; give that, or another --out")
+            page = write_overhead(table, result, out)
+        except OSError as error:
+            raise UndyingError(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from None
+        for found in overhead.judge(table, result):
+            _say(console, f"  {found.verdict:<24} {found.form}: {found.part}")
+        _say(console, f"page: {page}")
         return 0
 
     def _one_again(self, console: Console, plan: Plan, store: Store) -> int:
@@ -115,8 +144,24 @@ class ReproduceCommand:
 
             executors.run(missing, out, self.execution, finished)
 
+    def _chart(self, console: Console, plan: Plan, store: Store) -> None:
+        """The loss landscapes that are not there yet, for a table that shows any."""
+        grid = plan.scale.grid
+        runs = [planned.config for planned in plan.runs] if grid is not None else []
+        for number, config in enumerate(runs, 1):
+            if grid is not None and landscape.read(config, grid, store) is None:
+                _say(console, f"landscape {number} of {len(runs)}: {config.activation}, seed {config.seed}")
+                try:
+                    landscape.chart(config, grid, self.execution, store)
+                except OSError as error:
+                    raise UndyingError(
+                        f"cannot write to {store.out}: {error.strerror}; make room and give the same command to go on"
+                    ) from None
+
     def _write(self, console: Console, table: Table, plan: Plan, store: Store) -> None:
-        findings = find_out(table, self.scale, plan, read_outcomes(plan, store))
+        outcomes = read_outcomes(plan, store)
+        findings = find_out(table, self.scale, plan, outcomes)
+        findings = replace(findings, details=read_details(table, plan, outcomes, store))
         try:
             page = write_page(findings, store.out, self.seeds)
         except OSError as error:
@@ -147,6 +192,11 @@ def _print_list(console: Console) -> None:
                 "smoke": "seconds",
             }[name]
             _say(console, f"    {name:<6} {runs:>4} runs, {took}")
+    for timed in TIMED.values():
+        _say(console, f"{timed.name}\n    {timed.says}")
+        for name, timing in timed.scales.items():
+            took = "seconds" if name == "smoke" else f"{duration(timing.seconds)} or more of this machine, left alone"
+            _say(console, f"    {name:<6} {took}")
     _say(console, f"On a GPU: {GPU_BASIS}.")
 
 
@@ -171,6 +221,12 @@ def _print_plan(
             on_gpu += len(left) * gpu_seconds(task, size)
             done = [store.read(p.config).seconds for p in runs if store.finished(p.config)]
             on_core += len(left) * (sum(done) / len(done) if done else cpu_seconds(task, size))
+    if (grid := plan.scale.grid) is not None:
+        _say(
+            console,
+            f"then the loss around the end of each run: {grid.points} x {grid.points} points on {grid.images:,} images, "
+            "which the estimate leaves out",
+        )
     if not missing:
         return
     if scale == "full":

@@ -104,6 +104,9 @@ class RunConfig(Recipe):
     lr: float
     optimizer: str
     batch_size: int
+    keep: tuple[str, ...] = ()
+    """What is kept beside the numbers, for the tables that need it: ``"norms"``, of each parameter's gradient and update at
+    the steps whose global norms are taken, and ``"weights"``, after the last epoch. The numbers do not depend on it."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, with the format of the store. A field with a default was added later; at it, it is left out."""

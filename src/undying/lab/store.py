@@ -4,24 +4,32 @@ OUT/sweep.json                  the settings of the latest comparison in this fo
 OUT/runs/<id>/config.json       what was run; <id> is its hash
               metrics.jsonl     a line an epoch
               census.json       every unit after the last epoch
+              weights.pt        the trained network, for the tables that need it
               environment.json  versions and machine
               data.json         counts and class balance
               checkpoint.pt     the state of an unfinished run
               failure.json      the error of a run that failed
               result.json       appears last, by atomic rename: the run is finished
+              landscape.json    the loss around the trained network, computed later
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from undying.diagnose.results import Census
 from undying.errors import UndyingError
-from undying.files import write_text
+from undying.files import write_bytes, write_text
 from undying.lab.checkpoints import Checkpoint
 from undying.lab.lease import Lease, clear
 from undying.lab.settings import FORMAT, RunConfig, Settings
@@ -106,6 +114,39 @@ class Store:
         environment = _parsed(_text(folder / "environment.json"), folder / "environment.json")
         return Run(config, result["status"], result["seconds"], epochs, environment)
 
+    def census(self, config: RunConfig) -> Census | None:
+        """Every unit of a finished run after its last epoch; None if it was never counted.
+
+        Raises:
+            UndyingError: it cannot be read.
+        """
+        path = self._folder(config) / "census.json"
+        content = _parsed(_text(path), path)
+        try:
+            return Census.from_dict(content) if content else None
+        except ValueError as error:
+            raise _damaged(path, str(error)) from None
+
+    def weights(self, config: RunConfig) -> dict[str, Tensor] | None:
+        """The trained network of a finished run; None if it was not to keep it, or diverged.
+
+        Raises:
+            UndyingError: they cannot be read.
+        """
+        path = self._folder(config) / "weights.pt"
+        if "weights" not in config.keep or self.read(config).status == "diverged":
+            return None
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+        except FileNotFoundError:
+            raise _damaged(path, "it is missing") from None
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+            raise _damaged(path, "it does not hold weights") from None
+
+    def path(self, config: RunConfig, name: str) -> Path:
+        """Of a file that is computed from a finished run, in the run's folder."""
+        return self._folder(config) / name
+
     def config(self, run_id: str) -> RunConfig:
         """What the run in folder ``run_id`` is.
 
@@ -156,16 +197,20 @@ class Store:
             checkpoint = Checkpoint(folder / "checkpoint.pt", checkpoint_seconds)
             epochs = self._epochs_before(checkpoint, folder)
             write_text(folder / "metrics.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in epochs))
-            census, diverged = None, False
+            census, diverged, weights = None, False, None
             with (folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
                 for epoch in train(config, checkpoint):
                     metrics.write(json.dumps(epoch.metrics, allow_nan=False) + "\n")
                     metrics.flush()
                     epochs.append(epoch.metrics)
-                    census, diverged = epoch.census, epoch.diverged
+                    census, diverged, weights = epoch.census, epoch.diverged, epoch.weights
                     lease.check()
                 os.fsync(metrics.fileno())
             _write_json(folder / "census.json", census.to_dict() if census else {})
+            if weights is not None:
+                content = io.BytesIO()
+                torch.save(weights, content)
+                write_bytes(folder / "weights.pt", content.getbuffer())
             status = "diverged" if diverged else "finished"
             seconds = sum(epoch["seconds"] for epoch in epochs)
             lease.check()

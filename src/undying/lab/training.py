@@ -7,7 +7,7 @@ import functools
 import hashlib
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,8 @@ class Epoch:
     census: Census | None
     """The last one that could be made: a diverged network is not counted."""
     diverged: bool = False
+    weights: dict[str, Tensor] | None = None
+    """Of the last epoch, where they are to be kept."""
 
 
 def train(
@@ -87,10 +89,12 @@ def train(
             **(dict.fromkeys(measured) if diverged else measured),
             **(_unit_metrics(counted) if counted else {}),
             **({"weights_sha256": _sha256(run.model)} if diverged or epoch == config.epochs else {}),
+            **({"norms": run.take_norms()} if "norms" in config.keep and epoch > 0 else {}),
             "train_seconds": trained,
             "seconds": time.perf_counter() - started,
         }
-        yield Epoch(metrics, run.counted, diverged)
+        kept = "weights" in config.keep and epoch == config.epochs and not diverged
+        yield Epoch(metrics, run.counted, diverged, run.measured.state_dict() if kept else None)
         if diverged:
             return
 
@@ -129,6 +133,8 @@ class _Run:
         self.steady = config.schedule == "constant" and not config.warmup
         self.sums = torch.zeros(4, dtype=torch.float32 if self.device.type == "mps" else torch.float64)
         self.sums = self.sums.to(self.device)
+        self.norms: list[Tensor] = []
+        """Of the current epoch: (gradient and update, parameters) for each step at which norms are taken."""
         self.counted: Census | None = None
         self.epoch = self.step = self.samples = self.normed = 0
         self.seconds = 0.0
@@ -150,6 +156,7 @@ class _Run:
             normed = self.step % self.every == 0
             if normed or self.config.clip:
                 norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+            gradients = self._norms_of([p.grad for p in self.parameters]) if normed and self._keeps_norms else None
             if self.config.clip:
                 clip_grads_with_norm_(self.parameters, self.config.clip, norm)
             before = self._weights() if normed else None
@@ -159,7 +166,11 @@ class _Run:
                 self.average.update_parameters(self.model)
             self.sums[:2] += self.ranks.total(torch.stack([loss.detach() * len(y), (output.argmax(1) == y).sum()]))
             if before is not None:
-                self.sums[2:] += self._finite_if_scaled(torch.stack([norm, (self._weights() - before).norm()]))
+                change = self._weights() - before
+                self.sums[2:] += self._finite_if_scaled(torch.stack([norm, change.norm()]))
+                if gradients is not None:
+                    updates = self._norms_of(change.split([p.numel() for p in self.parameters]))
+                    self.norms.append(torch.stack([gradients, updates]))
             self.samples += len(batch[1])
             self.normed += normed
             self.step += 1
@@ -171,6 +182,19 @@ class _Run:
         self.step = self.samples = self.normed = 0
         self.seconds = 0.0
         return {name: value if math.isfinite(value) else None for name, value in zip(_METRICS, means, strict=True)}
+
+    def take_norms(self) -> dict[str, dict[str, list[float | None]]]:
+        """Of the epoch, by parameter: ``gradient`` and ``update``, an entry a step; None where not finite."""
+        names = [name for name, p in self.model.named_parameters() if p.requires_grad]
+        steps = [step.tolist() for step in self.norms]
+        self.norms = []
+        return {
+            name: {
+                kind: [step[row][i] if math.isfinite(step[row][i]) else None for step in steps]
+                for row, kind in enumerate(("gradient", "update"))
+            }
+            for i, name in enumerate(names)
+        }
 
     def measure(self) -> dict[str, float | None]:
         """Loss and accuracy on the test data, and on what is held out for validation; None where not finite."""
@@ -207,6 +231,7 @@ class _Run:
             "normed": self.normed,
             "seconds": seconds,
             "sums": self.sums,
+            "norms": self.norms,
             "model": self.model.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
             "optimizer": self.optimizer.state_dict(),
@@ -221,6 +246,7 @@ class _Run:
         for name in ("epoch", "step", "samples", "normed", "seconds"):
             setattr(self, name, state[name])
         self.sums.copy_(state["sums"])
+        self.norms = state.get("norms", [])  # a checkpoint of before has none
         self.model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
@@ -243,6 +269,15 @@ class _Run:
         if name == "none":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.float16 if name == "float16" else torch.bfloat16)
+
+    @property
+    def _keeps_norms(self) -> bool:
+        return "norms" in self.config.keep
+
+    def _norms_of(self, tensors: Sequence[Tensor | None]) -> Tensor:
+        """L2 norm of each; 0 where there is none."""
+        zero = torch.zeros((), device=self.device)
+        return torch.stack([zero if t is None else t.norm() for t in tensors]).float().cpu()
 
     def _weights(self) -> Tensor:
         return torch.cat([p.detach().reshape(-1) for p in self.parameters])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from undying.files import write_text
 from undying.lab.recipe import Recipe
+from undying.lab.reproduce.details import KINDS, Detail, Landscapes, Norms, Profile
 from undying.lab.reproduce.findings import (
     ArmFinding,
     ClaimFinding,
@@ -21,7 +23,7 @@ from undying.lab.reproduce.findings import (
     TaskFinding,
 )
 from undying.lab.reproduce.forecast import duration
-from undying.lab.reproduce.table import Claim, Published, Task
+from undying.lab.reproduce.table import LOGARITHMS, METRICS, Claim, Published, Table, Task
 from undying.lab.reproduce.verdicts import FEWEST, LEVEL, MARGIN, Estimate, estimate
 from undying.report.formats import MISSING, signed
 from undying.report.reproduce_figures import draw
@@ -38,6 +40,9 @@ COLUMNS = (
     "silent",
     "dead",
     "sparsity",
+    "gradient_norm",
+    "update_norm",
+    "curvature",
     "seconds",
     "weights_sha256",
 )
@@ -88,6 +93,7 @@ def runs_table(findings: Findings) -> str:
                 o.silent,
                 o.dead,
                 o.sparsity,
+                *(math.exp(value) if math.isfinite(value) else "" for value in (o.gradient, o.update, o.curvature)),
                 round(o.seconds, 1),
                 o.weights,
             ]
@@ -108,6 +114,7 @@ def page(findings: Findings, figures: dict[str, str], seeds: Sequence[int] = ())
     for name, task in findings.tasks.items():
         parts += [f"## {_heading(task.task)}, {findings.scale_name} scale", _arms(findings, task)]
         parts += [f"![{alt}]({file})" for file, alt in figures.items() if file.startswith(f"{table.name}.{name}.")]
+        parts += [told for detail in findings.details if detail.task.name == name for told in _detail(detail)]
     if findings.gains:
         parts += [f"## What remains of the gain, {findings.scale_name} scale", _gains(findings)]
     parts += [
@@ -115,9 +122,9 @@ def page(findings: Findings, figures: dict[str, str], seeds: Sequence[int] = ())
         _settings(findings),
         f"Given by the source: {'; '.join(table.given)}.",
         "Our choice, since the source as we have it does not say:",
-        _bullets(table.chosen),
+        bullets(table.chosen),
         f"## What {findings.scale_name} scale cannot answer",
-        _bullets(findings.plan.scale.limits),
+        bullets(findings.plan.scale.limits),
         "## How a verdict comes about",
         _rules(findings),
         "## The runs",
@@ -146,7 +153,7 @@ def _claims(findings: Findings) -> str:
             found.claim.text,
             found.claim.task,
             _claimed(findings, found.claim),
-            _points(found.difference),
+            _difference(found.difference, found.claim.metric),
             str(found.difference.n) if found.difference else "0",
             f"**{found.verdict}**",
         )
@@ -166,10 +173,12 @@ def _claims(findings: Findings) -> str:
         "of the metric, both at the table's learning rate (the published one, or ours where none is) unless the claim says "
         "otherwise."
     )
+    if _logarithms(findings.table):
+        intro += " Of a norm or a curvature it is in per cent of the other's; a point is then 1 %."
     missing = {found.claim.task for found in findings.claims} - findings.tasks.keys()
     if missing:
         intro += f" Not run at {findings.scale_name} scale: {', '.join(sorted(missing))}."
-    return "\n\n".join([intro, _markdown(rows), *([_bullets(reasons)] if reasons else [])])
+    return "\n\n".join([intro, markdown(rows), *([bullets(reasons)] if reasons else [])])
 
 
 def _claimed(findings: Findings, claim: Claim) -> str:
@@ -182,6 +191,11 @@ def _by_construction(found: ClaimFinding) -> str:
     if found.difference and found.same_weights:
         told += f" {found.same_weights} of {found.difference.n} pairs ended with the same weights to the last bit."
     return told
+
+
+def _logarithms(table: Table) -> list[str]:
+    """Those that the table makes claims of."""
+    return [metric for metric in LOGARITHMS if any(claim.metric == metric for claim in table.claims)]
 
 
 # Arms
@@ -198,6 +212,8 @@ def _arms(findings: Findings, task: TaskFinding) -> str:
     baseline = next(iter(task.arms))
     head = ["arm", "published, %", f"accuracy at {lr}, %", "n", f"minus {baseline}, points", "silent, %", "dead, %"]
     head += ["exactly 0, %"]
+    norms = _logarithms(findings.table)
+    head += [METRICS[metric] for metric in norms]
     head += ["own best rate", "accuracy there, %"] if tuned else []
     rows = [tuple(head)]
     for arm, found in task.arms.items():
@@ -207,8 +223,9 @@ def _arms(findings: Findings, task: TaskFinding) -> str:
             _published(findings, task.task.name, arm),
             _shares(runs, "accuracy"),
             _count(runs),
-            "" if arm == baseline else _points(task.difference(arm, baseline)),
+            "" if arm == baseline else _difference(task.difference(arm, baseline)),
             *(_shares(runs, metric, plain=True) for metric in ("silent", "dead", "sparsity")),
+            *(_geometric(runs, metric) for metric in norms),
         ]
         row += (
             [_own_rate(found), _shares(found.at(found.own_rate), "accuracy") if len(found.runs) > 1 else ""]
@@ -225,9 +242,11 @@ def _arms(findings: Findings, task: TaskFinding) -> str:
             " The own best rate is the one with the highest mean accuracy on the data held out for validation; a * marks "
             "the end of the grid, beyond which a better one may lie."
         )
+    if norms:
+        text += f" The {' and the '.join(METRICS[metric] for metric in norms)}: geometric mean over the seeds."
     notes = {p.note for arm in task.arms if (p := findings.table.number(task.task.name, arm, "accuracy")) and p.note}
     text += "".join(f" Published: {note}." for note in sorted(notes))
-    return f"{text}\n\n{_markdown(rows)}"
+    return f"{text}\n\n{markdown(rows)}"
 
 
 def _published(findings: Findings, task: str, arm: str) -> str:
@@ -261,15 +280,102 @@ def _shares(runs: Seeds, metric: str, *, plain: bool = False) -> str:
     return f"{found.mean:.1f}{interval}"
 
 
-def _points(found: Estimate | None) -> str:
+def _geometric(runs: Seeds, metric: str) -> str:
+    values = [value for run in runs.values() if math.isfinite(value := getattr(run, metric))]
+    return f"{math.exp(sum(values) / len(values)):.3g}" if values else MISSING
+
+
+def _difference(found: Estimate | None, metric: str = "accuracy") -> str:
+    """In points; of a norm or a curvature in per cent of the other's."""
     if found is None:
         return MISSING
-    interval = (
-        f" ({signed(100 * found.low)} to {signed(100 * found.high)})"
-        if found.low is not None and found.high is not None
-        else ""
-    )
-    return f"{signed(100 * found.mean)}{interval}"
+    low_high = (found.low, found.high) if found.low is not None and found.high is not None else ()
+    if metric in LOGARITHMS:
+        mean, *interval = [f"{signed(100 * math.expm1(value))} %" for value in (found.mean, *low_high)]
+    else:
+        mean, *interval = [signed(100 * value) for value in (found.mean, *low_high)]
+    return f"{mean} ({' to '.join(interval)})" if interval else mean
+
+
+# Details
+
+
+def _detail(detail: Detail) -> list[str]:
+    if isinstance(detail, Norms):
+        return _norms(detail)
+    return _profile(detail) if isinstance(detail, Profile) else _landscapes(detail)
+
+
+def _norms(detail: Norms) -> list[str]:
+    rows = [("weight", *(f"`{arm}`, {kind}" for arm in detail.arms if arm != detail.against for kind in KINDS))]
+    layers = next(iter(detail.arms.values())).layers[KINDS[0]]
+    for layer in layers:
+        cells = [
+            _difference(norms.ratios[kind].get(layer), kind)
+            for arm, norms in detail.arms.items()
+            if arm != detail.against
+            for kind in KINDS
+        ]
+        rows.append((f"`{layer}`", *cells))
+    return [
+        f"Norms by layer against `{detail.against}`, in per cent of its own: mean over training, then geometric mean over "
+        "the seeds with its 95 % interval.",
+        markdown(rows),
+    ]
+
+
+def _profile(detail: Profile) -> list[str]:
+    first, *others = detail.arms
+    rows: list[tuple[str, ...]] = [
+        (
+            "site",
+            "units",
+            *(f"`{arm}`, {what}" for what in ("never, %", "at most 1 %, %") for arm in detail.arms),
+            *(f"`{arm}` minus `{first}` at most 1 %, points" for arm in others),
+        )
+    ]
+    rows += [
+        (
+            f"`{site}`",
+            str(len(next(iter(detail.arms[first][site].values())))),
+            *(f"{100 * detail.share(arm, site, at_most).mean:.1f}" for at_most in (0.0, 0.01) for arm in detail.arms),
+            *(_difference(detail.difference(arm, first, site, 0.01)) for arm in others),
+        )
+        for site in detail.sites
+    ]
+    return [
+        "Share of the units of each site that never fire, and that fire at no more than 1 % of samples and positions; mean "
+        "over the seeds, the difference paired by seed with its 95 % interval.",
+        markdown(rows),
+    ]
+
+
+def _landscapes(detail: Landscapes) -> list[str]:
+    rows: list[tuple[str, ...]] = [
+        ("arm", "n", "loss there", "largest curvature", "curvature along the directions (95 % interval)")
+    ]
+    for arm, seeds in detail.arms.items():
+        middle, top, along = (
+            [value for found in seeds.values() if (value := getattr(found, name)) is not None]
+            for name in ("middle", "top", "along")
+        )
+        rows.append((f"`{arm}`", str(len(seeds)), _mean(middle), _mean(top), _mean(along)))
+    grid = detail.grid
+    return [
+        f"The loss around the end of each run, on {grid.images:,} test images: the largest curvature is the Hessian's largest "
+        f"eigenvalue on {grid.curved:,} of them, after {grid.iterations} power iterations. Arithmetic means over the seeds "
+        "with their 95 % intervals; the claim is judged by the ratio, paired by seed. The figures are of the first seed that "
+        "both have.",
+        markdown(rows),
+    ]
+
+
+def _mean(values: Sequence[float]) -> str:
+    if not values:
+        return MISSING
+    found = estimate(values)
+    interval = f" ({found.low:.3g} to {found.high:.3g})" if found.low is not None and found.high is not None else ""
+    return f"{found.mean:.3g}{interval}"
 
 
 # Gains
@@ -288,13 +394,13 @@ def _gains(findings: Findings) -> str:
             (
                 f"`{row.arm}`",
                 _gain_rate(findings.tasks[gain.task], row, gain.against),
-                _points(row.difference),
+                _difference(row.difference),
                 str(row.difference.n),
                 MISSING if row.share is None else f"{100 * row.share:.0f} %",
             )
             for row in found.rows
         ]
-        parts += [f"{gain.task}: `{gain.arm}` over `{gain.against}`", _markdown(rows)]
+        parts += [f"{gain.task}: `{gain.arm}` over `{gain.against}`", markdown(rows)]
         parts += _explained(found)
     return "\n\n".join(parts)
 
@@ -308,7 +414,7 @@ def _gain_rate(task: TaskFinding, row: Remainder, against: str) -> str:
 def _explained(found: GainFinding) -> list[str]:
     shown = {row.arm for row in found.rows}
     told = [f"`{arm}`: {what}." for arm, what in found.gain.controls.items() if arm in shown]
-    return [_bullets(told)] if told else []
+    return [bullets(told)] if told else []
 
 
 # Settings
@@ -330,7 +436,7 @@ def _settings(findings: Findings) -> str:
         ("beside defaults", [_recipe(task.recipe) for task in tasks]),
     ):
         lines.append((label, *(value or MISSING for value in values)))
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def _data(findings: Findings, task: Task) -> str:
@@ -397,10 +503,10 @@ def _runs(findings: Findings, seeds: Sequence[int]) -> str:
     return "\n\n".join(parts)
 
 
-def _bullets(lines: Sequence[str]) -> str:
+def bullets(lines: Sequence[str]) -> str:
     return "\n".join(f"* {line}" for line in lines)
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
     head, *body = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([head, f"| {' | '.join(['---'] * len(rows[0]))} |", *body])

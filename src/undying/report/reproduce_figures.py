@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from undying.lab.reproduce.findings import Findings, TaskFinding
 from undying.lab.reproduce.table import METRICS
 from undying.lab.reproduce.verdicts import Estimate, estimate
+from undying.report.reproduce_details import draw_detail
 from undying.report.svg import INK, MUTED, RC, SERIES, for_file, render
 
 WIDTH = 5.6
@@ -33,6 +34,10 @@ def draw(findings: Findings) -> dict[str, tuple[str, str]]:
                     canvas, title, alt = found
                     file = f"{findings.table.name}.{name}.{kind}.svg"
                     drawn[file] = for_file(render(canvas, salt=file), title, alt), alt
+        for detail in findings.details:
+            for kind, (canvas, title, alt) in draw_detail(detail, findings.scale_name).items():
+                file = f"{findings.table.name}.{detail.task.name}.{kind}.svg"
+                drawn[file] = for_file(render(canvas, salt=file), title, alt), alt
     return drawn
 
 

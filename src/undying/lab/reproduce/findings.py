@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from undying.lab.reproduce.details import Detail
 from undying.lab.reproduce.outcomes import Outcome, choose_rate
 from undying.lab.reproduce.plan import Plan
-from undying.lab.reproduce.table import Claim, Gain, Table, Task
+from undying.lab.reproduce.table import LOGARITHMS, Claim, Gain, Table, Task
 from undying.lab.reproduce.verdicts import BY_CONSTRUCTION, CANNOT_TELL, MARGIN, Estimate, estimate, judge
 
 Seeds = Mapping[int, Outcome]
@@ -45,6 +47,8 @@ class TaskFinding:
         first, second = (one.at(one.own_rate if own_rates else self.task.lr) for one in pair)
         both = [seed for seed in self.seeds if seed in first and seed in second]
         differences = [getattr(first[seed], metric) - getattr(second[seed], metric) for seed in both]
+        # A norm that was never finite makes no pair.
+        differences = [difference for difference in differences if math.isfinite(difference)]
         return estimate(differences) if differences else None
 
 
@@ -91,6 +95,8 @@ class Findings:
     tasks: Mapping[str, TaskFinding]
     claims: tuple[ClaimFinding, ...]
     gains: tuple[GainFinding, ...] = field(default=())
+    details: tuple[Detail, ...] = ()
+    """What the table shows beside accuracies."""
 
     @property
     def environments(self) -> tuple[Mapping[str, str], ...]:
@@ -151,7 +157,12 @@ def _claims(table: Table, answers: bool, tasks: Mapping[str, TaskFinding]) -> tu
 
 
 def _nothing_to_lower(claim: Claim, tasks: Mapping[str, TaskFinding]) -> bool:
-    if claim.says != "lower" or claim.task not in tasks or claim.against not in tasks[claim.task].arms:
+    if (
+        claim.says != "lower"
+        or claim.metric in LOGARITHMS
+        or claim.task not in tasks
+        or claim.against not in tasks[claim.task].arms
+    ):
         return False
     task = tasks[claim.task]
     found = task.arms[claim.against]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+from undying.lab.reproduce import landscape
 from undying.lab.reproduce.plan import Plan, Planned
 from undying.lab.store import Run, Store
 
@@ -29,6 +32,12 @@ class Outcome:
     weights: str
     """Hash of the trained network."""
     environment: Mapping[str, str]
+    gradient: float = math.nan
+    """Natural logarithm of the gradient's norm, mean over the epochs in which it was finite; NaN if it never was."""
+    update: float = math.nan
+    """The same of a step's change of the weights."""
+    curvature: float = math.nan
+    """Natural logarithm of the loss's largest curvature; NaN where that is unknown or below 0."""
 
 
 def read_outcomes(plan: Plan, store: Store) -> tuple[Outcome, ...]:
@@ -37,11 +46,16 @@ def read_outcomes(plan: Plan, store: Store) -> tuple[Outcome, ...]:
     Raises:
         UndyingError: one cannot be read.
     """
+    grid = plan.scale.grid
     classes = {task.name: plan.datasets[task.data].classes for task in plan.scale.tasks}
+    finished = [planned for planned in plan.runs if store.finished(planned.config)]
+    found = [outcome(planned, store.read(planned.config), 1 / classes[planned.task]) for planned in finished]
+    if grid is None:
+        return tuple(found)
+    seen = [landscape.read(planned.config, grid, store) for planned in finished]
     return tuple(
-        outcome(planned, store.read(planned.config), 1 / classes[planned.task])
-        for planned in plan.runs
-        if store.finished(planned.config)
+        replace(o, curvature=math.log(of.top)) if of and of.top and of.top > 0 else o
+        for o, of in zip(found, seen, strict=True)
     )
 
 
@@ -62,6 +76,8 @@ def outcome(planned: Planned, run: Run, chance: float) -> Outcome:
         seconds=run.seconds,
         weights=last["weights_sha256"],
         environment=run.environment,
+        gradient=_log_mean(run.epochs, "gradient_norm"),
+        update=_log_mean(run.epochs, "update_norm"),
     )
 
 
@@ -70,6 +86,13 @@ def _share(sites: Sequence[Mapping[str, int | None]], state: str) -> float:
     known = [(number, site["units"]) for site in sites if (number := site[state]) is not None]
     units = sum(of for _, of in known if of is not None)
     return sum(number for number, _ in known) / units if units else 0.0
+
+
+def _log_mean(epochs: Sequence[Mapping[str, Any]], name: str) -> float:
+    """Over the epochs after that before training."""
+    values = [value for epoch in epochs[1:] if (value := epoch.get(name)) is not None]
+    mean = sum(values) / len(values) if values else 0.0
+    return math.log(mean) if mean > 0 else math.nan
 
 
 def choose_rate(validation: Mapping[float, Mapping[int, float]]) -> float | None:

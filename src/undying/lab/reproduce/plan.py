@@ -99,5 +99,6 @@ def _config(task: Task, arm: str, rate: float, seed: int, dataset: Dataset) -> R
         lr=rate,
         optimizer=task.optimizer,
         batch_size=task.batch_size,
+        keep=task.keep,
         **asdict(task.recipe),
     )

@@ -14,8 +14,14 @@ METRICS = {
     "silent": "share of silent units",
     "dead": "share of dead units",
     "sparsity": "share of outputs that are exactly 0",
+    "gradient": "gradient norm",
+    "update": "norm of a step's change of the weights",
+    "curvature": "largest curvature of the loss",
 }
-"""What is measured of a run, after its last epoch; each is a share in [0, 1]."""
+"""What is measured of a run: after its last epoch, a share in [0, 1]; and those of ``LOGARITHMS``."""
+
+LOGARITHMS = ("gradient", "update", "curvature")
+"""Norms are means over all of training. They are kept as natural logarithms: a difference is told as a ratio, in per cent."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class Task:
     optimizer: str
     batch_size: int
     recipe: Recipe = field(default_factory=Recipe)
+    keep: tuple[str, ...] = ()
+    """What its runs keep beside the numbers; see ``RunConfig``."""
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -57,6 +65,22 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """How a loss landscape is computed."""
+
+    points: int
+    """Along each direction: an odd number, so that the network itself is one of them."""
+    reach: float
+    """The farthest, in lengths of the direction."""
+    images: int
+    """The first so many test images give the loss."""
+    curved: int
+    """The first so many of these give the Hessian."""
+    iterations: int
+    """Of the power method."""
+
+
+@dataclass(frozen=True)
 class Scale:
     """A table at one size."""
 
@@ -65,6 +89,8 @@ class Scale:
     """What it cannot answer, and where it differs from the published scale."""
     answers: bool = True
     """Whether it can say anything at all about a claim. A smoke test cannot."""
+    grid: Grid | None = None
+    """Where the loss around each run's end is looked at, for a table that shows a landscape."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +152,9 @@ class Table:
     published: tuple[Published, ...]
     claims: tuple[Claim, ...]
     gains: tuple[Gain, ...]
+    shows: str = ""
+    """What its page has beside accuracies, ``"norms"``, ``"profile"`` or ``"landscape"``; see
+    ``undying.lab.reproduce.details``."""
 
     def number(self, task: str, arm: str, metric: str) -> Published | None:
         """What the source says of an arm."""

@@ -8,15 +8,35 @@ of its own in ``undying.cli.reproduce``.
 from __future__ import annotations
 
 from undying.errors import UndyingError
+from undying.lab.reproduce.overhead import Overhead
 from undying.lab.reproduce.table import Table
-from undying.lab.reproduce.tables import barelu_cifar, sugar_cifar, sugar_gelu
+from undying.lab.reproduce.tables import (
+    barelu_cifar,
+    barelu_gradients,
+    barelu_overhead,
+    sugar_cifar,
+    sugar_gelu,
+    sugar_landscape,
+    sugar_profile,
+)
 
-__all__ = ["TABLES", "find"]
+__all__ = ["TABLES", "TIMED", "find"]
 
 TABLES: dict[str, Table] = {
-    table.name: table for family in (barelu_cifar, sugar_cifar, sugar_gelu) for table in family.TABLES
+    table.name: table
+    for table in (
+        *barelu_cifar.TABLES,
+        barelu_gradients.TABLE,
+        *sugar_cifar.TABLES,
+        *sugar_gelu.TABLES,
+        sugar_profile.TABLE,
+        sugar_landscape.TABLE,
+    )
 }
 """In the order of ``undying reproduce --list``."""
+
+TIMED: dict[str, Overhead] = {barelu_overhead.TABLE.name: barelu_overhead.TABLE}
+"""Those of wall-clock times, which have no runs."""
 
 
 def find(name: str) -> Table:
@@ -26,5 +46,5 @@ def find(name: str) -> Table:
         UndyingError: there is none.
     """
     if name not in TABLES:
-        raise UndyingError(f"unknown table {name!r}; known: {', '.join(TABLES)} (undying reproduce --list)")
+        raise UndyingError(f"unknown table {name!r}; known: {', '.join((*TABLES, *TIMED))} (undying reproduce --list)")
     return TABLES[name]
