@@ -71,8 +71,8 @@ def train(
             "epoch": epoch,
             **steps,
             **(dict.fromkeys(measured) if diverged else measured),
-            **(_unit_metrics(counted) if counted else {}),
-            **({"weights_sha256": _sha256(run.model)} if diverged or epoch == config.epochs else {}),
+            **(unit_metrics(counted) if counted else {}),
+            **({"weights_sha256": weights_sha256(run.model)} if diverged or epoch == config.epochs else {}),
             "train_seconds": trained,
             "seconds": time.perf_counter() - started,
         }
@@ -241,7 +241,8 @@ def evaluate(model: nn.Module, parts: Iterable[tuple[Tensor, Tensor]]) -> tuple[
     return float(F.cross_entropy(outputs, labels)), float((outputs.argmax(1) == labels).double().mean())
 
 
-def _unit_metrics(counted: Census) -> dict[str, Any]:
+def unit_metrics(counted: Census) -> dict[str, Any]:
+    """What a line of metrics.jsonl says of the units."""
     return {
         "sparsity": counted.sparsity,
         "sites": [
@@ -257,7 +258,7 @@ def _unit_metrics(counted: Census) -> dict[str, Any]:
     }
 
 
-def _sha256(model: nn.Module) -> str:
+def weights_sha256(model: nn.Module) -> str:
     """Of parameters and buffers."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
