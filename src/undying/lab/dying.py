@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,34 +54,31 @@ def train(config: DyingRun, execution: Execution | None = None) -> Iterator[Epoc
     """
     run = _Run(config, execution or Execution())
     counted: Census | None = None
-    silent_before: Tensor | None = None
+    silent_before = torch.empty(0)
     for epoch in range(config.epochs + 1):
         started = time.perf_counter()
         if epoch > 0:
             run.train(epoch)
         loss, accuracy = evaluate(run.model, [(run.x_test, run.labels(run.y_test, epoch))])
-        diverged = not (torch.tensor(loss).isfinite() and all(bool(p.isfinite().all()) for p in run.model.parameters()))
-        counted = counted if diverged else run.count(epoch)
-        metrics: dict[str, Any] = {
-            "epoch": epoch,
-            "task": run.task(epoch),
-            "test_loss": None if diverged else loss,
-            "test_accuracy": None if diverged else accuracy,
-            **(unit_metrics(counted) if counted and not diverged else {}),
-        }
-        now = counted
-        if counted is not None and not diverged and epoch == config.relu_epochs:
-            silent_before = _silent(counted)
-            if epoch > 0:
-                run.switch()
-                now = run.count(epoch)  # other outputs of one layer are other inputs of the next
-        if silent_before is not None and now is not None and not diverged:
-            silent = _silent(now)
-            metrics |= {
-                "silent_before": int(silent_before.sum()),
-                "revived": int((silent_before & ~silent).sum()),
-                "lost": int((silent & ~silent_before).sum()),
-            }
+        diverged = not (math.isfinite(loss) and all(bool(p.isfinite().all()) for p in run.model.parameters()))
+        metrics: dict[str, Any] = {"epoch": epoch, "task": run.task(epoch)}
+        if diverged:
+            metrics |= {"test_loss": None, "test_accuracy": None}
+        else:
+            counted = run.count(epoch)
+            metrics |= {"test_loss": loss, "test_accuracy": accuracy, **unit_metrics(counted)}
+            silent = _silent(counted)
+            if epoch == config.relu_epochs:
+                silent_before = silent
+                if epoch > 0:
+                    run.switch()
+                    silent = _silent(run.count(epoch))  # other outputs of one layer are other inputs of the next
+            if epoch >= config.relu_epochs:
+                metrics |= {
+                    "silent_before": int(silent_before.sum()),
+                    "revived": int((silent_before & ~silent).sum()),
+                    "lost": int((silent & ~silent_before).sum()),
+                }
         if diverged or epoch == config.epochs:
             metrics["weights_sha256"] = weights_sha256(run.model)
         metrics["seconds"] = time.perf_counter() - started

@@ -12,7 +12,6 @@ from pathlib import Path
 from undying.files import write_text
 from undying.lab.recipe import Recipe
 from undying.lab.reproduce.findings import (
-    ArmFinding,
     ClaimFinding,
     Findings,
     GainFinding,
@@ -22,7 +21,10 @@ from undying.lab.reproduce.findings import (
 )
 from undying.lab.reproduce.forecast import duration
 from undying.lab.reproduce.table import Claim, Published, Task
-from undying.lab.reproduce.verdicts import FEWEST, LEVEL, MARGIN, Estimate, estimate
+from undying.lab.reproduce.trial import Trial
+from undying.lab.reproduce.verdicts import FEWEST, LEVEL, MARGIN, estimate
+from undying.report import trials
+from undying.report.cells import bullets, count, markdown, own_rate, points_of
 from undying.report.formats import MISSING, signed
 from undying.report.reproduce_figures import draw
 
@@ -70,6 +72,8 @@ def write_page(findings: Findings, out: Path, seeds: Sequence[int] = ()) -> Path
 
 def runs_table(findings: Findings) -> str:
     """A row a finished run, in the order in which they are run."""
+    if trials.only(findings):
+        return trials.runs_table(findings)
     stream = io.StringIO()
     rows = csv.writer(stream, lineterminator="\n")
     rows.writerow(COLUMNS)
@@ -101,7 +105,7 @@ def page(findings: Findings, figures: dict[str, str], seeds: Sequence[int] = ())
     parts = [
         f"# {table.name}: {findings.scale_name} scale",
         _progress(findings),
-        f"The source says: {table.says}. ({table.source}.)",
+        f"The source says: {table.says}. ({table.source}.)" if table.given else f"Our own table: {table.says}.",
         f"## Claims, {findings.scale_name} scale",
         _claims(findings),
     ]
@@ -113,11 +117,11 @@ def page(findings: Findings, figures: dict[str, str], seeds: Sequence[int] = ())
     parts += [
         f"## Settings, {findings.scale_name} scale",
         _settings(findings),
-        f"Given by the source: {'; '.join(table.given)}.",
-        "Our choice, since the source as we have it does not say:",
-        _bullets(table.chosen),
+        *([f"Given by the source: {'; '.join(table.given)}."] if table.given else []),
+        "Our choice, since the source as we have it does not say:" if table.given else "What each case is:",
+        bullets(table.chosen),
         f"## What {findings.scale_name} scale cannot answer",
-        _bullets(findings.plan.scale.limits),
+        bullets(findings.plan.scale.limits),
         "## How a verdict comes about",
         _rules(findings),
         "## The runs",
@@ -146,7 +150,7 @@ def _claims(findings: Findings) -> str:
             found.claim.text,
             found.claim.task,
             _claimed(findings, found.claim),
-            _points(found.difference),
+            points_of(found.difference),
             str(found.difference.n) if found.difference else "0",
             f"**{found.verdict}**",
         )
@@ -167,9 +171,11 @@ def _claims(findings: Findings) -> str:
         "otherwise."
     )
     missing = {found.claim.task for found in findings.claims} - findings.tasks.keys()
+    if findings.table.points:
+        intro += f" {findings.table.points}"
     if missing:
         intro += f" Not run at {findings.scale_name} scale: {', '.join(sorted(missing))}."
-    return "\n\n".join([intro, _markdown(rows), *([_bullets(reasons)] if reasons else [])])
+    return "\n\n".join([intro, markdown(rows), *([bullets(reasons)] if reasons else [])])
 
 
 def _claimed(findings: Findings, claim: Claim) -> str:
@@ -193,6 +199,8 @@ def _heading(task: Task) -> str:
 
 
 def _arms(findings: Findings, task: TaskFinding) -> str:
+    if isinstance(task.task, Trial):
+        return trials.arms(findings, task, task.task)
     lr = f"{task.task.lr:g}"
     tuned = [arm for arm in task.arms.values() if len(arm.runs) > 1]
     baseline = next(iter(task.arms))
@@ -206,12 +214,12 @@ def _arms(findings: Findings, task: TaskFinding) -> str:
             f"`{arm}`",
             _published(findings, task.task.name, arm),
             _shares(runs, "accuracy"),
-            _count(runs),
-            "" if arm == baseline else _points(task.difference(arm, baseline)),
+            count(runs),
+            "" if arm == baseline else points_of(task.difference(arm, baseline)),
             *(_shares(runs, metric, plain=True) for metric in ("silent", "dead", "sparsity")),
         ]
         row += (
-            [_own_rate(found), _shares(found.at(found.own_rate), "accuracy") if len(found.runs) > 1 else ""]
+            [own_rate(found), _shares(found.at(found.own_rate), "accuracy") if len(found.runs) > 1 else ""]
             if tuned
             else []
         )
@@ -227,7 +235,7 @@ def _arms(findings: Findings, task: TaskFinding) -> str:
         )
     notes = {p.note for arm in task.arms if (p := findings.table.number(task.task.name, arm, "accuracy")) and p.note}
     text += "".join(f" Published: {note}." for note in sorted(notes))
-    return f"{text}\n\n{_markdown(rows)}"
+    return f"{text}\n\n{markdown(rows)}"
 
 
 def _published(findings: Findings, task: str, arm: str) -> str:
@@ -240,19 +248,6 @@ def _hundredths(number: Published) -> str:
     return f"{100 * number.value:.2f}"
 
 
-def _own_rate(found: ArmFinding) -> str:
-    if len(found.runs) < 2:
-        return ""
-    if found.own_rate is None:
-        return "open"
-    return f"{found.own_rate:g}{' *' if found.own_rate in (min(found.runs), max(found.runs)) else ''}"
-
-
-def _count(runs: Seeds) -> str:
-    diverged = sum(run.status == "diverged" for run in runs.values())
-    return f"{len(runs)}{f', {diverged} diverged' if diverged else ''}"
-
-
 def _shares(runs: Seeds, metric: str, *, plain: bool = False) -> str:
     if not runs:
         return MISSING
@@ -261,24 +256,13 @@ def _shares(runs: Seeds, metric: str, *, plain: bool = False) -> str:
     return f"{found.mean:.1f}{interval}"
 
 
-def _points(found: Estimate | None) -> str:
-    if found is None:
-        return MISSING
-    interval = (
-        f" ({signed(100 * found.low)} to {signed(100 * found.high)})"
-        if found.low is not None and found.high is not None
-        else ""
-    )
-    return f"{signed(100 * found.mean)}{interval}"
-
-
 # Gains
 
 
 def _gains(findings: Findings) -> str:
     parts = [
         "B-SiLU's derivative is above 1 over most of (0, 4), so that SUGAR with it also takes larger steps. Here is each "
-        "gain in test accuracy again with every arm at its own best rate, and with what isolates the cause. The share is of "
+        f"gain in {findings.table.score} again with every arm at its own best rate, and with what isolates the cause. The share is of "
         "the gain at the table's rate, and is left out unless that gain is above 0 by its interval."
     ]
     for found in findings.gains:
@@ -288,13 +272,13 @@ def _gains(findings: Findings) -> str:
             (
                 f"`{row.arm}`",
                 _gain_rate(findings.tasks[gain.task], row, gain.against),
-                _points(row.difference),
+                points_of(row.difference),
                 str(row.difference.n),
                 MISSING if row.share is None else f"{100 * row.share:.0f} %",
             )
             for row in found.rows
         ]
-        parts += [f"{gain.task}: `{gain.arm}` over `{gain.against}`", _markdown(rows)]
+        parts += [f"{gain.task}: `{gain.arm}` over `{gain.against}`", markdown(rows)]
         parts += _explained(found)
     return "\n\n".join(parts)
 
@@ -308,7 +292,7 @@ def _gain_rate(task: TaskFinding, row: Remainder, against: str) -> str:
 def _explained(found: GainFinding) -> list[str]:
     shown = {row.arm for row in found.rows}
     told = [f"`{arm}`: {what}." for arm, what in found.gain.controls.items() if arm in shown]
-    return [_bullets(told)] if told else []
+    return [bullets(told)] if told else []
 
 
 # Settings
@@ -316,6 +300,8 @@ def _explained(found: GainFinding) -> list[str]:
 
 def _settings(findings: Findings) -> str:
     tasks = [found.task for found in findings.tasks.values()]
+    if trials.only(findings):
+        return trials.settings(findings)
     lines: list[tuple[str, ...]] = [("setting", *(task.name for task in tasks))]
     for label, values in (
         ("network", [task.model for task in tasks]),
@@ -330,7 +316,7 @@ def _settings(findings: Findings) -> str:
         ("beside defaults", [_recipe(task.recipe) for task in tasks]),
     ):
         lines.append((label, *(value or MISSING for value in values)))
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def _data(findings: Findings, task: Task) -> str:
@@ -371,7 +357,7 @@ def _rules(findings: Findings) -> str:
         f"one-sided paired t-test, after Holm's correction over the claims of the page, with {FEWEST} pairs or more. *Cannot "
         "tell* is everything else, and a claim of fewer where the other arm has less than a point itself. *True by construction* is declared by the table, with the reason. The t-test assumes that "
         "differences over seeds are about normal; the lab's exact test, which does not, cannot come below p = 0.0625 with "
-        "5 seeds. A run that diverged counts with the accuracy of guessing."
+        f"5 seeds. A run that diverged counts with {findings.table.diverged}."
     )
 
 
@@ -390,17 +376,12 @@ def _runs(findings: Findings, seeds: Sequence[int]) -> str:
     for environment in findings.environments:
         parts.append(
             f"Machine: {environment['processor']}, {environment['cores']} cores; Python {environment['python']}, torch "
-            f"{environment['torch']} with {environment['threads']} thread a run, undying {environment['undying']}."
+            f"{environment['torch']} with {environment['threads']} thread a run"
+            + "".join(
+                f", {name} {environment[name]}" for name in ("gymnasium", "stable-baselines3") if name in environment
+            )
+            + f", undying {environment['undying']}."
         )
     seconds = {run.id: run.seconds for run in findings.outcomes}
     parts.append(f"The runs took {duration(sum(seconds.values()))} in all, on one core each.")
     return "\n\n".join(parts)
-
-
-def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"* {line}" for line in lines)
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([head, f"| {' | '.join(['---'] * len(rows[0]))} |", *body])

@@ -106,17 +106,14 @@ def training_of(
     """How a run of this kind is trained, the versions of further libraries that decide its numbers, and what is recorded of
     its data."""
     if isinstance(config, cartpole.CartPoleRun):
-        run = config  # for the type checker, which forgets it in the lambda
-        return lambda *_: cartpole.train(run, execution), cartpole.versions(), {"name": config.data}
+        return lambda *_: cartpole.train(config, execution), cartpole.versions(), {"name": config.data}
     if isinstance(config, dying.DyingRun):
-        network = config
-        return lambda *_: dying.train(network, execution), {}, {"name": config.data}
+        return lambda *_: dying.train(config, execution), {}, {"name": config.data}
     if not isinstance(config, RunConfig):
         raise TypeError(f"{type(config).__name__} is no kind of run that can be trained")
-    settings = config
-    data = dataset_of(settings, execution)
+    data = dataset_of(config, execution)
     described = {**data.describe(), "per_class": data.per_class(), "names": data.names}
-    return lambda _, checkpoint: train(settings, execution, checkpoint), {}, described
+    return lambda _, checkpoint: train(config, execution, checkpoint), {}, described
 
 
 def execute_elsewhere(

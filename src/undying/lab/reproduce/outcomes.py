@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from undying.lab.collect import last_counted, share
+from undying.lab.reproduce.measured import measured
 from undying.lab.reproduce.plan import Plan, Planned
+from undying.lab.reproduce.trial import Trial
 from undying.lab.store import Run, Store
 
 
@@ -29,6 +33,15 @@ class Outcome:
     weights: str
     """Hash of the trained network."""
     environment: Mapping[str, str]
+    values: Mapping[str, float] = field(default_factory=dict)
+    """What a trial measures beside, by metric; NaN where it is not known."""
+    curves: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    """Of a trial, by metric, over ``over``."""
+
+    def of(self, metric: str) -> float:
+        """One of ``METRICS``."""
+        value: float = self.values[metric] if metric in self.values else getattr(self, metric)
+        return value
 
 
 def read_outcomes(plan: Plan, store: Store) -> tuple[Outcome, ...]:
@@ -37,12 +50,16 @@ def read_outcomes(plan: Plan, store: Store) -> tuple[Outcome, ...]:
     Raises:
         UndyingError: one cannot be read.
     """
-    classes = {task.name: plan.datasets[task.data].classes for task in plan.scale.tasks}
-    return tuple(
-        outcome(planned, store.read(planned.config), 1 / classes[planned.task])
-        for planned in plan.runs
-        if store.finished(planned.config)
-    )
+    tasks = {task.name: task for task in plan.scale.tasks}
+    found = []
+    for planned in plan.runs:
+        if store.finished(planned.config):
+            run, task = store.read(planned.config), tasks[planned.task]
+            if isinstance(task, Trial):
+                found.append(trial_outcome(planned, run))
+            else:
+                found.append(outcome(planned, run, 1 / plan.datasets[task.data].classes))
+    return tuple(found)
 
 
 def outcome(planned: Planned, run: Run, chance: float) -> Outcome:
@@ -62,6 +79,27 @@ def outcome(planned: Planned, run: Run, chance: float) -> Outcome:
         seconds=run.seconds,
         weights=last["weights_sha256"],
         environment=run.environment,
+    )
+
+
+def trial_outcome(planned: Planned, run: Run) -> Outcome:
+    """What ``run``, of a trial, says."""
+    values, curves = measured(planned.config, run.epochs)
+    counted = last_counted(run.epochs)
+    units = {state: share(counted, state) for state in ("silent", "dead")}
+    return Outcome(
+        planned=planned,
+        id=planned.config.id,
+        status=run.status,
+        accuracy=values.pop("score"),
+        validation=values.pop("validation"),
+        sparsity=counted["sparsity"],
+        seconds=run.seconds,
+        weights=run.epochs[-1]["weights_sha256"],
+        environment=run.environment,
+        values=values,
+        curves=curves,
+        **{state: math.nan if known is None else known for state, known in units.items()},
     )
 
 

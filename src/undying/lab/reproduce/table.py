@@ -14,8 +14,11 @@ METRICS = {
     "silent": "share of silent units",
     "dead": "share of dead units",
     "sparsity": "share of outputs that are exactly 0",
+    "area": "area under the learning curve",
+    "online": "accuracy at the end of each task",
+    "revived": "share of revived units",
 }
-"""What is measured of a run, after its last epoch; each is a share in [0, 1]."""
+"""What is measured of a run, after its last epoch; each is a share in [0, 1]. Those from ``area`` on are of trials."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,12 @@ class Table:
     published: tuple[Published, ...]
     claims: tuple[Claim, ...]
     gains: tuple[Gain, ...]
+    score: str = "test accuracy"
+    """What its ``accuracy`` is."""
+    diverged: str = "the accuracy of guessing"
+    """What that of a run is that diverged."""
+    points: str = ""
+    """What a percentage point is, where that is not a share of samples or units."""
 
     def number(self, task: str, arm: str, metric: str) -> Published | None:
         """What the source says of an arm."""
