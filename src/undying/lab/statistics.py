@@ -229,7 +229,7 @@ def interquartile_mean(tasks: Sequence[Sequence[float]]) -> Aggregate:
 
     >>> found = interquartile_mean([[0.0, 10.0, 12.0, 90.0]])
     >>> found.value, found.low, found.high
-    (11.0, 2.5, 70.5)
+    (11.0, 0.0, 90.0)
     """
     strata = _strata(tasks)
     drawn = np.concatenate([values[_resampled(len(values), i)] for i, values in enumerate(strata)], axis=1)
