@@ -50,12 +50,14 @@ def test_every_table_runs_at_smoke_scale(name, tmp_path, in_this_process, capsys
     assert {row["run"] for row in rows} == set(in_this_process)
     for row in rows:
         last = json.loads((tmp_path / "runs" / row["run"] / "metrics.jsonl").read_text().splitlines()[-1])
-        assert float(row["test_accuracy"]) == last["test_accuracy"]
+        score = last.get("test_accuracy", last.get("test_return"))
+        assert float(row["test_accuracy" if "test_accuracy" in row else "score"]) == pytest.approx(score)
         assert row["weights_sha256"] == last["weights_sha256"]
     if "barelu" in name:  # without eps it is LeakyReLU, bit for bit
         weights = {(row["arm"], row["lr"], row["seed"]): row["weights_sha256"] for row in rows}
+        rate = rows[0]["lr"]
         for seed in ("42", "1337"):
-            barelu, leaky, relu = (weights[arm, "0.001", seed] for arm in ("barelu", "leaky_relu", "relu"))
+            barelu, leaky, relu = (weights[arm, rate, seed] for arm in ("barelu", "leaky_relu", "relu"))
             assert barelu == leaky != relu
         assert "2 of 2 pairs ended with the same weights" in text
     again = len(in_this_process)
@@ -110,7 +112,9 @@ def test_list_names_every_table_with_its_scales(capsys):
     said = capsys.readouterr().out
     for table in TABLES.values():
         assert f"{table.name}\n    {table.says}" in said
-    assert said.count("on one GPU") == said.count("of one core") == len(TABLES)
+    assert said.count("on one GPU") == len(TABLES) - 2  # two are of networks too small for one
+    assert said.count("on one core") == 2
+    assert said.count("of one core") == len(TABLES)
     assert "assumed and not measured" in said
 
 

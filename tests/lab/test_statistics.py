@@ -16,7 +16,17 @@ from scipy import stats
 
 from undying.lab import statistics
 from undying.lab.results import Comparison, Curve
-from undying.lab.statistics import compare_to_baseline, curve, holm, seeds_needed, sign_flip_p, summarise
+from undying.lab.statistics import (
+    Aggregate,
+    compare_to_baseline,
+    curve,
+    holm,
+    interquartile_mean,
+    probability_of_improvement,
+    seeds_needed,
+    sign_flip_p,
+    summarise,
+)
 
 
 def by_enumeration(numerators: Sequence[int]) -> float:
@@ -452,3 +462,72 @@ class TestSimulatedSweeps:
         rng = np.random.default_rng(8)
         sweeps = [self.sweep(rng, [-2.0, 0.0, 0.0, 0.0, 0.0]) for _ in range(100)]
         assert np.mean([sweep["0"].verdict == "lower" for sweep in sweeps]) > 0.9
+
+
+class TestAggregates:
+    """Against resamples that are all counted, where they are few enough for that."""
+
+    def test_interquartile_mean_by_hand(self) -> None:
+        assert interquartile_mean([[9.0, 1.0, 3.0, 100.0]]).value == 6.0
+        # Ten runs of two tasks together: two are left out on each side.
+        assert interquartile_mean([[1.0, 2.0, 3.0, 4.0, 5.0], [6.0, 7.0, 8.0, 9.0, 100.0]]).value == 5.5
+        assert interquartile_mean([[2.0]]) == Aggregate(2.0, 2.0, 2.0)
+
+    def test_its_interval_is_that_of_all_resamples_by_task(self) -> None:
+        tasks = [[0.1, 0.4, 0.9], [0.3, 0.5, 2.0]]
+        means = [
+            np.sort([*first, *second])[1:-1].mean()
+            for first in itertools.product(tasks[0], repeat=3)
+            for second in itertools.product(tasks[1], repeat=3)
+        ]
+        found = interquartile_mean(tasks)
+        # 9999 draws place a quantile to about 0.002 of probability.
+        assert np.mean(np.array(means) < found.low - 1e-9) <= 0.025 + 0.006
+        assert np.mean(np.array(means) <= found.low + 1e-9) >= 0.025 - 0.006
+        assert np.mean(np.array(means) <= found.high + 1e-9) >= 0.975 - 0.006
+        assert np.mean(np.array(means) < found.high - 1e-9) <= 0.975 + 0.006
+
+    def test_a_task_keeps_its_number_of_runs(self) -> None:
+        """Two tasks of equal runs: resampling within each changes nothing, resampling all together would."""
+        assert interquartile_mean([[0.0] * 4, [1.0] * 4]) == Aggregate(0.5, 0.5, 0.5)
+
+    @settings(max_examples=20, deadline=None)
+    @given(
+        st.lists(
+            st.tuples(*[st.lists(st.integers(0, 4).map(float), min_size=1, max_size=5)] * 2), min_size=1, max_size=3
+        )
+    )
+    def test_probability_of_improvement_by_pairs(self, tasks: list[tuple[list[float], list[float]]]) -> None:
+        by_task = [np.mean([(x > y) + 0.5 * (x == y) for x in own for y in other]) for own, other in tasks]
+        found = probability_of_improvement([own for own, _ in tasks], [other for _, other in tasks])
+        assert found.value == pytest.approx(np.mean(by_task))
+        assert 0 <= found.low <= found.high <= 1
+
+    def test_its_interval_is_that_of_all_resamples(self) -> None:
+        own, other = [1.0, 4.0, 6.0], [2.0, 4.0, 3.0]
+        chances = np.array(
+            [
+                np.mean([(x > y) + 0.5 * (x == y) for x in xs for y in ys])
+                for xs in itertools.product(own, repeat=3)
+                for ys in itertools.product(other, repeat=3)
+            ]
+        )
+        found = probability_of_improvement([own], [other])
+        for end, level in ((found.low, 0.025), (found.high, 0.975)):
+            assert np.mean(chances < end - 1e-9) <= level + 0.006
+            assert np.mean(chances <= end + 1e-9) >= level - 0.006
+
+    def test_a_run_against_itself_and_far_above(self) -> None:
+        scores = [0.3, 0.1, 0.7, 0.5]
+        assert probability_of_improvement([scores], [scores]).value == 0.5
+        assert probability_of_improvement([[2.0, 3.0]], [scores]) == Aggregate(1.0, 1.0, 1.0)
+
+    def test_the_order_of_the_runs_is_of_no_account(self) -> None:
+        assert interquartile_mean([[3.0, 1.0, 2.0, 5.0]]) == interquartile_mean([[5.0, 2.0, 1.0, 3.0]])
+
+    @pytest.mark.parametrize("tasks", [[], [[]], [[math.nan]], [[0.5], []]])
+    def test_what_cannot_be_aggregated(self, tasks: list[list[float]]) -> None:
+        with pytest.raises(ValueError, match="task"):
+            interquartile_mean(tasks)
+        with pytest.raises(ValueError, match="task"):
+            probability_of_improvement([[1.0]], tasks)

@@ -18,12 +18,13 @@ from undying.lab.recipe import one_of
 from undying.lab.reproduce import landscape, overhead
 from undying.lab.reproduce.details import read_details
 from undying.lab.reproduce.findings import Findings, find_out
-from undying.lab.reproduce.forecast import GPU_BASIS, Size, cpu_seconds, duration, gpu_seconds, listed
+from undying.lab.reproduce.forecast import GPU_BASIS, KNOWN, Size, cpu_seconds, duration, gpu_seconds, listed
 from undying.lab.reproduce.outcomes import read_outcomes
 from undying.lab.reproduce.plan import Plan, Planned, make_plan
-from undying.lab.reproduce.table import SCALES, Table
+from undying.lab.reproduce.table import SCALES, Scale, Table, Task
 from undying.lab.reproduce.tables import TABLES, TIMED, find
-from undying.lab.settings import RunConfig
+from undying.lab.reproduce.trial import Trial
+from undying.lab.settings import AnyRun, RunConfig
 from undying.lab.store import Store
 from undying.report.reproduce import write_page
 from undying.report.reproduce_overhead import write_overhead
@@ -118,14 +119,16 @@ class ReproduceCommand:
         chosen = [by_id[name] for name in self.run]
         self._train(console, _missing(chosen, store), store.out)
         for o in read_outcomes(replace(plan, runs=tuple(chosen)), store):
+            most = next(_most(task) for task in plan.scale.tasks if task.name == o.planned.task)
             _say(
                 console,
                 f"{o.id} {o.planned.task} {o.planned.arm}, seed {o.planned.config.seed}, rate {o.planned.config.lr:g}: "
-                f"{o.status}, test accuracy {o.accuracy}, validation accuracy {o.validation}, weights {o.weights}",
+                f"{o.status}, {find(self.name).score} {most * o.accuracy}, on what is held out {most * o.validation}, "
+                f"weights {o.weights}",
             )
         return 0
 
-    def _train(self, console: Console, missing: Sequence[RunConfig], out: Path) -> None:
+    def _train(self, console: Console, missing: Sequence[AnyRun], out: Path) -> None:
         with Progress(
             BarColumn(bar_width=12),
             MofNCompleteColumn(),
@@ -138,7 +141,7 @@ class ReproduceCommand:
         ) as progress:
             task = progress.add_task("training", total=len(missing))
 
-            def finished(config: RunConfig) -> None:
+            def finished(config: AnyRun) -> None:
                 told = f"{config.activation} at {config.lr:g}, seed {config.seed}"
                 progress.update(task, advance=1, description=told)
 
@@ -147,7 +150,11 @@ class ReproduceCommand:
     def _chart(self, console: Console, plan: Plan, store: Store) -> None:
         """The loss landscapes that are not there yet, for a table that shows any."""
         grid = plan.scale.grid
-        runs = [planned.config for planned in plan.runs] if grid is not None else []
+        runs = (
+            [planned.config for planned in plan.runs if isinstance(planned.config, RunConfig)]
+            if grid is not None
+            else []
+        )
         for number, config in enumerate(runs, 1):
             if grid is not None and landscape.read(config, grid, store) is None:
                 _say(console, f"landscape {number} of {len(runs)}: {config.activation}, seed {config.seed}")
@@ -176,7 +183,7 @@ def _say(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _missing(runs: Sequence[Planned], store: Store) -> list[RunConfig]:
+def _missing(runs: Sequence[Planned], store: Store) -> list[AnyRun]:
     # Two tasks can share runs, where one network stands for both.
     return [config for config in dict.fromkeys(planned.config for planned in runs) if not store.finished(config)]
 
@@ -187,7 +194,7 @@ def _print_list(console: Console) -> None:
         for name, scale in table.scales.items():
             runs, on_gpu, on_core = listed(scale)
             took = {
-                "full": f"about {duration(on_gpu)} on one GPU",
+                "full": f"about {duration(on_gpu)} on one {'core' if _of_trials(scale) else 'GPU'}",
                 "small": f"about {duration(on_core)} of one core",
                 "smoke": "seconds",
             }[name]
@@ -201,7 +208,7 @@ def _print_list(console: Console) -> None:
 
 
 def _print_plan(
-    console: Console, table: Table, scale: str, plan: Plan, store: Store, execution: Execution, missing: list[RunConfig]
+    console: Console, table: Table, scale: str, plan: Plan, store: Store, execution: Execution, missing: list[AnyRun]
 ) -> None:
     _say(console, f"{table.name}, {scale} scale: {table.says}")
     on_gpu = on_core = 0.0
@@ -217,7 +224,7 @@ def _print_plan(
         for number, stage in enumerate(task.stages, 1):
             _say(console, f"  {number}. {', '.join(stage.arms)} at {', '.join(f'{rate:g}' for rate in stage.rates)}")
         if left:
-            size = Size.of(plan.datasets[task.data])
+            size = Size.of(plan.datasets[task.data]) if task.data in plan.datasets else KNOWN[task.data]
             on_gpu += len(left) * gpu_seconds(task, size)
             done = [store.read(p.config).seconds for p in runs if store.finished(p.config)]
             on_core += len(left) * (sum(done) / len(done) if done else cpu_seconds(task, size))
@@ -229,7 +236,7 @@ def _print_plan(
         )
     if not missing:
         return
-    if scale == "full":
+    if scale == "full" and not _of_trials(plan.scale):
         _say(console, f"estimated time on one GPU: {duration(on_gpu)} ({GPU_BASIS})")
     slots = min(execution.slots, len(missing))
     _say(
@@ -237,6 +244,16 @@ def _print_plan(
         f"estimated time here on the CPU: {duration(on_core / slots)}, {slots} runs at a time (from finished runs, or a "
         "training step timed now)",
     )
+
+
+def _most(task: Task) -> float:
+    """What a score of 1 stands for."""
+    return (task.measures[0].most if isinstance(task, Trial) else 0) or 1
+
+
+def _of_trials(scale: Scale) -> bool:
+    """Whether all its tasks are trials, to which a GPU is of no use."""
+    return all(isinstance(task, Trial) for task in scale.tasks)
 
 
 def _print_verdicts(console: Console, findings: Findings) -> None:

@@ -15,7 +15,7 @@ from undying.errors import UndyingError
 from undying.files import write_text
 from undying.lab.recipe import one_of
 from undying.lab.runs import STATUSES, RunState, planned_runs, runs_of
-from undying.lab.settings import RunConfig
+from undying.lab.settings import AnyRun
 from undying.lab.store import Store
 from undying.report.formats import clean
 from undying.report.runs import CONFIG, in_common, runs_table, tally, to_csv, to_json
@@ -95,7 +95,7 @@ def _condition(word: str) -> Callable[[RunState], bool]:
     if not equals or field not in CONFIG:
         raise UndyingError(f"--where {word!r} must be field=value; fields: {', '.join(CONFIG)}")
 
-    def holds(config: RunConfig) -> bool:
+    def holds(config: AnyRun) -> bool:
         own = getattr(config, field)
         if isinstance(own, (int, float)):
             try:

@@ -27,6 +27,7 @@ ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
     "gelu_tanh": lambda: nn.GELU("tanh"),
     "silu": nn.SiLU,
     "mish": nn.Mish,
+    "tanh": nn.Tanh,
     "bsilu": BSiLU,
     "nelu": NeLU,
     "barelu": BAReLU,

@@ -11,7 +11,7 @@ from typing import Any
 from undying.errors import UndyingError
 from undying.lab.collect import last_counted, share
 from undying.lab.lease import held
-from undying.lab.settings import RunConfig
+from undying.lab.settings import AnyRun
 from undying.lab.store import Store
 
 STATUSES = ("finished", "diverged", "running", "interrupted", "failed", "damaged")
@@ -24,7 +24,7 @@ class RunState:
     id: str
     status: str
     """One of ``STATUSES``."""
-    config: RunConfig | None
+    config: AnyRun | None
     """None where it cannot be read."""
     epochs: list[dict[str, Any]]
     """The lines of metrics.jsonl that are there; the first is before training."""
@@ -52,7 +52,7 @@ class RunState:
         return sum(epoch["seconds"] for epoch in self.epochs) if self.epochs else None
 
 
-def runs_of(store: Store, planned: dict[str, RunConfig]) -> list[RunState]:
+def runs_of(store: Store, planned: dict[str, AnyRun]) -> list[RunState]:
     """Every run that was begun in the store, also of earlier comparisons.
 
     Args:
@@ -66,7 +66,7 @@ def runs_of(store: Store, planned: dict[str, RunConfig]) -> list[RunState]:
     return [state for state in (*own, *sorted(others, key=_place)) if state is not None]
 
 
-def planned_runs(store: Store) -> dict[str, RunConfig]:
+def planned_runs(store: Store) -> dict[str, AnyRun]:
     """The runs of the latest comparison by id; none in a folder of an early version, which does not say what the data are.
 
     Raises:
@@ -79,7 +79,7 @@ def planned_runs(store: Store) -> dict[str, RunConfig]:
     return {config.id: config for config in settings.runs(described["sha256"], model_sha256)}
 
 
-def run_state(store: Store, run_id: str, planned: RunConfig | None = None) -> RunState | None:
+def run_state(store: Store, run_id: str, planned: AnyRun | None = None) -> RunState | None:
     """The run in folder ``run_id``; None if nothing of it was written yet."""
     folder, config = store.out / "runs" / run_id, planned
     try:
@@ -105,7 +105,7 @@ def run_state(store: Store, run_id: str, planned: RunConfig | None = None) -> Ru
     return RunState(run_id, "interrupted", config, epochs) if any(folder.glob("[!.]*")) else None
 
 
-def under_way(store: Store, configs: Mapping[str, RunConfig]) -> list[RunState]:
+def under_way(store: Store, configs: Mapping[str, AnyRun]) -> list[RunState]:
     """Those of ``configs``, by id, that a process is at right now."""
     folder = store.out / "runs"
     begun = {path.name for path in folder.iterdir()} if folder.is_dir() else set()

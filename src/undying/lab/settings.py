@@ -7,7 +7,7 @@ import json
 import math
 import shlex
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from undying.errors import UndyingError
 from undying.lab import data, models
@@ -90,14 +90,13 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(Recipe):
-    """One training: everything that decides its numbers."""
+class AnyRun:
+    """One training of any kind (``undying.lab.kinds``): everything that decides its numbers."""
 
+    kind: ClassVar[str] = ""
+    """What config.json calls it; nothing for those of ``undying compare``."""
     data: str
-    data_sha256: str
     model: str
-    model_sha256: str = ""
-    """Hash of the source file of a network given by import path."""
     activation: str
     seed: int
     epochs: int
@@ -112,7 +111,7 @@ class RunConfig(Recipe):
         """Plain data, with the format of the store. A field with a default was added later; at it, it is left out."""
         later = {f.name: f.default for f in fields(self) if f.default is not MISSING}
         values = {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
-        return {"format": FORMAT, **values}
+        return {"format": FORMAT, **({"kind": self.kind} if self.kind else {}), **values}
 
     @property
     def id(self) -> str:
@@ -120,3 +119,12 @@ class RunConfig(Recipe):
         content = {**self.to_dict(), "data": data.identity(self.data)}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Recipe, AnyRun):
+    """One training of ``undying compare``."""
+
+    data_sha256: str
+    model_sha256: str = ""
+    """Hash of the source file of a network given by import path."""

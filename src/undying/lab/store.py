@@ -31,15 +31,16 @@ from undying.diagnose.results import Census
 from undying.errors import UndyingError
 from undying.files import write_bytes, write_text
 from undying.lab.checkpoints import Checkpoint
+from undying.lab.kinds import KINDS
 from undying.lab.lease import Lease, clear
-from undying.lab.settings import FORMAT, RunConfig, Settings
+from undying.lab.settings import FORMAT, AnyRun, RunConfig, Settings
 
 
 @dataclass(frozen=True)
 class Run:
     """A finished run as read back."""
 
-    config: RunConfig
+    config: AnyRun
     status: str
     """``"finished"`` or ``"diverged"``."""
     seconds: float
@@ -95,11 +96,11 @@ class Store:
             )
         return self._checked(path)
 
-    def finished(self, config: RunConfig) -> bool:
+    def finished(self, config: AnyRun) -> bool:
         """Whether the run is there. Its files are checked when they are read."""
         return (self._folder(config) / "result.json").exists()
 
-    def read(self, config: RunConfig) -> Run:
+    def read(self, config: AnyRun) -> Run:
         """A finished run.
 
         Raises:
@@ -114,7 +115,7 @@ class Store:
         environment = _parsed(_text(folder / "environment.json"), folder / "environment.json")
         return Run(config, result["status"], result["seconds"], epochs, environment)
 
-    def census(self, config: RunConfig) -> Census | None:
+    def census(self, config: AnyRun) -> Census | None:
         """Every unit of a finished run after its last epoch; None if it was never counted.
 
         Raises:
@@ -143,11 +144,11 @@ class Store:
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
             raise _damaged(path, "it does not hold weights") from None
 
-    def path(self, config: RunConfig, name: str) -> Path:
+    def path(self, config: AnyRun, name: str) -> Path:
         """Of a file that is computed from a finished run, in the run's folder."""
         return self._folder(config) / name
 
-    def config(self, run_id: str) -> RunConfig:
+    def config(self, run_id: str) -> AnyRun:
         """What the run in folder ``run_id`` is.
 
         Raises:
@@ -159,8 +160,8 @@ class Store:
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
         fields.pop("format")
         try:
-            config = RunConfig(**fields)
-        except TypeError as error:
+            config = KINDS[fields.pop("kind", "")](**fields)
+        except (KeyError, TypeError) as error:
             raise _damaged(path, f"it is not a run's: {error}") from None
         if config.id != run_id:
             raise _damaged(path, f"it is that of run {config.id}")
@@ -168,8 +169,8 @@ class Store:
 
     def execute(
         self,
-        config: RunConfig,
-        train: Callable[[RunConfig, Checkpoint], Iterator[Any]],
+        config: AnyRun,
+        train: Callable[[AnyRun, Checkpoint], Iterator[Any]],
         records: dict[str, Any],
         *,
         checkpoint_seconds: float = 60.0,
@@ -221,17 +222,17 @@ class Store:
             (folder / "failure.json").unlink(missing_ok=True)
             clear(folder)
 
-    def fail(self, config: RunConfig, error: str) -> None:
+    def fail(self, config: AnyRun, error: str) -> None:
         """Note why ``config`` failed; a run that succeeds later removes the note."""
         folder = self._folder(config)
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(folder / "failure.json", {"format": FORMAT, "error": error})
 
-    def has_failed(self, config: RunConfig) -> bool:
+    def has_failed(self, config: AnyRun) -> bool:
         """Whether there is a note of ``fail``."""
         return (self._folder(config) / "failure.json").exists()
 
-    def failure(self, config: RunConfig) -> tuple[Path, str]:
+    def failure(self, config: AnyRun) -> tuple[Path, str]:
         """The note of ``fail`` and where it is."""
         path = self._folder(config) / "failure.json"
         return path, self._checked(path)["error"]
@@ -251,7 +252,7 @@ class Store:
             return []
         return epochs
 
-    def _folder(self, config: RunConfig) -> Path:
+    def _folder(self, config: AnyRun) -> Path:
         return self.out / "runs" / config.id
 
     def _checked(self, path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from undying.lab import data, executors, models
 from undying.lab.collect import collect
 from undying.lab.execution import Execution
 from undying.lab.results import Results
-from undying.lab.settings import RunConfig, Settings
+from undying.lab.settings import AnyRun, RunConfig, Settings
 from undying.lab.store import Run, Store
 from undying.lab.tracking import Trackers
 from undying.lab.training import train
@@ -54,7 +54,7 @@ def compare(
     settings: Settings,
     out: str | Path,
     execution: Execution | None = None,
-    finished: Callable[[RunConfig], None] = lambda _: None,
+    finished: Callable[[AnyRun], None] = lambda _: None,
 ) -> Results:
     """Train every missing run of ``settings`` and return the results of all.
 
@@ -78,7 +78,7 @@ def compare(
     for run in todo.finished:
         trackers.track(run.config)
 
-    def done(config: RunConfig) -> None:
+    def done(config: AnyRun) -> None:
         finished(config)
         trackers.track(config)
 

@@ -18,7 +18,7 @@ from undying.files import write_text
 from undying.lab import data
 from undying.lab.collect import share
 from undying.lab.execution import Execution
-from undying.lab.settings import RunConfig
+from undying.lab.settings import AnyRun
 from undying.lab.store import Run, Store
 
 _METRICS = (
@@ -76,7 +76,7 @@ class Trackers:
             project = execution.wandb
             self._targets.append(lambda run: to_wandb(run, project, store))
 
-    def track(self, config: RunConfig) -> None:
+    def track(self, config: AnyRun) -> None:
         """Hand a finished run on. What goes wrong there must not stop the others' training: ``check`` tells."""
         for target in self._targets:
             try:
@@ -97,7 +97,7 @@ class Trackers:
             )
 
 
-def group(config: RunConfig) -> str:
+def group(config: AnyRun) -> str:
     """A name for what runs that differ in activation and seed only have in common."""
     shared = {name: value for name, value in config.to_dict().items() if name not in ("activation", "seed", "data")}
     digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]

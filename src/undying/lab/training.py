@@ -87,8 +87,8 @@ def train(
             "epoch": epoch,
             **steps,
             **(dict.fromkeys(measured) if diverged else measured),
-            **(_unit_metrics(counted) if counted else {}),
-            **({"weights_sha256": _sha256(run.model)} if diverged or epoch == config.epochs else {}),
+            **(unit_metrics(counted) if counted else {}),
+            **({"weights_sha256": weights_sha256(run.model)} if diverged or epoch == config.epochs else {}),
             **({"norms": run.take_norms()} if "norms" in config.keep and epoch > 0 else {}),
             "train_seconds": trained,
             "seconds": time.perf_counter() - started,
@@ -295,7 +295,8 @@ def evaluate(model: nn.Module, parts: Iterable[tuple[Tensor, Tensor]]) -> tuple[
     return float(F.cross_entropy(outputs, labels)), float((outputs.argmax(1) == labels).double().mean())
 
 
-def _unit_metrics(counted: Census) -> dict[str, Any]:
+def unit_metrics(counted: Census) -> dict[str, Any]:
+    """What a line of metrics.jsonl says of the units."""
     return {
         "sparsity": counted.sparsity,
         "sites": [
@@ -311,7 +312,7 @@ def _unit_metrics(counted: Census) -> dict[str, Any]:
     }
 
 
-def _sha256(model: nn.Module) -> str:
+def weights_sha256(model: nn.Module) -> str:
     """Of parameters and buffers."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():

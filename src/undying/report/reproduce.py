@@ -14,7 +14,6 @@ from undying.files import write_text
 from undying.lab.recipe import Recipe
 from undying.lab.reproduce.details import KINDS, Detail, Landscapes, Norms, Profile
 from undying.lab.reproduce.findings import (
-    ArmFinding,
     ClaimFinding,
     Findings,
     GainFinding,
@@ -24,7 +23,10 @@ from undying.lab.reproduce.findings import (
 )
 from undying.lab.reproduce.forecast import duration
 from undying.lab.reproduce.table import LOGARITHMS, METRICS, Claim, Published, Table, Task
+from undying.lab.reproduce.trial import Trial
 from undying.lab.reproduce.verdicts import FEWEST, LEVEL, MARGIN, Estimate, estimate
+from undying.report import trials
+from undying.report.cells import bullets, count, markdown, own_rate, points_of
 from undying.report.formats import MISSING, signed
 from undying.report.reproduce_figures import draw
 
@@ -75,6 +77,8 @@ def write_page(findings: Findings, out: Path, seeds: Sequence[int] = ()) -> Path
 
 def runs_table(findings: Findings) -> str:
     """A row a finished run, in the order in which they are run."""
+    if trials.only(findings):
+        return trials.runs_table(findings)
     stream = io.StringIO()
     rows = csv.writer(stream, lineterminator="\n")
     rows.writerow(COLUMNS)
@@ -107,7 +111,7 @@ def page(findings: Findings, figures: dict[str, str], seeds: Sequence[int] = ())
     parts = [
         f"# {table.name}: {findings.scale_name} scale",
         _progress(findings),
-        f"The source says: {table.says}. ({table.source}.)",
+        f"The source says: {table.says}. ({table.source}.)" if table.given else f"Our own table: {table.says}.",
         f"## Claims, {findings.scale_name} scale",
         _claims(findings),
     ]
@@ -120,8 +124,8 @@ def page(findings: Findings, figures: dict[str, str], seeds: Sequence[int] = ())
     parts += [
         f"## Settings, {findings.scale_name} scale",
         _settings(findings),
-        f"Given by the source: {'; '.join(table.given)}.",
-        "Our choice, since the source as we have it does not say:",
+        *([f"Given by the source: {'; '.join(table.given)}."] if table.given else []),
+        "Our choice, since the source as we have it does not say:" if table.given else "What each case is:",
         bullets(table.chosen),
         f"## What {findings.scale_name} scale cannot answer",
         bullets(findings.plan.scale.limits),
@@ -176,6 +180,8 @@ def _claims(findings: Findings) -> str:
     if _logarithms(findings.table):
         intro += " Of a norm or a curvature it is in per cent of the other's; a point is then 1 %."
     missing = {found.claim.task for found in findings.claims} - findings.tasks.keys()
+    if findings.table.points:
+        intro += f" {findings.table.points}"
     if missing:
         intro += f" Not run at {findings.scale_name} scale: {', '.join(sorted(missing))}."
     return "\n\n".join([intro, markdown(rows), *([bullets(reasons)] if reasons else [])])
@@ -207,6 +213,8 @@ def _heading(task: Task) -> str:
 
 
 def _arms(findings: Findings, task: TaskFinding) -> str:
+    if isinstance(task.task, Trial):
+        return trials.arms(findings, task, task.task)
     lr = f"{task.task.lr:g}"
     tuned = [arm for arm in task.arms.values() if len(arm.runs) > 1]
     baseline = next(iter(task.arms))
@@ -222,13 +230,13 @@ def _arms(findings: Findings, task: TaskFinding) -> str:
             f"`{arm}`",
             _published(findings, task.task.name, arm),
             _shares(runs, "accuracy"),
-            _count(runs),
-            "" if arm == baseline else _difference(task.difference(arm, baseline)),
+            count(runs),
+            "" if arm == baseline else points_of(task.difference(arm, baseline)),
             *(_shares(runs, metric, plain=True) for metric in ("silent", "dead", "sparsity")),
             *(_geometric(runs, metric) for metric in norms),
         ]
         row += (
-            [_own_rate(found), _shares(found.at(found.own_rate), "accuracy") if len(found.runs) > 1 else ""]
+            [own_rate(found), _shares(found.at(found.own_rate), "accuracy") if len(found.runs) > 1 else ""]
             if tuned
             else []
         )
@@ -259,19 +267,6 @@ def _hundredths(number: Published) -> str:
     return f"{100 * number.value:.2f}"
 
 
-def _own_rate(found: ArmFinding) -> str:
-    if len(found.runs) < 2:
-        return ""
-    if found.own_rate is None:
-        return "open"
-    return f"{found.own_rate:g}{' *' if found.own_rate in (min(found.runs), max(found.runs)) else ''}"
-
-
-def _count(runs: Seeds) -> str:
-    diverged = sum(run.status == "diverged" for run in runs.values())
-    return f"{len(runs)}{f', {diverged} diverged' if diverged else ''}"
-
-
 def _shares(runs: Seeds, metric: str, *, plain: bool = False) -> str:
     if not runs:
         return MISSING
@@ -285,15 +280,12 @@ def _geometric(runs: Seeds, metric: str) -> str:
     return f"{math.exp(sum(values) / len(values)):.3g}" if values else MISSING
 
 
-def _difference(found: Estimate | None, metric: str = "accuracy") -> str:
+def _difference(found: Estimate | None, metric: str) -> str:
     """In points; of a norm or a curvature in per cent of the other's."""
-    if found is None:
-        return MISSING
+    if found is None or metric not in LOGARITHMS:
+        return points_of(found)
     low_high = (found.low, found.high) if found.low is not None and found.high is not None else ()
-    if metric in LOGARITHMS:
-        mean, *interval = [f"{signed(100 * math.expm1(value))} %" for value in (found.mean, *low_high)]
-    else:
-        mean, *interval = [signed(100 * value) for value in (found.mean, *low_high)]
+    mean, *interval = [f"{signed(100 * math.expm1(value))} %" for value in (found.mean, *low_high)]
     return f"{mean} ({' to '.join(interval)})" if interval else mean
 
 
@@ -339,7 +331,7 @@ def _profile(detail: Profile) -> list[str]:
             f"`{site}`",
             str(len(next(iter(detail.arms[first][site].values())))),
             *(f"{100 * detail.share(arm, site, at_most).mean:.1f}" for at_most in (0.0, 0.01) for arm in detail.arms),
-            *(_difference(detail.difference(arm, first, site, 0.01)) for arm in others),
+            *(points_of(detail.difference(arm, first, site, 0.01)) for arm in others),
         )
         for site in detail.sites
     ]
@@ -384,7 +376,7 @@ def _mean(values: Sequence[float]) -> str:
 def _gains(findings: Findings) -> str:
     parts = [
         "B-SiLU's derivative is above 1 over most of (0, 4), so that SUGAR with it also takes larger steps. Here is each "
-        "gain in test accuracy again with every arm at its own best rate, and with what isolates the cause. The share is of "
+        f"gain in {findings.table.score} again with every arm at its own best rate, and with what isolates the cause. The share is of "
         "the gain at the table's rate, and is left out unless that gain is above 0 by its interval."
     ]
     for found in findings.gains:
@@ -394,7 +386,7 @@ def _gains(findings: Findings) -> str:
             (
                 f"`{row.arm}`",
                 _gain_rate(findings.tasks[gain.task], row, gain.against),
-                _difference(row.difference),
+                points_of(row.difference),
                 str(row.difference.n),
                 MISSING if row.share is None else f"{100 * row.share:.0f} %",
             )
@@ -422,6 +414,8 @@ def _explained(found: GainFinding) -> list[str]:
 
 def _settings(findings: Findings) -> str:
     tasks = [found.task for found in findings.tasks.values()]
+    if trials.only(findings):
+        return trials.settings(findings)
     lines: list[tuple[str, ...]] = [("setting", *(task.name for task in tasks))]
     for label, values in (
         ("network", [task.model for task in tasks]),
@@ -477,7 +471,7 @@ def _rules(findings: Findings) -> str:
         f"one-sided paired t-test, after Holm's correction over the claims of the page, with {FEWEST} pairs or more. *Cannot "
         "tell* is everything else, and a claim of fewer where the other arm has less than a point itself. *True by construction* is declared by the table, with the reason. The t-test assumes that "
         "differences over seeds are about normal; the lab's exact test, which does not, cannot come below p = 0.0625 with "
-        "5 seeds. A run that diverged counts with the accuracy of guessing."
+        f"5 seeds. A run that diverged counts with {findings.table.diverged}."
     )
 
 
@@ -496,17 +490,12 @@ def _runs(findings: Findings, seeds: Sequence[int]) -> str:
     for environment in findings.environments:
         parts.append(
             f"Machine: {environment['processor']}, {environment['cores']} cores; Python {environment['python']}, torch "
-            f"{environment['torch']} with {environment['threads']} thread a run, undying {environment['undying']}."
+            f"{environment['torch']} with {environment['threads']} thread a run"
+            + "".join(
+                f", {name} {environment[name]}" for name in ("gymnasium", "stable-baselines3") if name in environment
+            )
+            + f", undying {environment['undying']}."
         )
     seconds = {run.id: run.seconds for run in findings.outcomes}
     parts.append(f"The runs took {duration(sum(seconds.values()))} in all, on one core each.")
     return "\n\n".join(parts)
-
-
-def bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"* {line}" for line in lines)
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([head, f"| {' | '.join(['---'] * len(rows[0]))} |", *body])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import matplotlib.style
@@ -13,7 +14,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from undying.lab.reproduce.findings import Findings, TaskFinding
 from undying.lab.reproduce.table import METRICS
+from undying.lab.reproduce.trial import Measure, Trial
 from undying.lab.reproduce.verdicts import Estimate, estimate
+from undying.lab.statistics import curve
 from undying.report.reproduce_details import draw_detail
 from undying.report.svg import INK, MUTED, RC, SERIES, for_file, render
 
@@ -28,7 +31,7 @@ def draw(findings: Findings) -> dict[str, tuple[str, str]]:
     with matplotlib.style.context(RC, after_reset=True), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         for name, task in findings.tasks.items():
-            for kind, figure in _FIGURES.items():
+            for kind, figure in (_of_trial(task.task) if isinstance(task.task, Trial) else _FIGURES).items():
                 found = figure(task, findings.scale_name)
                 if found is not None:
                     canvas, title, alt = found
@@ -119,6 +122,49 @@ def _rates(task: TaskFinding, scale: str) -> tuple[Canvas, str, str] | None:
         for arm, points in lines.items()
     )
     return canvas, title, f"{title}. Mean over the seeds, %; a ring is the rate chosen on validation data. {said}."
+
+
+def _curve(task: TaskFinding, scale: str, measure: Measure, over: str) -> tuple[Canvas, str, str] | None:
+    """Each arm of a trial at the table's rate: median over the seeds, with the quartiles of the baseline."""
+    lines: dict[str, tuple[list[float], list[float], list[float], list[float]]] = {}
+    for arm, found in task.arms.items():
+        curves = [run.curves for run in found.at(task.task.lr).values()]
+        if curves:
+            along = curve([one[measure.metric] for one in curves])
+            longest = max((one["over"] for one in curves), key=len)
+            points = [
+                (x, measure.factor * low, measure.factor * middle, measure.factor * high)
+                for x, low, middle, high in zip(longest, along.low, along.median, along.high, strict=True)
+                if x is not None and low is not None and middle is not None and high is not None
+            ]
+            if points:
+                x, low, middle, high = (list(axis) for axis in zip(*points, strict=True))
+                lines[arm] = x, low, middle, high
+    if not lines:
+        return None
+    canvas = Canvas(figsize=(WIDTH, 2.8), layout="constrained")
+    axes = canvas.add_subplot()
+    for number, ((arm, (x, low, middle, high)), colour) in enumerate(zip(lines.items(), _colours(lines), strict=True)):
+        if number == 0:
+            axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+        # Neighbours differ in their lines too, so that one of two equal curves is seen through the gaps of the other.
+        style = "-" if number % 2 == 0 else (0, (4, 2))
+        axes.plot(x, middle, color=colour, linewidth=1.5, linestyle=style, label=arm)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel(over)
+    axes.set_ylabel(measure.heading.replace(", %", " (%)"))
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    title = f"{measure.text}, {task.task.name}, rate {task.task.lr:g}, {scale} scale"
+    canvas.suptitle(title, x=0.01, ha="left", fontsize=9)
+    said = "; ".join(f"{arm} {middle[0]:.1f} to {middle[-1]:.1f}" for arm, (_, _, middle, _) in lines.items())
+    return canvas, title, f"{title}. Median over the seeds, first and last point: {said}."
+
+
+def _of_trial(trial: Trial) -> dict[str, Callable[[TaskFinding, str], tuple[Canvas, str, str] | None]]:
+    return {
+        measure.metric.replace("_", "-"): partial(_curve, measure=measure, over=trial.over) for measure in trial.curves
+    }
 
 
 _FIGURES: dict[str, Callable[[TaskFinding, str], tuple[Canvas, str, str] | None]] = {

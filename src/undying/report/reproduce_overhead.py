@@ -16,8 +16,8 @@ from undying.bench.timing import Ratio
 from undying.files import write_text
 from undying.lab.reproduce.forecast import duration
 from undying.lab.reproduce.overhead import PARTS, Judged, Overhead, OverheadResult, Timed, judge
+from undying.report.cells import bullets, markdown
 from undying.report.formats import MISSING
-from undying.report.reproduce import bullets, markdown
 from undying.report.svg import INK, MUTED, RC, SERIES, for_file, render
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from undying.errors import UndyingError
 from undying.lab.runs import RunState, run_state, under_way
-from undying.lab.settings import RunConfig
+from undying.lab.settings import AnyRun
 from undying.lab.store import Store
 from undying.report.formats import clean, known
 from undying.report.live import names_and_numbers
@@ -31,7 +31,7 @@ class RunsTable:
         rows: most runs to show.
     """
 
-    def __init__(self, store: Store, missing: Sequence[RunConfig], console: Console, rows: int = 20) -> None:
+    def __init__(self, store: Store, missing: Sequence[AnyRun], console: Console, rows: int = 20) -> None:
         self._store, self.rows = store, rows
         self._open = {config.id: config for config in missing}
         # What interrupted runs have behind them took no time here.
@@ -50,7 +50,7 @@ class RunsTable:
         if self._shown:
             self._live.stop()
 
-    def finished(self, config: RunConfig) -> None:
+    def finished(self, config: AnyRun) -> None:
         """Count a run as finished."""
         self._open.pop(config.id, None)
 

@@ -94,7 +94,8 @@ def to_csv(states: Sequence[RunState]) -> str:
     table = csv.writer(stream, lineterminator="\n")
     table.writerow(["id", *CONFIG, *_numbers(RunState("", "", None, []))])
     for state in states:
-        config = [_flat(getattr(state.config, name)) if state.config else "" for name in CONFIG]
+        # A run of another kind lacks some of the fields.
+        config = [_flat(getattr(state.config, name, "")) if state.config else "" for name in CONFIG]
         numbers = ["" if value is None else value for value in _numbers(state).values()]
         cells = [state.id, *config, *numbers]
         table.writerow([harmless(cell) if isinstance(cell, str) else cell for cell in cells])

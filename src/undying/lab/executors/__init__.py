@@ -7,13 +7,13 @@ from pathlib import Path
 
 from undying.errors import RunsFailedError
 from undying.lab.execution import Execution
-from undying.lab.settings import RunConfig
+from undying.lab.settings import AnyRun
 from undying.lab.store import Store
 
 __all__ = ["run"]
 
 
-def run(configs: Sequence[RunConfig], out: Path, execution: Execution, finished: Callable[[RunConfig], None]) -> None:
+def run(configs: Sequence[AnyRun], out: Path, execution: Execution, finished: Callable[[AnyRun], None]) -> None:
     """Execute ``configs`` where ``execution`` says; ``finished`` is called here after each.
 
     A run that fails is tried once more while the rest goes on.

@@ -13,13 +13,13 @@ import torch
 from undying.errors import UndyingError
 from undying.lab.execution import Execution
 from undying.lab.executors.work import DIED, FAILED, FINISHED, Queue, execute_elsewhere
-from undying.lab.settings import RunConfig
+from undying.lab.settings import AnyRun
 from undying.lab.store import Store
 
 
 def run_in_cluster(
-    configs: Sequence[RunConfig], out: Path, execution: Execution, finished: Callable[[RunConfig], None]
-) -> list[RunConfig]:
+    configs: Sequence[AnyRun], out: Path, execution: Execution, finished: Callable[[AnyRun], None]
+) -> list[AnyRun]:
     """Execute ``configs``, ``execution.slots`` at a time; ``finished`` is called here after each. Returns those that
     failed twice. All machines of the cluster must see ``out``."""
     try:
@@ -37,7 +37,7 @@ def run_in_cluster(
         execute_elsewhere
     )
     queue = Queue(configs)
-    at: dict[Any, RunConfig] = {}
+    at: dict[Any, AnyRun] = {}
     try:
         while queue.waiting or at:
             while queue.waiting and len(at) < execution.slots:

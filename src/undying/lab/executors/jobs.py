@@ -10,13 +10,13 @@ from pathlib import Path
 from undying.errors import UndyingError
 from undying.lab.execution import Execution
 from undying.lab.executors.work import BUSY, execute_elsewhere
-from undying.lab.settings import RunConfig
+from undying.lab.settings import AnyRun
 from undying.lab.store import Store
 
 
 def run_in_jobs(
-    configs: Sequence[RunConfig], out: Path, execution: Execution, finished: Callable[[RunConfig], None]
-) -> list[RunConfig]:
+    configs: Sequence[AnyRun], out: Path, execution: Execution, finished: Callable[[AnyRun], None]
+) -> list[AnyRun]:
     """Execute ``configs``, a share a job; ``finished`` is called here after each. Returns those that failed twice.
 
     What failed, or was lost with its job, is given to jobs once more. Interrupted, it cancels the jobs.
@@ -53,7 +53,7 @@ def run_in_jobs(
     return todo
 
 
-def _still(todo: list[RunConfig], store: Store, finished: Callable[[RunConfig], None]) -> list[RunConfig]:
+def _still(todo: list[AnyRun], store: Store, finished: Callable[[AnyRun], None]) -> list[AnyRun]:
     """Those that are not finished yet; ``finished`` is called for the others."""
     over = [config for config in todo if store.finished(config)]
     for config in over:
@@ -61,9 +61,9 @@ def _still(todo: list[RunConfig], store: Store, finished: Callable[[RunConfig], 
     return [config for config in todo if config not in over]
 
 
-def _share(configs: Sequence[RunConfig], out: Path, execution: Execution, paths: Sequence[str]) -> str:
+def _share(configs: Sequence[AnyRun], out: Path, execution: Execution, paths: Sequence[str]) -> str:
     """Execute them one after the other. Returns the message of a mistake that concerns every run, or nothing."""
-    left: list[RunConfig] = []
+    left: list[AnyRun] = []
     for wait, some in ((False, configs), (True, left)):
         for config in some:
             outcome, mistake = execute_elsewhere(config, out, execution, wait, paths)

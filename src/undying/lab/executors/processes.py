@@ -13,13 +13,13 @@ from pathlib import Path
 
 from undying.lab.execution import Execution, exit_with, prepare
 from undying.lab.executors.work import DIED, FAILED, FINISHED, Queue, execute
-from undying.lab.settings import RunConfig
+from undying.lab.settings import AnyRun
 from undying.lab.store import Store
 
 
 def run_in_processes(
-    configs: Sequence[RunConfig], out: Path, execution: Execution, finished: Callable[[RunConfig], None]
-) -> list[RunConfig]:
+    configs: Sequence[AnyRun], out: Path, execution: Execution, finished: Callable[[AnyRun], None]
+) -> list[AnyRun]:
     """Execute ``configs``; ``finished`` is called here after each. Returns those that failed twice.
 
     Interrupted (Ctrl-C), it stops the workers at once; runs that have finished stay.
@@ -33,7 +33,7 @@ def run_in_processes(
 
     pools = {slot: make(slot) for slot in range(min(execution.slots, len(configs)))}
     queue = Queue(configs)
-    at: dict[Future[str], tuple[int, RunConfig]] = {}
+    at: dict[Future[str], tuple[int, AnyRun]] = {}
     try:
         while queue.waiting or at:
             idle = pools.keys() - {slot for slot, _ in at.values()}

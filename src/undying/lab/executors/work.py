@@ -7,19 +7,22 @@ import platform
 import sys
 import traceback
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from undying._version import __version__
 from undying.errors import UndyingError
+from undying.lab import cartpole, dying
 from undying.lab.batches import dataset_of
+from undying.lab.checkpoints import Checkpoint
 from undying.lab.execution import Execution, prepare
 from undying.lab.lease import BusyError
-from undying.lab.settings import RunConfig
+from undying.lab.settings import AnyRun, RunConfig
 from undying.lab.store import Store
-from undying.lab.training import train
+from undying.lab.training import Epoch, train
 
 FINISHED, BUSY, FAILED = "finished", "busy", "failed"
 DIED = "the process died, killed or out of memory"
@@ -28,19 +31,19 @@ DIED = "the process died, killed or out of memory"
 class Queue:
     """Runs to be done: what fails comes once more, and what others are at comes last, to be waited for then."""
 
-    def __init__(self, configs: Iterable[RunConfig]) -> None:
+    def __init__(self, configs: Iterable[AnyRun]) -> None:
         self.waiting = deque(configs)
-        self.failed: list[RunConfig] = []
+        self.failed: list[AnyRun] = []
         """Those that failed twice."""
-        self._tried: set[RunConfig] = set()
-        self._busy: set[RunConfig] = set()
+        self._tried: set[AnyRun] = set()
+        self._busy: set[AnyRun] = set()
 
-    def take(self) -> tuple[RunConfig, bool]:
+    def take(self) -> tuple[AnyRun, bool]:
         """The next run, and whether to wait for another process that trains it: that one may die."""
         config = self.waiting.popleft()
         return config, config in self._busy
 
-    def put(self, config: RunConfig, outcome: str) -> None:
+    def put(self, config: AnyRun, outcome: str) -> None:
         """What became of a run that was taken."""
         if outcome == BUSY:
             self._busy.add(config)
@@ -50,7 +53,7 @@ class Queue:
             self._tried.add(config)
 
 
-def execute(config: RunConfig, out: Path, execution: Execution, wait: bool) -> str:
+def execute(config: AnyRun, out: Path, execution: Execution, wait: bool) -> str:
     """Train one run and store it. Returns ``FINISHED``; ``BUSY``, if another process is at it and ``wait`` is False; or
     ``FAILED``, with the error in the run's folder.
 
@@ -59,15 +62,11 @@ def execute(config: RunConfig, out: Path, execution: Execution, wait: bool) -> s
     """
     store = Store(out)
     try:
-        data = dataset_of(config, execution)
-        records = {
-            "environment": environment(execution),
-            "data": {**data.describe(), "per_class": data.per_class(), "names": data.names},
-        }
+        training, versions, data = training_of(config, execution)
         store.execute(
             config,
-            lambda config, checkpoint: train(config, execution, checkpoint),
-            records,
+            training,
+            {"environment": {**environment(execution), **versions}, "data": data},
             checkpoint_seconds=execution.checkpoint_seconds,
             wait=wait,
         )
@@ -86,8 +85,24 @@ def execute(config: RunConfig, out: Path, execution: Execution, wait: bool) -> s
     return FINISHED
 
 
+def training_of(
+    config: AnyRun, execution: Execution
+) -> tuple[Callable[[AnyRun, Checkpoint], Iterator[Epoch]], dict[str, str], dict[str, Any]]:
+    """How a run of this kind is trained, the versions of further libraries that decide its numbers, and what is recorded of
+    its data."""
+    if isinstance(config, cartpole.CartPoleRun):
+        return lambda *_: cartpole.train(config, execution), cartpole.versions(), {"name": config.data}
+    if isinstance(config, dying.DyingRun):
+        return lambda *_: dying.train(config, execution), {}, {"name": config.data}
+    if not isinstance(config, RunConfig):
+        raise TypeError(f"{type(config).__name__} is no kind of run that can be trained")
+    data = dataset_of(config, execution)
+    described = {**data.describe(), "per_class": data.per_class(), "names": data.names}
+    return lambda _, checkpoint: train(config, execution, checkpoint), {}, described
+
+
 def execute_elsewhere(
-    config: RunConfig, out: Path, execution: Execution, wait: bool, paths: Sequence[str], slot: int = 0
+    config: AnyRun, out: Path, execution: Execution, wait: bool, paths: Sequence[str], slot: int = 0
 ) -> tuple[str, str]:
     """The same in a process that another library started, with the caller's ``sys.path``.
 

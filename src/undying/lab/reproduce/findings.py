@@ -46,7 +46,7 @@ class TaskFinding:
             return None
         first, second = (one.at(one.own_rate if own_rates else self.task.lr) for one in pair)
         both = [seed for seed in self.seeds if seed in first and seed in second]
-        differences = [getattr(first[seed], metric) - getattr(second[seed], metric) for seed in both]
+        differences = [first[seed].of(metric) - second[seed].of(metric) for seed in both]
         # A norm that was never finite makes no pair.
         differences = [difference for difference in differences if math.isfinite(difference)]
         return estimate(differences) if differences else None
@@ -167,7 +167,7 @@ def _nothing_to_lower(claim: Claim, tasks: Mapping[str, TaskFinding]) -> bool:
     task = tasks[claim.task]
     found = task.arms[claim.against]
     runs = found.at(found.own_rate if claim.own_rates else task.task.lr).values()
-    return bool(runs) and sum(getattr(run, claim.metric) for run in runs) / len(runs) < MARGIN
+    return bool(runs) and sum(run.of(claim.metric) for run in runs) / len(runs) < MARGIN
 
 
 def _same_weights(claim: Claim, tasks: Mapping[str, TaskFinding]) -> int:

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from undying.lab import models
 from undying.lab.data.dataset import Dataset
 from undying.lab.reproduce.table import Scale, Task
+from undying.lab.reproduce.trial import Trial
 from undying.lab.training import PROBE
 
 GPU_FLOPS = 6e12
@@ -48,18 +49,24 @@ KNOWN = {
     "cifar10": Size((3, 32, 32), 10, 50_000, 10_000),
     "cifar100": Size((3, 32, 32), 100, 50_000, 10_000),
     "digits": Size((1, 8, 8), 10, 1_437, 360),
+    "CartPole-v1": Size((4,), 2, 0, 0),
 }
 """So that ``--list`` loads no data."""
 
 
 def gpu_seconds(task: Task, size: Size) -> float:
-    """One run of ``task`` on one GPU; see ``GPU_BASIS``."""
+    """One run of ``task`` on one GPU; see ``GPU_BASIS``. A trial's networks are so small that it is of no use to them."""
+    if isinstance(task, Trial):
+        return task.seconds
     steps = math.ceil(_trained(task, size) / task.batch_size) * task.epochs
     return max(run_flops(task, size) / GPU_FLOPS, steps * GPU_STEP)
 
 
 def cpu_seconds(task: Task, size: Size) -> float:
-    """One run of ``task`` on one core of this machine, from a training step timed here for about two seconds at most."""
+    """One run of ``task`` on one core of this machine, from a training step timed here for about two seconds at most; of
+    a trial, what it took another machine."""
+    if isinstance(task, Trial):
+        return task.seconds
     model = models.build(task.model, size.shape, size.classes, task.recipe.drop_path).train()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -86,8 +93,12 @@ def listed(scale: Scale) -> tuple[int, float, float]:
     return (
         sum(counts.values()),
         sum(counts[task.name] * gpu_seconds(task, KNOWN[task.data]) for task in scale.tasks),
-        sum(counts[task.name] * run_flops(task, KNOWN[task.data]) / CPU_FLOPS for task in scale.tasks),
+        sum(counts[task.name] * _core_seconds(task) for task in scale.tasks),
     )
+
+
+def _core_seconds(task: Task) -> float:
+    return task.seconds if isinstance(task, Trial) else run_flops(task, KNOWN[task.data]) / CPU_FLOPS
 
 
 def runs_of(task: Task) -> int:

@@ -24,7 +24,7 @@ from undying.files import write_text
 from undying.lab.batches import Batches, dataset_of
 from undying.lab.execution import Execution
 from undying.lab.reproduce.table import Grid
-from undying.lab.settings import RunConfig
+from undying.lab.settings import AnyRun, RunConfig
 from undying.lab.store import Store
 from undying.lab.training import build_model
 
@@ -82,7 +82,7 @@ def chart(config: RunConfig, grid: Grid, execution: Execution, store: Store) -> 
     write_text(store.path(config, FILE), json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def read(config: RunConfig, grid: Grid, store: Store) -> Landscape | None:
+def read(config: AnyRun, grid: Grid, store: Store) -> Landscape | None:
     """What ``chart`` stored; None if it did not, or for another grid.
 
     Raises:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from undying.lab.collect import last_counted, share
 from undying.lab.reproduce import landscape
+from undying.lab.reproduce.measured import measured
 from undying.lab.reproduce.plan import Plan, Planned
+from undying.lab.reproduce.trial import Trial
 from undying.lab.store import Run, Store
 
 
@@ -38,6 +41,15 @@ class Outcome:
     """The same of a step's change of the weights."""
     curvature: float = math.nan
     """Natural logarithm of the loss's largest curvature; NaN where that is unknown or below 0."""
+    values: Mapping[str, float] = field(default_factory=dict)
+    """What a trial measures beside, by metric; NaN where it is not known."""
+    curves: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    """Of a trial, by metric, over ``over``."""
+
+    def of(self, metric: str) -> float:
+        """One of ``METRICS``."""
+        value: float = self.values[metric] if metric in self.values else getattr(self, metric)
+        return value
 
 
 def read_outcomes(plan: Plan, store: Store) -> tuple[Outcome, ...]:
@@ -46,11 +58,16 @@ def read_outcomes(plan: Plan, store: Store) -> tuple[Outcome, ...]:
     Raises:
         UndyingError: one cannot be read.
     """
-    grid = plan.scale.grid
-    classes = {task.name: plan.datasets[task.data].classes for task in plan.scale.tasks}
+    tasks = {task.name: task for task in plan.scale.tasks}
     finished = [planned for planned in plan.runs if store.finished(planned.config)]
-    found = [outcome(planned, store.read(planned.config), 1 / classes[planned.task]) for planned in finished]
-    if grid is None:
+    found = []
+    for planned in finished:
+        run, task = store.read(planned.config), tasks[planned.task]
+        if isinstance(task, Trial):
+            found.append(trial_outcome(planned, run))
+        else:
+            found.append(outcome(planned, run, 1 / plan.datasets[task.data].classes))
+    if (grid := plan.scale.grid) is None:
         return tuple(found)
     seen = [landscape.read(planned.config, grid, store) for planned in finished]
     return tuple(
@@ -78,6 +95,27 @@ def outcome(planned: Planned, run: Run, chance: float) -> Outcome:
         environment=run.environment,
         gradient=_log_mean(run.epochs, "gradient_norm"),
         update=_log_mean(run.epochs, "update_norm"),
+    )
+
+
+def trial_outcome(planned: Planned, run: Run) -> Outcome:
+    """What ``run``, of a trial, says."""
+    values, curves = measured(planned.config, run.epochs)
+    counted = last_counted(run.epochs)
+    units = {state: share(counted, state) for state in ("silent", "dead")}
+    return Outcome(
+        planned=planned,
+        id=planned.config.id,
+        status=run.status,
+        accuracy=values.pop("score"),
+        validation=values.pop("validation"),
+        sparsity=counted["sparsity"],
+        seconds=run.seconds,
+        weights=run.epochs[-1]["weights_sha256"],
+        environment=run.environment,
+        values=values,
+        curves=curves,
+        **{state: math.nan if known is None else known for state, known in units.items()},
     )
 
 

@@ -11,7 +11,8 @@ from undying.errors import UndyingError
 from undying.lab import data, models
 from undying.lab.data.dataset import Dataset
 from undying.lab.reproduce.table import Scale, Task
-from undying.lab.settings import RunConfig
+from undying.lab.reproduce.trial import Trial
+from undying.lab.settings import AnyRun, RunConfig
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Planned:
     """One run of a table, and its place there."""
 
     task: str
-    config: RunConfig
+    config: AnyRun
 
     @property
     def arm(self) -> str:
@@ -32,7 +33,7 @@ class Plan:
 
     scale: Scale
     datasets: dict[str, Dataset]
-    """By name."""
+    """By name; of trials none."""
     seeds: dict[str, tuple[int, ...]]
     """By task."""
     runs: tuple[Planned, ...]
@@ -51,14 +52,18 @@ def make_plan(scale: Scale, seeds: Sequence[int] = (), data_root: Path | None = 
         UndyingError: data cannot be had, or ``seeds`` are not seeds.
     """
     chosen = {task.name: choose_seeds(task.seeds, seeds) for task in scale.tasks}
-    datasets = {task.data: data.load(task.data, task.recipe.image_size, data_root) for task in scale.tasks}
+    datasets = {
+        task.data: data.load(task.data, task.recipe.image_size, data_root)
+        for task in scale.tasks
+        if not isinstance(task, Trial)
+    }
     runs = []
     # A task with fewer stages is done earlier.
     for stages in itertools.zip_longest(*(task.stages for task in scale.tasks)):
         for task, stage in zip(scale.tasks, stages, strict=True):
             if stage is not None:
                 runs += [
-                    Planned(task.name, _config(task, arm, rate, seed, datasets[task.data]))
+                    Planned(task.name, _config(task, arm, rate, seed, datasets))
                     for seed in chosen[task.name]
                     for rate in stage.rates
                     for arm in stage.arms
@@ -87,10 +92,12 @@ def choose_seeds(own: Sequence[int], asked: Sequence[int]) -> tuple[int, ...]:
     return tuple(itertools.islice(itertools.chain(own, more), asked[0]))
 
 
-def _config(task: Task, arm: str, rate: float, seed: int, dataset: Dataset) -> RunConfig:
+def _config(task: Task, arm: str, rate: float, seed: int, datasets: dict[str, Dataset]) -> AnyRun:
+    if isinstance(task, Trial):
+        return task.config(arm, rate, seed)
     return RunConfig(
         data=task.data,
-        data_sha256=dataset.sha256,
+        data_sha256=datasets[task.data].sha256,
         model=task.model,
         model_sha256=models.own_source(task.model),
         activation=arm,

@@ -17,8 +17,12 @@ METRICS = {
     "gradient": "gradient norm",
     "update": "norm of a step's change of the weights",
     "curvature": "largest curvature of the loss",
+    "area": "area under the learning curve",
+    "online": "accuracy at the end of each task",
+    "revived": "share of revived units",
 }
-"""What is measured of a run: after its last epoch, a share in [0, 1]; and those of ``LOGARITHMS``."""
+"""What is measured of a run: after its last epoch, a share in [0, 1]; and those of ``LOGARITHMS``. Those from ``area`` on
+are of trials."""
 
 LOGARITHMS = ("gradient", "update", "curvature")
 """Norms are means over all of training. They are kept as natural logarithms: a difference is told as a ratio, in per cent."""
@@ -155,6 +159,12 @@ class Table:
     shows: str = ""
     """What its page has beside accuracies, ``"norms"``, ``"profile"`` or ``"landscape"``; see
     ``undying.lab.reproduce.details``."""
+    score: str = "test accuracy"
+    """What its ``accuracy`` is."""
+    diverged: str = "the accuracy of guessing"
+    """What that of a run is that diverged."""
+    points: str = ""
+    """What a percentage point is, where that is not a share of samples or units."""
 
     def number(self, task: str, arm: str, metric: str) -> Published | None:
         """What the source says of an arm."""

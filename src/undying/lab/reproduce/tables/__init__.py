@@ -1,8 +1,8 @@
 """Every table, by name: a module a family, whose tables differ in a few numbers only.
 
 They are Python and not TOML: the type checker is their schema, arms that tables share are written once, and Python 3.10
-needs no parser for them. A table that is no grid of the lab's runs is a class of its own beside ``Table``, and a branch
-of its own in ``undying.cli.reproduce``.
+needs no parser for them. A task of another kind of runs is a ``Trial``. A table that is no grid of the lab's runs is a
+class of its own beside ``Table``, and a branch of its own in ``undying.cli.reproduce``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from undying.errors import UndyingError
 from undying.lab.reproduce.overhead import Overhead
 from undying.lab.reproduce.table import Table
 from undying.lab.reproduce.tables import (
+    barelu_cartpole,
     barelu_cifar,
     barelu_gradients,
     barelu_overhead,
@@ -18,6 +19,7 @@ from undying.lab.reproduce.tables import (
     sugar_gelu,
     sugar_landscape,
     sugar_profile,
+    undying_death,
 )
 
 __all__ = ["TABLES", "TIMED", "find"]
@@ -26,11 +28,13 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         *barelu_cifar.TABLES,
+        *barelu_cartpole.TABLES,
         barelu_gradients.TABLE,
         *sugar_cifar.TABLES,
         *sugar_gelu.TABLES,
         sugar_profile.TABLE,
         sugar_landscape.TABLE,
+        *undying_death.TABLES,
     )
 }
 """In the order of ``undying reproduce --list``."""

@@ -1,0 +1,47 @@
+"""What the pages of reproduced tables are put together of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from undying.lab.reproduce.findings import ArmFinding, Seeds
+from undying.lab.reproduce.verdicts import Estimate
+from undying.report.formats import MISSING, signed
+
+
+def points_of(found: Estimate | None) -> str:
+    """A difference in percentage points, with its interval."""
+    if found is None:
+        return MISSING
+    interval = (
+        f" ({signed(100 * found.low)} to {signed(100 * found.high)})"
+        if found.low is not None and found.high is not None
+        else ""
+    )
+    return f"{signed(100 * found.mean)}{interval}"
+
+
+def count(runs: Seeds) -> str:
+    """How many runs, and how many of them diverged."""
+    diverged = sum(run.status == "diverged" for run in runs.values())
+    return f"{len(runs)}{f', {diverged} diverged' if diverged else ''}"
+
+
+def own_rate(found: ArmFinding) -> str:
+    """The rate that an arm chose; a * marks the end of its grid."""
+    if len(found.runs) < 2:
+        return ""
+    if found.own_rate is None:
+        return "open"
+    return f"{found.own_rate:g}{' *' if found.own_rate in (min(found.runs), max(found.runs)) else ''}"
+
+
+def bullets(lines: Sequence[str]) -> str:
+    """A list in markdown."""
+    return "\n".join(f"* {line}" for line in lines)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table in markdown; the first row is its head."""
+    head, *body = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([head, f"| {' | '.join(['---'] * len(rows[0]))} |", *body])
