@@ -30,6 +30,7 @@ from torch.utils.checkpoint import checkpoint
 
 import closed_forms
 import undying
+from inductor import HAS_COMPILER
 
 # torch itself warns, at its first forward-mode derivative and at its first use of inductor.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?` is (deprecated|not supported)")
@@ -337,7 +338,7 @@ def test_without_gradients(
     [
         pytest.param(case, backend, id=f"{case}-{backend}")
         for case in [*CASES, *FUNCTIONS]
-        for backend in ("eager", "aot_eager", *(["inductor"] if case.inductor else []))
+        for backend in ("eager", "aot_eager", *(["inductor"] if case.inductor and HAS_COMPILER else []))
     ],
 )
 @transforms(backward, func_grad, jvp, vmap_grad)

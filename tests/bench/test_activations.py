@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import closed_forms
+from inductor import HAS_COMPILER
 from undying.bench.activations import measure_activations
 from undying.bench.forms import FORMS, LIMIT
 from undying.bench.public import FunctionSUGAR, InjectedSUGAR, LiteralBAReLU
@@ -50,6 +51,7 @@ def test_threads_are_put_back_even_if_measuring_is_given_up():
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.skipif(not HAS_COMPILER, reason="inductor needs a C++ compiler")
 def test_compiled_forms_are_compiled():
     settings = ActivationSettings(
         sizes=(64,), dtypes=("float32",), threads=(1,), seconds=1e-3, forms=("SUGAR compiled",)
