@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -16,7 +17,9 @@ import undying
 from undying.ops import functions, native, paths, triton_loader
 
 # Triton decides by this, when kernels are defined, whether they run in its interpreter. It is set for undying's alone:
-# what TorchInductor does in this process is what it does elsewhere.
+# what TorchInductor does in this process, and what Triton defines itself, is what it is elsewhere.
+if importlib.util.find_spec("triton"):
+    importlib.import_module("triton.language")
 with mock.patch.dict(os.environ, TRITON_INTERPRET="1"):
     triton_loader.missing()
 
