@@ -81,7 +81,9 @@ class Drawn:
     def conv(self):
         width = self.draw(st.sampled_from([1, 2, 4, 6]))
         layers, self.width = [self.convolution(width)], width
-        norm = self.draw(st.sampled_from([None, nn.BatchNorm1d, lambda c: nn.GroupNorm(1, c)]))
+        norms = [None, nn.BatchNorm1d, lambda c: nn.GroupNorm(1, c)]
+        # torch refuses groups of a single value.
+        norm = self.draw(st.sampled_from(norms if width * self.length > 1 else norms[:2]))
         layers += [] if norm is None else [norm(width)]
         return [*layers, self.site(1, self.faults(layers[-1].bias))]
 
