@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from undying import cli
 from undying.errors import UndyingError
@@ -16,8 +17,10 @@ from undying.lab.reproduce.tables import TABLES
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """Runs without processes of their own, which take longer to start than a smoke test's runs to train."""
-    trained = []
+    """Runs without processes of their own, which take longer to start than a smoke test's runs to train; with one thread,
+    as those have."""
+    trained, threads = [], torch.get_num_threads()
+    torch.set_num_threads(1)
 
     def run(configs, out, execution, finished):
         for config in configs:
@@ -26,7 +29,8 @@ def in_this_process(monkeypatch):
             finished(config)
 
     monkeypatch.setattr("undying.lab.executors.run", run)
-    return trained
+    yield trained
+    torch.set_num_threads(threads)
 
 
 def runs(out, name):
