@@ -1,4 +1,4 @@
-"""Plain text tables."""
+"""Plain text: tables and durations."""
 
 from __future__ import annotations
 
@@ -18,3 +18,27 @@ def table(rows: Sequence[Sequence[str]], left: int) -> str:
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """The same rows as a table in markdown; the first is its head.
+
+    >>> print(markdown([("site", "units"), ("act1", "8")]))
+    | site | units |
+    | --- | --- |
+    | act1 | 8 |
+    """
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def duration(seconds: float) -> str:
+    """In words.
+
+    >>> duration(50), duration(5000), duration(10_000), duration(1e6)
+    ('50 s', '83 min', '2.8 h', '11.6 days')
+    """
+    for below, unit, name in ((90, 1, "s"), (5400, 60, "min"), (48 * 3600, 3600, "h")):
+        if seconds < below:
+            return f"{seconds / unit:.1f} {name}" if name == "h" else f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86400:.1f} days"

@@ -46,8 +46,8 @@ class Page:
         """For a page of results: the command, the machine, the tables."""
         parts = [f"    {_command()}", f"Machine: {self.machine}."]
         parts += [self.note] if self.note else []
-        parts += [f"{title}:\n\n{_markdown(rows)}" for title, rows in self.wide]
-        parts.append(f"Targets:\n\n{_markdown(tables.target_table(self.targets))}")
+        parts += [f"{title}:\n\n{text.markdown(rows)}" for title, rows in self.wide]
+        parts.append(f"Targets:\n\n{text.markdown(tables.target_table(self.targets))}")
         return "\n\n".join(parts) + "\n"
 
     def json(self) -> str:
@@ -122,8 +122,3 @@ def _rounds(cases: Sequence[Case | TrainingCase]) -> list[int]:
 
 def _command() -> str:
     return shlex.join(["undying", *sys.argv[1:]])
-
-
-def _markdown(rows: Rows) -> str:
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -21,6 +21,7 @@ from undying.report.overview import overview
 from undying.report.running import RunsTable
 from undying.report.terminal import print_overview, print_summary
 from undying.report.write import write_report
+from undying.text import duration
 
 _OUT = Path("undying-compare")
 
@@ -44,7 +45,7 @@ class CompareCommand:
         _print_plan(console, self.settings, todo, self.out, self.execution.slots)
         if self.dry_run:
             seconds = estimate_seconds(todo, self.execution)
-            console.print(f"estimated time: {_duration(seconds)}", highlight=False)
+            console.print(f"estimated time: {duration(seconds)}", highlight=False)
             return 0
         live = RunsTable(Store(self.out), todo.missing, console)
         try:
@@ -107,12 +108,6 @@ def _print_plan(console: Console, settings: Settings, todo: Plan, out: Path, wor
         highlight=False,
     )
     console.print("activations: " + ", ".join(settings.activations), markup=False, highlight=False)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _report(console: Console, results: Results, out: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from undying.errors import UndyingError
 from undying.lab import executors
@@ -18,16 +17,18 @@ from undying.lab.recipe import one_of
 from undying.lab.reproduce import landscape, overhead
 from undying.lab.reproduce.details import read_details
 from undying.lab.reproduce.findings import Findings, find_out
-from undying.lab.reproduce.forecast import GPU_BASIS, KNOWN, Size, cpu_seconds, duration, gpu_seconds, listed
-from undying.lab.reproduce.outcomes import read_outcomes
+from undying.lab.reproduce.forecast import GPU_BASIS, KNOWN, Size, cpu_seconds, gpu_seconds, listed
+from undying.lab.reproduce.outcomes import Outcome, read_outcomes
 from undying.lab.reproduce.plan import Plan, Planned, make_plan
-from undying.lab.reproduce.table import SCALES, Scale, Table, Task
+from undying.lab.reproduce.table import SCALES, Table, Task
 from undying.lab.reproduce.tables import TABLES, TIMED, find
-from undying.lab.reproduce.trial import Trial
+from undying.lab.reproduce.trial import Trial, only_trials
 from undying.lab.settings import AnyRun, RunConfig
 from undying.lab.store import Store
 from undying.report.reproduce import write_page
 from undying.report.reproduce_overhead import write_overhead
+from undying.report.running import RunsTable
+from undying.text import duration
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,13 @@ class ReproduceCommand:
         if self.page_only:
             self._write(console, table, plan, store)
             return 0
-        read_outcomes(plan, store)  # a damaged run is found now, and not after hours of training
+        finished = read_outcomes(plan, store)  # a damaged run is found now, and not after hours of training
         missing = _missing(plan.runs, store)
-        _print_plan(console, table, self.scale, plan, store, self.execution, missing)
+        _print_plan(console, table, self.scale, plan, finished, self.execution, missing)
         if self.dry_run:
             return 0
         try:
-            self._train(console, missing, out)
+            self._train(console, missing, store)
             self._chart(console, plan, store)
         finally:  # stopped or failed, the page says what is there
             self._write(console, table, plan, store)
@@ -117,7 +118,7 @@ class ReproduceCommand:
                 f"{self.name}.runs.csv names its runs"
             )
         chosen = [by_id[name] for name in self.run]
-        self._train(console, _missing(chosen, store), store.out)
+        self._train(console, _missing(chosen, store), store)
         for o in read_outcomes(replace(plan, runs=tuple(chosen)), store):
             most = next(_most(task) for task in plan.scale.tasks if task.name == o.planned.task)
             _say(
@@ -128,35 +129,17 @@ class ReproduceCommand:
             )
         return 0
 
-    def _train(self, console: Console, missing: Sequence[AnyRun], out: Path) -> None:
-        with Progress(
-            BarColumn(bar_width=12),
-            MofNCompleteColumn(),
-            TextColumn("runs, elapsed"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False),
-            console=console,
-        ) as progress:
-            task = progress.add_task("training", total=len(missing))
-
-            def finished(config: AnyRun) -> None:
-                told = f"{config.activation} at {config.lr:g}, seed {config.seed}"
-                progress.update(task, advance=1, description=told)
-
-            executors.run(missing, out, self.execution, finished)
+    def _train(self, console: Console, missing: Sequence[AnyRun], store: Store) -> None:
+        with RunsTable(store, missing, console) as live:
+            executors.run(missing, store.out, self.execution, live.finished)
 
     def _chart(self, console: Console, plan: Plan, store: Store) -> None:
         """The loss landscapes that are not there yet, for a table that shows any."""
-        grid = plan.scale.grid
-        runs = (
-            [planned.config for planned in plan.runs if isinstance(planned.config, RunConfig)]
-            if grid is not None
-            else []
-        )
+        if (grid := plan.scale.grid) is None:
+            return
+        runs = [planned.config for planned in plan.runs if isinstance(planned.config, RunConfig)]
         for number, config in enumerate(runs, 1):
-            if grid is not None and landscape.read(config, grid, store) is None:
+            if landscape.read(config, grid, store) is None:
                 _say(console, f"landscape {number} of {len(runs)}: {config.activation}, seed {config.seed}")
                 try:
                     landscape.chart(config, grid, self.execution, store)
@@ -194,7 +177,7 @@ def _print_list(console: Console) -> None:
         for name, scale in table.scales.items():
             runs, on_gpu, on_core = listed(scale)
             took = {
-                "full": f"about {duration(on_gpu)} on one {'core' if _of_trials(scale) else 'GPU'}",
+                "full": f"about {duration(on_gpu)} on one {'core' if only_trials(scale.tasks) else 'GPU'}",
                 "small": f"about {duration(on_core)} of one core",
                 "smoke": "seconds",
             }[name]
@@ -208,7 +191,13 @@ def _print_list(console: Console) -> None:
 
 
 def _print_plan(
-    console: Console, table: Table, scale: str, plan: Plan, store: Store, execution: Execution, missing: list[AnyRun]
+    console: Console,
+    table: Table,
+    scale: str,
+    plan: Plan,
+    finished: Sequence[Outcome],
+    execution: Execution,
+    missing: list[AnyRun],
 ) -> None:
     _say(console, f"{table.name}, {scale} scale: {table.says}")
     on_gpu = on_core = 0.0
@@ -226,7 +215,7 @@ def _print_plan(
         if left:
             size = Size.of(plan.datasets[task.data]) if task.data in plan.datasets else KNOWN[task.data]
             on_gpu += len(left) * gpu_seconds(task, size)
-            done = [store.read(p.config).seconds for p in runs if store.finished(p.config)]
+            done = [outcome.seconds for outcome in finished if outcome.planned.task == task.name]
             on_core += len(left) * (sum(done) / len(done) if done else cpu_seconds(task, size))
     if (grid := plan.scale.grid) is not None:
         _say(
@@ -236,7 +225,7 @@ def _print_plan(
         )
     if not missing:
         return
-    if scale == "full" and not _of_trials(plan.scale):
+    if scale == "full" and not only_trials(plan.scale.tasks):
         _say(console, f"estimated time on one GPU: {duration(on_gpu)} ({GPU_BASIS})")
     slots = min(execution.slots, len(missing))
     _say(
@@ -249,11 +238,6 @@ def _print_plan(
 def _most(task: Task) -> float:
     """What a score of 1 stands for."""
     return (task.measures[0].most if isinstance(task, Trial) else 0) or 1
-
-
-def _of_trials(scale: Scale) -> bool:
-    """Whether all its tasks are trials, to which a GPU is of no use."""
-    return all(isinstance(task, Trial) for task in scale.tasks)
 
 
 def _print_verdicts(console: Console, findings: Findings) -> None:

@@ -39,9 +39,3 @@ def own_rate(found: ArmFinding) -> str:
 def bullets(lines: Sequence[str]) -> str:
     """A list in markdown."""
     return "\n".join(f"* {line}" for line in lines)
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table in markdown; the first row is its head."""
-    head, *body = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([head, f"| {' | '.join(['---'] * len(rows[0]))} |", *body])

@@ -29,7 +29,7 @@ from undying.report.formats import (
     ratio,
     seconds_ratio,
 )
-from undying.report.svg import INK, MUTED, RC, SERIES, for_file, for_page, render
+from undying.report.svg import INK, MUTED, RC, SERIES, colour_of, for_file, for_page, render
 
 WIDTH = 4.17
 """Inches: 400 px on a page, so that 9.5 pt can still be read when a phone shows a figure at its full width."""
@@ -255,9 +255,9 @@ def _style(index: int) -> tuple[str, Line]:
     Neighbours differ in their lines too, so that one of two equal curves is seen through the gaps of the other.
     """
     if index == 0:
-        return INK.stand_in, "-"
+        return colour_of(index), "-"
     cycle, colour = divmod(index - 1, len(SERIES))
-    return SERIES[colour].stand_in, LINES[(colour % 2 + cycle) % len(LINES)]
+    return colour_of(index), LINES[(colour % 2 + cycle) % len(LINES)]
 
 
 def _columns(results: Results) -> int:

@@ -21,14 +21,14 @@ from undying.lab.reproduce.findings import (
     Seeds,
     TaskFinding,
 )
-from undying.lab.reproduce.forecast import duration
 from undying.lab.reproduce.table import LOGARITHMS, METRICS, Claim, Published, Table, Task
-from undying.lab.reproduce.trial import Trial
+from undying.lab.reproduce.trial import Trial, only_trials
 from undying.lab.reproduce.verdicts import FEWEST, LEVEL, MARGIN, Estimate, estimate
 from undying.report import trials
-from undying.report.cells import bullets, count, markdown, own_rate, points_of
+from undying.report.cells import bullets, count, own_rate, points_of
 from undying.report.formats import MISSING, signed
 from undying.report.reproduce_figures import draw
+from undying.text import duration, markdown
 
 COLUMNS = (
     "run",
@@ -77,7 +77,7 @@ def write_page(findings: Findings, out: Path, seeds: Sequence[int] = ()) -> Path
 
 def runs_table(findings: Findings) -> str:
     """A row a finished run, in the order in which they are run."""
-    if trials.only(findings):
+    if only_trials(found.task for found in findings.tasks.values()):
         return trials.runs_table(findings)
     stream = io.StringIO()
     rows = csv.writer(stream, lineterminator="\n")
@@ -414,7 +414,7 @@ def _explained(found: GainFinding) -> list[str]:
 
 def _settings(findings: Findings) -> str:
     tasks = [found.task for found in findings.tasks.values()]
-    if trials.only(findings):
+    if only_trials(found.task for found in findings.tasks.values()):
         return trials.settings(findings)
     lines: list[tuple[str, ...]] = [("setting", *(task.name for task in tasks))]
     for label, values in (

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from undying.lab.reproduce.details import KINDS, Detail, Landscapes, Norms, Profile
 from undying.lab.reproduce.table import METRICS
-from undying.report.svg import INK, SERIES
+from undying.report.svg import INK, SERIES, colour_of
 
 WIDTH = 5.6
 """Inches."""
@@ -47,7 +47,7 @@ def _curves(norms: Norms, where: str) -> tuple[Canvas, str, str]:
         for i, (arm, of) in enumerate(norms.arms.items()):
             values = list(of.curves[kind])
             if values:
-                axes.plot(range(1, len(values) + 1), values, color=_colour(i), marker="o", markersize=2.5, label=arm)
+                axes.plot(range(1, len(values) + 1), values, color=colour_of(i), marker="o", markersize=2.5, label=arm)
                 said.append(f"{arm} {kind} {values[0]:.3g} to {values[-1]:.3g}")
         _logarithmic(axes)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -72,7 +72,7 @@ def _boxes(norms: Norms, kind: str, where: str) -> tuple[Canvas, str, str]:
             if len(values) > 1:
                 cuts = statistics.quantiles(values, n=20, method="inclusive")
                 place = row + 0.7 * ((i + 0.5) / len(norms.arms) - 0.5)
-                style: dict[str, Any] = {"color": _colour(i), "solid_capstyle": "butt"}
+                style: dict[str, Any] = {"color": colour_of(i), "solid_capstyle": "butt"}
                 axes.plot([cuts[0], cuts[-1]], [place, place], linewidth=0.8, **style)
                 axes.plot([cuts[4], cuts[14]], [place, place], linewidth=4, label=arm if row == 0 else None, **style)
                 axes.plot([cuts[9]], [place], marker="|", markersize=6, color=INK.stand_in)
@@ -102,7 +102,7 @@ def _profile(profile: Profile, scale: str) -> Drawn:
     for site, axes in zip(profile.sites, panels, strict=False):  # sites first: a panel drawn too many would be lost
         for i, (arm, sites) in enumerate(profile.arms.items()):
             heights = _histogram([rate for rates in sites[site].values() for rate in rates])
-            axes.stairs(heights, _EDGES, color=_colour(i), linewidth=1.2, label=arm)
+            axes.stairs(heights, _EDGES, color=colour_of(i), linewidth=1.2, label=arm)
             said.append(f"{arm} {site} {heights[0]:.1f}")
         axes.set_title(site, fontsize=7)
         axes.set_xticks([_EDGES[0] / 2, 0.5, 1], ["never", "50 %", "100 %"], fontsize=6)
@@ -207,7 +207,3 @@ def _logarithmic(axes: Axes) -> None:
     axes.tick_params(axis="y", which="both", labelsize=7)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
     axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
-
-
-def _colour(i: int) -> str:
-    return INK.stand_in if i == 0 else SERIES[(i - 1) % len(SERIES)].stand_in

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,11 +17,8 @@ from undying.lab.reproduce.table import METRICS
 from undying.lab.reproduce.trial import Measure, Trial
 from undying.lab.reproduce.verdicts import Estimate, estimate
 from undying.lab.statistics import curve
-from undying.report.reproduce_details import draw_detail
-from undying.report.svg import INK, MUTED, RC, SERIES, for_file, render
-
-WIDTH = 5.6
-"""Inches."""
+from undying.report.reproduce_details import WIDTH, draw_detail
+from undying.report.svg import INK, MUTED, RC, colour_of, for_file, render
 
 
 def draw(findings: Findings) -> dict[str, tuple[str, str]]:
@@ -63,7 +60,8 @@ def _dots(task: TaskFinding, scale: str, metric: str) -> tuple[Canvas, str, str]
         return None
     canvas = Canvas(figsize=(WIDTH, 0.25 * len(shown) + 0.8), layout="constrained")
     axes = canvas.add_subplot()
-    for row, (found, colour) in enumerate(zip(shown.values(), _colours(shown), strict=True)):
+    for row, found in enumerate(shown.values()):
+        colour = colour_of(row)
         dots: dict[str, Any] = {"color": colour, "linestyle": "none", "marker": "o", "markeredgewidth": 0}
         # A seed has the same place above or below the line in every row.
         heights = row + np.linspace(-0.22, 0.22, found.n) if found.n > 1 else [row]
@@ -100,7 +98,8 @@ def _rates(task: TaskFinding, scale: str) -> tuple[Canvas, str, str] | None:
         return None
     canvas = Canvas(figsize=(WIDTH, 2.6), layout="constrained")
     axes = canvas.add_subplot()
-    for (arm, points), colour in zip(lines.items(), _colours(lines), strict=True):
+    for number, (arm, points) in enumerate(lines.items()):
+        colour = colour_of(number)
         means = [point.mean for point in points.values()]
         axes.plot(list(points), means, color=colour, marker="o", markersize=4, linewidth=1.5, label=arm)
         own = task.arms[arm].own_rate
@@ -144,7 +143,8 @@ def _curve(task: TaskFinding, scale: str, measure: Measure, over: str) -> tuple[
         return None
     canvas = Canvas(figsize=(WIDTH, 2.8), layout="constrained")
     axes = canvas.add_subplot()
-    for number, ((arm, (x, low, middle, high)), colour) in enumerate(zip(lines.items(), _colours(lines), strict=True)):
+    for number, (arm, (x, low, middle, high)) in enumerate(lines.items()):
+        colour = colour_of(number)
         if number == 0:
             axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
         # Neighbours differ in their lines too, so that one of two equal curves is seen through the gaps of the other.
@@ -172,11 +172,6 @@ _FIGURES: dict[str, Callable[[TaskFinding, str], tuple[Canvas, str, str] | None]
     "rates": _rates,
     "silent": _silent,
 }
-
-
-def _colours(arms: Sequence[str] | dict[str, Any]) -> list[str]:
-    """The baseline in ink, the others in turn."""
-    return [INK.stand_in, *(SERIES[i % len(SERIES)].stand_in for i in range(len(arms) - 1))]
 
 
 def _words(found: Estimate) -> str:

@@ -14,11 +14,11 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from undying.bench.forms import BASELINE
 from undying.bench.timing import Ratio
 from undying.files import write_text
-from undying.lab.reproduce.forecast import duration
 from undying.lab.reproduce.overhead import PARTS, Judged, Overhead, OverheadResult, Timed, judge
-from undying.report.cells import bullets, markdown
+from undying.report.cells import bullets
 from undying.report.formats import MISSING
 from undying.report.svg import INK, MUTED, RC, SERIES, for_file, render
+from undying.text import duration, markdown
 
 
 def write_overhead(table: Overhead, result: OverheadResult, out: Path) -> Path:

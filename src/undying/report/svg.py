@@ -86,6 +86,11 @@ ElementTree.register_namespace("", _SVG)
 ElementTree.register_namespace("xlink", _XLINK)
 
 
+def colour_of(index: int) -> str:
+    """What matplotlib draws the series of that number with: the baseline, which is the first, in ink, others in turn."""
+    return (SERIES[(index - 1) % len(SERIES)] if index else INK).stand_in
+
+
 def render(canvas: Canvas, salt: str) -> str:
     """matplotlib's SVG of ``canvas``, the same bytes each time. ``salt`` keeps the ids of two figures apart."""
     stream = io.StringIO()

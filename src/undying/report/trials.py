@@ -11,13 +11,9 @@ from undying.lab.reproduce.findings import ArmFinding, Findings, Seeds, TaskFind
 from undying.lab.reproduce.trial import Measure, Trial
 from undying.lab.reproduce.verdicts import FEWEST, estimate
 from undying.lab.statistics import Aggregate, interquartile_mean, probability_of_improvement
-from undying.report.cells import count, markdown, own_rate, points_of
+from undying.report.cells import count, own_rate, points_of
 from undying.report.formats import MISSING
-
-
-def only(findings: Findings) -> bool:
-    """Whether all tasks are trials."""
-    return all(isinstance(found.task, Trial) for found in findings.tasks.values())
+from undying.text import markdown
 
 
 def arms(findings: Findings, task: TaskFinding, trial: Trial) -> str:

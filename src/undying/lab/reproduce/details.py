@@ -97,8 +97,7 @@ def read_norms(task: Task, outcomes: Sequence[Outcome], store: Store) -> Norms:
     """Of every arm that has runs."""
     epochs = {
         (o.planned.arm, o.planned.config.seed): store.read(o.planned.config).epochs[1:]
-        for o in outcomes
-        if o.planned.task == task.name and o.planned.config.lr == task.lr
+        for o in _at_its_rate(task, outcomes)
     }
     against = task.arms[0]
     steps = {run: _by_layer(of) for run, of in epochs.items()}
@@ -122,27 +121,29 @@ def read_norms(task: Task, outcomes: Sequence[Outcome], store: Store) -> Norms:
 def read_profile(task: Task, outcomes: Sequence[Outcome], store: Store) -> Profile:
     """Of every arm that has runs; from the last census of each, which a diverged run has from before."""
     arms: dict[str, dict[str, dict[int, Sequence[float]]]] = {}
-    for arm in task.arms:
-        for o in outcomes:
-            config = o.planned.config
-            if (o.planned.task, o.planned.arm, config.lr) == (task.name, arm, task.lr):
-                counted = store.census(config)
-                for site in counted.sites if counted else ():
-                    arms.setdefault(arm, {}).setdefault(site.name, {})[config.seed] = site.rate.tolist()
+    for o in _at_its_rate(task, outcomes):
+        config = o.planned.config
+        counted = store.census(config)
+        for site in counted.sites if counted else ():
+            arms.setdefault(o.planned.arm, {}).setdefault(site.name, {})[config.seed] = site.rate.tolist()
     return Profile(task, arms)
 
 
 def read_landscapes(task: Task, grid: Grid, outcomes: Sequence[Outcome], store: Store) -> Landscapes:
     """Of every arm of which one was computed."""
     arms: dict[str, dict[int, Landscape]] = {}
-    for arm in task.arms:
-        for o in outcomes:
-            config = o.planned.config
-            if (o.planned.task, o.planned.arm, config.lr) == (task.name, arm, task.lr):
-                found = landscape.read(config, grid, store)
-                if found is not None:
-                    arms.setdefault(arm, {})[config.seed] = found
+    for o in _at_its_rate(task, outcomes):
+        config = o.planned.config
+        found = landscape.read(config, grid, store)
+        if found is not None:
+            arms.setdefault(o.planned.arm, {})[config.seed] = found
     return Landscapes(task, grid, arms)
+
+
+def _at_its_rate(task: Task, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The task's runs at the table's rate, arm by arm in the order of the table."""
+    own = [o for o in outcomes if o.planned.task == task.name and o.planned.config.lr == task.lr]
+    return [o for arm in task.arms for o in own if o.planned.arm == arm]
 
 
 def _share(rates: Sequence[float], at_most: float) -> float:

@@ -10,7 +10,6 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from undying.lab import models
 from undying.lab.data.dataset import Dataset
@@ -119,24 +118,14 @@ def run_flops(task: Task, size: Size) -> float:
 @cache
 def image_flops(model: str, shape: tuple[int, ...], classes: int) -> float:
     """Floating point operations of matrix products and convolutions in a training step, an image."""
+    from torch.utils.flop_counter import FlopCounterMode  # takes half a second, which no other command should
+
     with torch.device("meta"):
         network = models.build(model, shape, classes).train()
         x, y = torch.empty(2, *shape), torch.zeros(2, dtype=torch.long)
         with FlopCounterMode(display=False) as counted:
             F.cross_entropy(network(x), y).backward()
     return float(counted.get_total_flops()) / 2
-
-
-def duration(seconds: float) -> str:
-    """In words.
-
-    >>> duration(50), duration(5000), duration(10_000), duration(1e6)
-    ('50 s', '83 min', '2.8 h', '11.6 days')
-    """
-    for below, unit, name in ((90, 1, "s"), (5400, 60, "min"), (48 * 3600, 3600, "h")):
-        if seconds < below:
-            return f"{seconds / unit:.1f} {name}" if name == "h" else f"{seconds / unit:.0f} {name}"
-    return f"{seconds / 86400:.1f} days"
 
 
 def _trained(task: Task, size: Size) -> int:

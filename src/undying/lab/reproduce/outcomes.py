@@ -80,15 +80,15 @@ def outcome(planned: Planned, run: Run, chance: float) -> Outcome:
     """What ``run`` says; a diverged one no longer tells classes apart and counts as guessing."""
     last = run.epochs[-1]
     diverged = run.status == "diverged"
-    counted = next(epoch for epoch in reversed(run.epochs) if "sites" in epoch)
+    counted = last_counted(run.epochs)
     return Outcome(
         planned=planned,
         id=planned.config.id,
         status=run.status,
         accuracy=chance if diverged else last["test_accuracy"],
         validation=chance if diverged else last["validation_accuracy"],
-        silent=_share(counted["sites"], "silent"),
-        dead=_share(counted["sites"], "dead"),
+        silent=share(counted, "silent") or 0.0,
+        dead=share(counted, "dead") or 0.0,
         sparsity=counted["sparsity"],
         seconds=run.seconds,
         weights=last["weights_sha256"],
@@ -117,13 +117,6 @@ def trial_outcome(planned: Planned, run: Run) -> Outcome:
         curves=curves,
         **{state: math.nan if known is None else known for state, known in units.items()},
     )
-
-
-def _share(sites: Sequence[Mapping[str, int | None]], state: str) -> float:
-    """Over the sites at which the state is known: it is not where the activation has no side that is flat."""
-    known = [(number, site["units"]) for site in sites if (number := site[state]) is not None]
-    units = sum(of for _, of in known if of is not None)
-    return sum(number for number, _ in known) / units if units else 0.0
 
 
 def _log_mean(epochs: Sequence[Mapping[str, Any]], name: str) -> float:

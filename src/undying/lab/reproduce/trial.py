@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from undying.lab.reproduce.table import Stage, Task
@@ -73,3 +73,8 @@ def trial(
         over=over,
         seconds=seconds,
     )
+
+
+def only_trials(tasks: Iterable[Task]) -> bool:
+    """Whether all of them are; a GPU is of no use to these, and their pages have other tables."""
+    return all(isinstance(task, Trial) for task in tasks)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from undying.lab.dying import DyingRun
 from undying.lab.reproduce.table import Claim, Scale, Stage, Table
-from undying.lab.reproduce.tables.barelu_cifar import IS_LEAKY
+from undying.lab.reproduce.tables.barelu_cifar import trains_as_leaky
 from undying.lab.reproduce.trial import Measure, Trial, trial
 
 ARMS = ("relu", "leaky_relu", "barelu", "sugar", "sugar:nelu", "gelu")
@@ -117,13 +117,7 @@ TABLES = (
             _revived("SUGAR revives more units than going on with ReLU", "revive-continual", "sugar"),
             Claim("SUGAR lets a dead network learn again", "revive-continual", "sugar", "relu", metric="online"),
             Claim("BAReLU lets a dead network learn again", "revive-continual", "barelu", "relu", metric="online"),
-            Claim(
-                "BAReLU (eps = 0) trains as LeakyReLU(0.01) does",
-                "continual",
-                "barelu",
-                "leaky_relu",
-                by_construction=IS_LEAKY,
-            ),
+            trains_as_leaky("continual", whose=""),
         ),
         gains=(),
     ),
