@@ -11,9 +11,9 @@ import matplotlib
 import pytest
 
 from undying.lab.results import Curve, Results, SiteHistory
-from undying.report.figures import Figure, _curve_arrays, _settings, _style, draw, learning, silent_units
+from undying.report.figures import Figure, _curve_arrays, _settings, draw, learning, silent_units
 from undying.report.formats import between, percent, ratio
-from undying.report.svg import PAPER, THEME
+from undying.report.svg import PAPER, THEME, style_of
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_file_has_its_own_colours_and_a_white_background(figures: dict[str, Fi
 
 
 def test_activations_can_be_told_apart() -> None:
-    assert len({_style(index) for index in range(29)}) == 29
+    assert len({style_of(index) for index in range(29)}) == 29
 
 
 def test_stand_ins_are_distinct() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib.style
 import numpy as np
@@ -29,7 +29,7 @@ from undying.report.formats import (
     ratio,
     seconds_ratio,
 )
-from undying.report.svg import INK, MUTED, RC, SERIES, colour_of, for_file, for_page, render
+from undying.report.svg import INK, MUTED, RC, SERIES, for_file, for_page, render, style_of
 
 WIDTH = 4.17
 """Inches: 400 px on a page, so that 9.5 pt can still be read when a phone shows a figure at its full width."""
@@ -42,10 +42,6 @@ FEW = 8
 """Most activations whose curves can be told apart in one set of axes; more get a small panel each."""
 POINTS = 120
 """Most points of a curve, beyond which epochs are left out: a figure is 400 pixels wide. In small panels 40."""
-
-
-Line = Literal["-", "--", ":", "-."]
-LINES: tuple[Line, ...] = ("-", "--", ":", "-.")
 
 
 @dataclass(frozen=True)
@@ -249,17 +245,6 @@ def _finish(canvas: Canvas, name: str, title: str, caption: str, alt: str) -> Fi
     return Figure(name, title, caption, alt, for_page(drawn, name, title, alt), for_file(drawn, title, alt))
 
 
-def _style(index: int) -> tuple[str, Line]:
-    """Colour and line of one activation, different for 28 of them; the baseline is in ink.
-
-    Neighbours differ in their lines too, so that one of two equal curves is seen through the gaps of the other.
-    """
-    if index == 0:
-        return colour_of(index), "-"
-    cycle, colour = divmod(index - 1, len(SERIES))
-    return colour_of(index), LINES[(colour % 2 + cycle) % len(LINES)]
-
-
 def _columns(results: Results) -> int:
     """How many names fit beside each other in a figure."""
     return 3 if all(len(activation.name) <= 11 for activation in results.activations) else 2
@@ -320,7 +305,7 @@ def _dots(rows: Sequence[_Row], label: str, text: Callable[[float], str]) -> Can
 
 
 def _dot_row(axes: Axes, index: int, row: _Row, limits: tuple[float, float]) -> None:
-    colour, _ = _style(index)
+    colour, _ = style_of(index)
     heights = index + 0.52 * np.array(row.places, dtype=float)
     values = np.array(row.values, dtype=float)
     inside = (values >= limits[0]) & (values <= limits[1])
@@ -365,7 +350,7 @@ def _curves(results: Results, name: str, title: str, panels: Sequence[_Panel]) -
         _curve_panel(axes, results, panel)
     grid[-1, 0].set_xlabel("Epoch")
 
-    lines = [Line2D([], [], color=colour, linestyle=line) for colour, line in map(_style, range(len(names)))]
+    lines = [Line2D([], [], color=colour, linestyle=line) for colour, line in map(style_of, range(len(names)))]
     # The names are set afterwards: matplotlib refuses a label that begins with an underscore.
     legend = canvas.legend(lines, ["x"] * len(names), loc="outside upper left", ncols=columns, handlelength=2.1)
     for entry, text in zip(legend.get_texts(), names, strict=True):
@@ -424,7 +409,7 @@ def _multiples(results: Results, name: str, panel: _Panel) -> Figure:
 def _curve_panel(axes: Axes, results: Results, panel: _Panel) -> None:
     shown: list[float] = []
     for index, activation in enumerate(results.activations):
-        colour, line = _style(index)
+        colour, line = style_of(index)
         epochs, low, median, high = _curve_arrays(activation.curves[panel.key], panel.scale)
         axes.fill_between(epochs, low, high, color=colour, alpha=0.12, linewidth=0)
         order = 4 if index == 0 else 3

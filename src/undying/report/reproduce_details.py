@@ -87,7 +87,7 @@ def _boxes(norms: Norms, kind: str, where: str) -> tuple[Canvas, str, str]:
     axes.set_xlabel(METRICS[kind].capitalize())
     canvas.legend(loc="outside lower left", ncols=3)
     title = f"{METRICS[kind].capitalize()} by layer, {where}"
-    canvas.suptitle(title, x=0.01, ha="left", fontsize=9)
+    canvas.suptitle(title, x=0.01, ha="left", fontsize=8)
     told = "median, quartiles (thick) and 5 to 95 % (thin) over steps and seeds"
     return canvas, title, f"{title}: {told}. Medians: {'; '.join(said)}."
 

@@ -18,7 +18,7 @@ from undying.lab.reproduce.trial import Measure, Trial
 from undying.lab.reproduce.verdicts import Estimate, estimate
 from undying.lab.statistics import curve
 from undying.report.reproduce_details import WIDTH, draw_detail
-from undying.report.svg import INK, MUTED, RC, colour_of, for_file, render
+from undying.report.svg import INK, MUTED, RC, colour_of, for_file, render, style_of
 
 
 def draw(findings: Findings) -> dict[str, tuple[str, str]]:
@@ -144,13 +144,11 @@ def _curve(task: TaskFinding, scale: str, measure: Measure, over: str) -> tuple[
     canvas = Canvas(figsize=(WIDTH, 2.8), layout="constrained")
     axes = canvas.add_subplot()
     for number, (arm, (x, low, middle, high)) in enumerate(lines.items()):
-        colour = colour_of(number)
+        colour, line = style_of(number)
         if number == 0:
             axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
-        # Neighbours differ in their lines too, so that one of two equal curves is seen through the gaps of the other.
-        style = "-" if number % 2 == 0 else (0, (4, 2))
-        axes.plot(x, middle, color=colour, linewidth=1.5, linestyle=style, label=arm)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.plot(x, middle, color=colour, linewidth=1.5, linestyle=line, label=arm)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel(over)
     axes.set_ylabel(measure.heading.replace(", %", " (%)"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import matplotlib
@@ -43,6 +43,9 @@ SERIES = (
     Colour("--series-6", "#010116", "#b87a00", "#f0b53a"),
     Colour("--series-7", "#010117", "#807400", "#f0e442"),
 )
+Line = Literal["-", "--", ":", "-."]
+LINES: tuple[Line, ...] = ("-", "--", ":", "-.")
+
 THEME = (INK, MUTED, GRID, PAPER, *SERIES)
 
 RC: dict[str, Any] = {
@@ -89,6 +92,15 @@ ElementTree.register_namespace("xlink", _XLINK)
 def colour_of(index: int) -> str:
     """What matplotlib draws the series of that number with: the baseline, which is the first, in ink, others in turn."""
     return (SERIES[(index - 1) % len(SERIES)] if index else INK).stand_in
+
+
+def style_of(index: int) -> tuple[str, Line]:
+    """Colour and line of one series, different for 28 of them; the baseline is in ink.
+
+    Neighbours differ in their lines too, so that one of two equal curves is seen through the gaps of the other.
+    """
+    cycle, colour = divmod(index - 1, len(SERIES))
+    return colour_of(index), LINES[(colour % 2 + cycle) % len(LINES)] if index else "-"
 
 
 def render(canvas: Canvas, salt: str) -> str:
