@@ -13,3 +13,16 @@ settings.load_profile("undying")
 def seeded() -> None:
     """The same weights in every run, whatever ran before in the process."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def wandb_offline(tmp_path, monkeypatch):
+    """W&B as in a new process that has these variables: it reads them once, whatever ran before in this one."""
+    import wandb
+
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    wandb.teardown()
+    yield wandb
+    wandb.teardown()

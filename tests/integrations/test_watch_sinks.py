@@ -39,13 +39,10 @@ def test_tensorboard(tmp_path):
         assert read == pytest.approx({record.step: record.scalars()[name] for record in memory})
 
 
-def test_wandb_offline(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    import wandb
-
+def test_wandb_offline(wandb_offline, tmp_path):
     from undying.integrations.wandb import WandB
 
-    with wandb.init(project="undying", mode="offline", dir=tmp_path) as run:
+    with wandb_offline.init(project="undying") as run:
         memory = trained(WandB(run))
         summary = dict(run.summary)
     assert summary["undying/step"] == 4

@@ -62,14 +62,9 @@ def test_tensorboard_has_a_run_each_with_the_numbers_of_the_store(sweep, tmp_pat
     assert files(board) == before
 
 
-def test_wandb_offline_has_a_run_each_once(sweep, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+def test_wandb_offline_has_a_run_each_once(wandb_offline, sweep, tmp_path, monkeypatch):
     store, configs = sweep
-    import wandb
-
-    started, logged, real = [], [], wandb.init
+    started, logged, real = [], [], wandb_offline.init
 
     def init(**words):
         run = real(**words)
@@ -78,7 +73,7 @@ def test_wandb_offline_has_a_run_each_once(sweep, tmp_path, monkeypatch):
         started.append(words)
         return run
 
-    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(wandb_offline, "init", init)
     for _ in range(2):
         trackers = Trackers(store, Execution(wandb="unit"))
         for config in configs[:2]:
