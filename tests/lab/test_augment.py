@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from undying.lab.augment import AUGMENTATIONS, crop, cutout, flip
+from undying.lab.augment import AUGMENTATIONS, ON_BYTES, crop, cutout, flip, randaugment
 
 X = torch.randn(64, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+BYTES = torch.randint(256, X.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def generator(seed=1):
@@ -53,8 +54,27 @@ def test_cutout_blanks_one_square_of_half_the_side():
     assert whole > 5
 
 
+def test_randaugment_does_two_operations_of_magnitude_9_to_each_image(monkeypatch):
+    from torchvision.transforms import v2
+
+    only = {"Rotate": v2.RandAugment._AUGMENTATION_SPACE["Rotate"]}
+    monkeypatch.setattr(v2.RandAugment, "_AUGMENTATION_SPACE", only)
+    turn = v2.functional.rotate
+    drawn = set()
+    for a, b in zip(BYTES, randaugment(BYTES, generator()), strict=True):
+        found = [(one, two) for one in (-9.0, 9.0) for two in (-9.0, 9.0) if torch.equal(turn(turn(a, one), two), b)]
+        assert found
+        drawn.update(found)
+    assert len(drawn) >= 3
+
+
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_the_generator_decides(name):
-    augment = AUGMENTATIONS[name]
-    assert torch.equal(augment(X, generator()), augment(X, generator()))
-    assert not torch.equal(augment(X, generator()), augment(X, generator(2)))
+def test_the_generator_decides_and_no_other_is_moved(name):
+    augment, x = AUGMENTATIONS[name], BYTES if name in ON_BYTES else X
+    before = torch.get_rng_state()
+    first = augment(x, generator())
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    assert torch.equal(augment(x, generator()), first)
+    assert not torch.equal(augment(x, generator(2)), first)
+    assert (first.shape, first.dtype) == (x.shape, x.dtype)

@@ -9,7 +9,7 @@ from undying.lab.recipe import Recipe
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"augment": ("flip", "rotate")}, ["--augment", "'rotate'", "flip, crop, cutout"]),
+        ({"augment": ("flip", "rotate")}, ["--augment", "'rotate'", "flip, crop, cutout, randaugment"]),
         ({"targets": ("Relu",)}, ["--targets", "'Relu'", "ReLU"]),
         ({"schedule": "linear"}, ["--schedule", "'linear'", "cosine"]),
         ({"amp": "fp16"}, ["--amp", "'fp16'", "float16"]),
@@ -19,6 +19,7 @@ from undying.lab.recipe import Recipe
         ({"subset": -1}, ["--subset", "-1"]),
         ({"clip": float("inf")}, ["--clip", "inf"]),
         ({"weight_decay": -0.1}, ["--weight-decay", "-0.1"]),
+        ({"measure_every": 0}, ["--measure-every", "0"]),
     ],
 )
 def test_wrong_values_are_named_with_what_is_known(wrong, words):

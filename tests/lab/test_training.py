@@ -97,6 +97,17 @@ def test_units_are_counted_seldom_where_that_costs_as_much_as_training(monkeypat
     assert counted() == list(range(7))
 
 
+def test_measured_seldom_a_run_trains_to_the_same_numbers():
+    every, seldom = list(train(config(epochs=5))), list(train(config(epochs=5, measure_every=2)))
+    for name in ("test_loss", "test_accuracy", "sites"):
+        assert [e.metrics["epoch"] for e in seldom if name in e.metrics] == [0, 2, 4, 5]
+    for full, thin in zip(every, seldom, strict=True):
+        shared = without_times(thin).keys() & without_times(full).keys()
+        assert {k: without_times(full)[k] for k in shared} == {k: without_times(thin)[k] for k in shared}
+    assert every[-1].metrics.keys() == seldom[-1].metrics.keys()
+    assert every[-1].metrics["weights_sha256"] == seldom[-1].metrics["weights_sha256"]
+
+
 def test_the_same_seed_gives_every_activation_the_same_start():
     starts = [build_model(config(activation=a), DIGITS).state_dict() for a in ("relu", "sugar", "gelu", "barelu")]
     for other in starts[1:]:
@@ -185,7 +196,7 @@ class KillAfter(Checkpoint):
 
 
 EVERYTHING = {
-    "augment": ("flip", "crop", "cutout"),
+    "augment": ("flip", "crop", "cutout", "randaugment"),
     "ema": 0.9,
     "mixup": 0.5,
     "cutmix": 0.5,
@@ -235,6 +246,7 @@ def test_every_option_changes_the_run(images):
         {"subset": 40},
         {"validation": 0.2},
         {"augment": ("flip",)},
+        {"augment": ("randaugment",)},
         {"momentum": 0.5},
         {"weight_decay": 0.1},
         {"schedule": "cosine"},
@@ -305,6 +317,13 @@ def test_augmentation_needs_images(tmp_path):
     np.savez(tmp_path / "rows.npz", x_train=np.eye(4), y_train=[0, 1, 0, 1], x_test=np.eye(4), y_test=[0, 1, 0, 1])
     with pytest.raises(UndyingError, match="--augment needs images"):
         list(train(run_of(data=str(tmp_path / "rows.npz"), augment=("flip",))))
+
+
+def test_randaugment_needs_bytes(tmp_path):
+    x = np.zeros((4, 3, 8, 8), np.float32)
+    np.savez(tmp_path / "floats.npz", x_train=x, y_train=[0, 1, 0, 1], x_test=x, y_test=[0, 1, 0, 1])
+    with pytest.raises(UndyingError, match=r"--augment randaugment needs images as bytes.*torch\.float"):
+        list(train(run_of(data=str(tmp_path / "floats.npz"), augment=("flip", "randaugment"))))
 
 
 def test_a_last_batch_of_one_is_left_out(images):

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on their device, after standardising: what is blanked is the mean colour."""
+"""Augmentation of whole batches on their device."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+
+from undying.lab.models.vision import library
 
 
 def flip(x: Tensor, generator: Generator) -> Tensor:
@@ -39,9 +41,23 @@ def cutout(x: Tensor, generator: Generator) -> Tensor:
     return x.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0)
 
 
+def randaugment(x: Tensor, generator: Generator) -> Tensor:
+    """Two operations of magnitude 9 of 30 on each image, drawn from torchvision's 14 (Cubuk et al. 2020,
+    arXiv:1909.13719); what comes in from outside is black. ``x``: bytes, of 1 or 3 channels."""
+    transform = library("torchvision.transforms.v2").RandAugment()
+    seed = torch.randint(2**31, (), generator=generator, device=x.device)
+    # It draws from torch's own generator, which must stand where it would without it.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(seed))
+        return torch.stack([transform(image) for image in x])
+
+
 def _draw(below: int, count: int, generator: Generator, like: Tensor) -> Tensor:
     return torch.randint(below, (count, 1), generator=generator, device=like.device)
 
 
-AUGMENTATIONS: dict[str, Callable[[Tensor, Generator], Tensor]] = {"flip": flip, "crop": crop, "cutout": cutout}
-"""name -> function of standardised images (N, C, H, W) and a generator on their device."""
+ON_BYTES: dict[str, Callable[[Tensor, Generator], Tensor]] = {"randaugment": randaugment}
+"""name -> function of images as uint8 (N, C, H, W) and a generator on their device; these come first."""
+STANDARDISED: dict[str, Callable[[Tensor, Generator], Tensor]] = {"flip": flip, "crop": crop, "cutout": cutout}
+"""The same of standardised images, in which 0 is the mean colour: what is blanked is that."""
+AUGMENTATIONS = STANDARDISED | ON_BYTES

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from undying.errors import UndyingError
 from undying.lab import data
-from undying.lab.augment import AUGMENTATIONS
+from undying.lab.augment import ON_BYTES, STANDARDISED
 from undying.lab.data.dataset import Dataset
 from undying.lab.execution import Execution
 from undying.lab.models.vision import library
@@ -39,6 +39,13 @@ class Batches:
     def __init__(self, dataset: Dataset, config: RunConfig, execution: Execution) -> None:
         if config.augment and len(dataset.shape) != 3:
             raise UndyingError(f"--augment needs images, samples of (channels, height, width), not {dataset.shape}")
+        if ON_BYTES.keys() & config.augment and (
+            dataset.x_train.dtype != torch.uint8 or dataset.shape[0] not in (1, 3)
+        ):
+            raise UndyingError(
+                f"--augment {' '.join(ON_BYTES)} needs images as bytes (uint8) of 1 or 3 channels, not "
+                f"{dataset.x_train.dtype} of {dataset.shape[0]}"
+            )
         if config.subset:
             dataset = dataset.subset(config.subset)
         held: tuple[Tensor, Tensor] | None = None
@@ -55,7 +62,8 @@ class Batches:
         self._batch_size = config.batch_size
         self._order = torch.Generator().manual_seed(config.seed)
         self._draws = torch.Generator(self.device).manual_seed(config.seed)
-        self._augment = [AUGMENTATIONS[name] for name in config.augment]
+        self._augment = [STANDARDISED[name] for name in config.augment if name in STANDARDISED]
+        self._augment_bytes = [ON_BYTES[name] for name in config.augment if name in ON_BYTES]
         self._mix = _mixing(config, dataset.classes)
         self.steps = len(self._split(torch.arange(len(dataset.x_train))))
         """Batches an epoch."""
@@ -68,7 +76,10 @@ class Batches:
         x, y = self._train
         for batch in self._split(torch.randperm(len(x), generator=self._order))[skip:]:
             batch = batch.to(self.device)
-            images, labels = self._standardised(x[batch]), y[batch]
+            images, labels = x[batch], y[batch]
+            for augment in self._augment_bytes:
+                images = augment(images, self._draws)
+            images = self._standardised(images)
             for augment in self._augment:
                 images = augment(images, self._draws)
             yield (images, labels, labels) if self._mix is None else self._mix(images, labels)

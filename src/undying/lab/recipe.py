@@ -21,11 +21,14 @@ class Recipe:
     """Train on so many samples only, the same share of each class; 0: on all."""
     validation: float = 0.0
     """Share of the training data held out and measured each epoch, for choices; test data are for the report."""
+    measure_every: int = 1
+    """Epochs from one measurement on test and validation data to the next; before training and after the last epoch there
+    always is one. Above 1, units are counted each time too."""
     image_size: int = 0
     """Pixels a side to which a folder's images are brought; 0: as they are, all of one size."""
     augment: tuple[str, ...] = ()
     """Augmentations of the training images: flip (left to right), crop (shifted by up to an eighth), cutout (a square
-    of half the side)."""
+    of half the side), randaugment (two of torchvision's operations on each image, one image after the other)."""
     targets: tuple[str, ...] = ()
     """Types of torch.nn that the activations replace, such as ReLU GELU; default: the network's own."""
     momentum: float = 0.9
@@ -63,6 +66,8 @@ class Recipe:
         for field in ("validation", "momentum", "label_smoothing", "ema", "drop_path"):
             if not 0 <= getattr(self, field) < 1:
                 raise UndyingError(f"{_flag(field)} must be at least 0 and below 1, not {getattr(self, field)}")
+        if self.measure_every < 1:
+            raise UndyingError(f"--measure-every must be at least 1, not {self.measure_every}")
         for field in ("subset", "image_size", "weight_decay", "warmup", "clip", "mixup", "cutmix"):
             value = getattr(self, field)
             if value is not None and not 0 <= value < math.inf:

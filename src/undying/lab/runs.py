@@ -38,8 +38,8 @@ class RunState:
 
     @property
     def accuracy(self) -> float | None:
-        """Test accuracy after it, in [0, 1]; None where it was not finite."""
-        return self.epochs[-1].get("test_accuracy") if self.epochs else None
+        """Test accuracy when it was measured last, in [0, 1]; None where it was not finite."""
+        return next((epoch["test_accuracy"] for epoch in reversed(self.epochs) if "test_accuracy" in epoch), None)
 
     @property
     def silent(self) -> float | None:

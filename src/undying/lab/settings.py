@@ -29,9 +29,8 @@ class Essentials:
     Keras-style .npz (x_train, y_train, x_test, y_test), or package.module:function giving two datasets or loaders."""
     model: str = "mlp"
     """Network: mlp (6 hidden layers of 128 units), small_cnn, vgg16, vgg16_bn, resnet18 (torchvision's), vgg16_cifar,
-    vgg16_bn_cifar, resnet18_cifar (for 32x32), swin_t, swin_narrow, conv2next_narrow, conv2next_tiny, conv2next_base,
-    conv2next_large,
-    torchvision:NAME, timm:NAME, or package.module:function giving one."""
+    vgg16_bn_cifar, resnet18_cifar (for 32x32), swin_t, conv2next_tiny, conv2next_base, conv2next_large; vgg16_narrow,
+    swin_narrow, conv2next_narrow (for a CPU); torchvision:NAME, timm:NAME, or package.module:function giving one."""
     activations: tuple[str, ...] = ("relu", "leaky_relu", "barelu", "sugar", "sugar:nelu", "gelu")
     """Activations to compare; the first is the baseline. A name may carry a surrogate and arguments, as in
     sugar:nelu:a=0.1, sugar:region=negative or barelu:eps=0.01."""

@@ -79,7 +79,7 @@ def train(
         steps = run.train(started, checkpoint if ranks.first else None) if epoch > 0 else {}
         trained = time.perf_counter() - started
         with ranks.apart(config.seed, epoch):
-            measured = run.measure() if ranks.first else {}
+            measured = run.measure() if ranks.first and run.is_measured() else {}
             diverged = ranks.agreed(None in steps.values() or None in measured.values())
             counted = run.count() if ranks.first and not diverged and run.is_counted() else None
         run.counted = counted or run.counted
@@ -208,11 +208,14 @@ class _Run:
                 measured |= {f"{name}_loss": loss if finite else None, f"{name}_accuracy": accuracy if finite else None}
         return measured
 
+    def is_measured(self) -> bool:
+        return self.epoch % self.config.measure_every == 0 or self.epoch == self.config.epochs
+
     def is_counted(self) -> bool:
-        """After every epoch where that costs little: it reads the probe forward and backward, as training does. Else
-        after the epochs 0, 1, 2, 4, 8, ... and the last."""
-        cheap = len(self.batches.dataset.x_train) >= 20 * PROBE
-        return cheap or self.epoch & (self.epoch - 1) == 0 or self.epoch == self.config.epochs
+        """Whenever the network is measured, where that costs little or is asked to be seldom: the probe is read forward
+        and backward, as training does. Else after the epochs 0, 1, 2, 4, 8, ... and the last."""
+        cheap = len(self.batches.dataset.x_train) >= 20 * PROBE or self.config.measure_every > 1
+        return self.is_measured() and (cheap or self.epoch & (self.epoch - 1) == 0 or self.epoch == self.config.epochs)
 
     def count(self) -> Census:
         return census(self.measured, self.batches.probe(PROBE), gradients=True, loss=F.cross_entropy)

@@ -1,5 +1,7 @@
 """Every network of the list: it takes the data's shape and classes, and any activation in the place of its own."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torchvision
@@ -10,7 +12,7 @@ from undying.errors import UndyingError
 from undying.lab import models
 from undying.lab.activations import build_activation
 
-CHEAP = ("mlp", "small_cnn", "vgg16_cifar", "resnet18", "resnet18_cifar", "swin_t", "conv2next_tiny")
+CHEAP = ("mlp", "small_cnn", "vgg16_cifar", "vgg16_narrow", "resnet18", "resnet18_cifar", "swin_t", "conv2next_tiny")
 
 
 def parameters(model):
@@ -70,6 +72,9 @@ def test_stems_for_32x32():
     assert swin.features[0](torch.zeros(2, 3, 32, 32)).shape == (2, 16, 16, 96)
     # Three linear layers became one: 512 * 10 + 10 for vgg16's classifier.
     assert parameters(models.build("vgg16_bn_cifar", (3, 32, 32), 10)) == 14_723_136 + 5130
+    channels = [3, 16, 16, 32, 32, 64, 64, 64, *[128] * 6]
+    narrow = sum(9 * i * o + o for i, o in pairwise(channels)) + 128 * 10 + 10
+    assert parameters(models.build("vgg16_narrow", (3, 32, 32), 10)) == narrow
 
 
 @pytest.mark.parametrize(

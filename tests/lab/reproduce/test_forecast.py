@@ -1,5 +1,7 @@
 """Estimates: operations by hand, and what they are made of."""
 
+from dataclasses import replace
+
 import pytest
 
 from undying.lab.recipe import Recipe
@@ -21,6 +23,9 @@ def test_operations_of_a_multilayer_perceptron():
 def test_operations_of_a_run():
     images = 3 * 450 + 4 * ((300 + 50) / 3 + 450)  # epochs; tests and counts, one more
     assert run_flops(TASK, SIZE) == pytest.approx(images * image_flops("mlp", (1, 8, 8), 10))
+    seldom = replace(TASK, recipe=replace(TASK.recipe, measure_every=2))  # before, after the second and the last
+    images = 3 * 450 + 3 * ((300 + 50) / 3 + 450)
+    assert run_flops(seldom, SIZE) == pytest.approx(images * image_flops("mlp", (1, 8, 8), 10))
 
 
 def test_a_gpu_is_bound_by_its_launches_or_by_its_operations(monkeypatch):

@@ -108,6 +108,7 @@ def test_the_small_resnet18_runs_are_those_that_compare_makes(tmp_path, monkeypa
         batch_size=128,
         subset=10_000,
         validation=0.1,
+        measure_every=5,
     )
 
     class Data:

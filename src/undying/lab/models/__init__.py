@@ -18,7 +18,7 @@ from undying.lab.models.conv2next import SIZES, conv2next
 from undying.lab.models.libraries import LIBRARIES, fitted_model, load_model
 from undying.lab.models.mlp import mlp
 from undying.lab.models.small_cnn import small_cnn
-from undying.lab.models.vision import resnet18_cifar, stock, swin_narrow, swin_t, vgg16_cifar
+from undying.lab.models.vision import resnet18_cifar, stock, swin_narrow, swin_t, vgg16_cifar, vgg16_narrow
 from undying.treat.convert import audit, convert_
 from undying.untouched import untouched
 
@@ -45,6 +45,7 @@ MODELS: dict[str, Model] = {
     "vgg16_bn": Model(partial(stock, "vgg16_bn")),
     "vgg16_cifar": Model(vgg16_cifar),
     "vgg16_bn_cifar": Model(partial(vgg16_cifar, name="vgg16_bn")),
+    "vgg16_narrow": Model(vgg16_narrow),
     "resnet18": Model(partial(stock, "resnet18")),
     "resnet18_cifar": Model(resnet18_cifar),
     "swin_t": Model(swin_t, nn.GELU, drop_path=True),

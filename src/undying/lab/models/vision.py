@@ -26,12 +26,7 @@ def stochastic_depth(rate: float) -> nn.Module:
 def stock(name: str, shape: tuple[int, ...], classes: int, **arguments: Any) -> nn.Module:
     """torchvision's own, with the first convolution for another number of channels where the data have one."""
     model: nn.Module = library("torchvision.models").get_model(name, weights=None, num_classes=classes, **arguments)
-    for path, module in model.named_modules():
-        if isinstance(module, nn.Conv2d):
-            if module.in_channels != shape[0]:
-                _put(model, path, _with_channels(module, shape[0]))
-            break
-    return model
+    return _for_channels(model, shape[0])
 
 
 def resnet18_cifar(shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -45,12 +40,22 @@ def resnet18_cifar(shape: tuple[int, ...], classes: int) -> nn.Module:
 
 def vgg16_cifar(shape: tuple[int, ...], classes: int, *, name: str = "vgg16") -> nn.Module:
     """vgg16's convolutions, the mean over what is left (1x1 from 32x32), and one linear layer: 15 million parameters."""
-    model: Any = stock(name, shape, classes)
-    model.avgpool = nn.AdaptiveAvgPool2d(1)
-    model.classifier = nn.Linear(512, classes)
-    nn.init.normal_(model.classifier.weight, 0, 0.01)
-    nn.init.zeros_(model.classifier.bias)
-    return model  # type: ignore[no-any-return]
+    return _with_one_layer(stock(name, shape, classes), 512, classes)
+
+
+def vgg16_narrow(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """vgg16_cifar for a CPU: a quarter of the channels, a million parameters."""
+    vgg = library("torchvision.models.vgg")
+    widths = [width if width == "M" else width // 4 for width in vgg.cfgs["D"]]  # "M": max pooling
+    return _with_one_layer(_for_channels(vgg.VGG(vgg.make_layers(widths)), shape[0]), 128, classes)
+
+
+def _with_one_layer(vgg: Any, channels: int, classes: int) -> nn.Module:
+    vgg.avgpool = nn.AdaptiveAvgPool2d(1)
+    vgg.classifier = nn.Linear(channels, classes)
+    nn.init.normal_(vgg.classifier.weight, 0, 0.01)
+    nn.init.zeros_(vgg.classifier.bias)
+    return vgg  # type: ignore[no-any-return]
 
 
 def swin_t(shape: tuple[int, ...], classes: int, drop_path: float) -> nn.Module:
@@ -89,6 +94,16 @@ def swin(shape: tuple[int, ...], classes: int, drop_path: float, **size: Any) ->
     )
     if shape[0] != 3:
         _put(model, "features.0.0", _with_channels(model.get_submodule("features.0.0"), shape[0]))
+    return model
+
+
+def _for_channels(model: nn.Module, channels: int) -> nn.Module:
+    """With another first convolution where it is of another number of channels."""
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            if module.in_channels != channels:
+                _put(model, path, _with_channels(module, channels))
+            break
     return model
 
 

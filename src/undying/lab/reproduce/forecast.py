@@ -106,12 +106,12 @@ def runs_of(task: Task) -> int:
 
 
 def run_flops(task: Task, size: Size) -> float:
-    """Of one run: training, tests before it and after each epoch (a third of a step each), and counting units as often,
-    which is the most that the lab does."""
+    """Of one run: training, and the measurements: tests (a third of a step each), and counting units as often, which is
+    the most that the lab does."""
     trained = _trained(task, size)
     held = (task.recipe.subset or size.train) - trained
     measured = (size.test + held) / 3 + min(PROBE, trained)
-    images = trained * task.epochs + measured * (task.epochs + 1)
+    images = trained * task.epochs + measured * (math.ceil(task.epochs / task.recipe.measure_every) + 1)
     return images * image_flops(task.model, size.shape, size.classes)
 
 

@@ -41,8 +41,9 @@ def _table(data: str, relu: float, barelu: float, dead: float) -> Table:
         optimizer="adam",
         batch_size=128,
         recipe=Recipe(validation=0.1),
+        keep=("norms",),  # which barelu-gradients reads
     )
-    small = replace(full, epochs=5, recipe=Recipe(subset=10_000, validation=0.1))
+    small = replace(full, epochs=5, recipe=Recipe(subset=10_000, validation=0.1, measure_every=5))
     smoke = replace(
         full,
         data="digits",
