@@ -1,5 +1,6 @@
 """Numbers of a run, and the choice of a rate against trying them all."""
 
+import math
 from fractions import Fraction
 
 import pytest
@@ -42,6 +43,15 @@ def test_a_diverged_run_counts_as_guessing_with_the_units_it_had(planned):
     run = Run(planned.config, "diverged", 3.0, [epoch(), epoch(sparsity=0.9), last], {})
     found = outcome(planned, run, 0.01)
     assert (found.status, found.accuracy, found.validation, found.sparsity) == ("diverged", 0.01, 0.01, 0.9)
+
+
+def test_what_is_unknown_of_units_is_no_number(planned):
+    tanh = [{**site, "silent": None, "dead": None} for site in SITES]
+    run = Run(planned.config, "finished", 3.0, [epoch(sites=tanh, weights_sha256="w")], {})
+    assert math.isnan(outcome(planned, run, 0.1).silent)
+    never = {"test_accuracy": None, "validation_accuracy": None, "weights_sha256": "w"}
+    found = outcome(planned, Run(planned.config, "diverged", 3.0, [never], {}), 0.1)
+    assert all(map(math.isnan, (found.silent, found.dead, found.sparsity)))
 
 
 # Accuracies are counts over counts, so ties are common.

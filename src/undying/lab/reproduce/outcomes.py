@@ -28,7 +28,7 @@ class Outcome:
     validation: float
     """The same on what was held out."""
     silent: float
-    """Of all units; of a diverged run, at the last epoch at which they could be counted."""
+    """Of all units, NaN where unknown; of a diverged run, at the last epoch at which they could be counted."""
     dead: float
     sparsity: float
     seconds: float
@@ -87,9 +87,9 @@ def outcome(planned: Planned, run: Run, chance: float) -> Outcome:
         status=run.status,
         accuracy=chance if diverged else last["test_accuracy"],
         validation=chance if diverged else last["validation_accuracy"],
-        silent=share(counted, "silent") or 0.0,
-        dead=share(counted, "dead") or 0.0,
-        sparsity=counted["sparsity"],
+        silent=_share(counted, "silent"),
+        dead=_share(counted, "dead"),
+        sparsity=counted.get("sparsity", math.nan),
         seconds=run.seconds,
         weights=last["weights_sha256"],
         environment=run.environment,
@@ -102,21 +102,26 @@ def trial_outcome(planned: Planned, run: Run) -> Outcome:
     """What ``run``, of a trial, says."""
     values, curves = measured(planned.config, run.epochs)
     counted = last_counted(run.epochs)
-    units = {state: share(counted, state) for state in ("silent", "dead")}
     return Outcome(
         planned=planned,
         id=planned.config.id,
         status=run.status,
         accuracy=values.pop("score"),
         validation=values.pop("validation"),
-        sparsity=counted["sparsity"],
+        silent=_share(counted, "silent"),
+        dead=_share(counted, "dead"),
+        sparsity=counted.get("sparsity", math.nan),
         seconds=run.seconds,
         weights=run.epochs[-1]["weights_sha256"],
         environment=run.environment,
         values=values,
         curves=curves,
-        **{state: math.nan if known is None else known for state, known in units.items()},
     )
+
+
+def _share(counted: Mapping[str, Any], state: str) -> float:
+    known = share(counted, state)
+    return math.nan if known is None else known
 
 
 def _log_mean(epochs: Sequence[Mapping[str, Any]], name: str) -> float:
