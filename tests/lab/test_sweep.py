@@ -151,20 +151,18 @@ def test_workers_end_with_a_killed_parent(tmp_path):
 
 
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path):
-    process = started(tmp_path)
+    process = started(tmp_path, "--seeds", "50")  # longer than the signal can take on a busy machine
     while not finished_runs(tmp_path):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     shown, errors = process.communicate()
     kept = finished_runs(tmp_path)
-    if process.returncode == 0:  # it had finished by then
-        pytest.fail("the sweep is too short to be interrupted; lengthen it")
     assert process.returncode == 130
     assert errors.strip() == "undying: stopped; finished runs are kept: give the same command to go on"
     assert kept
     if "relu" in {json.loads((tmp_path / "runs" / run / "config.json").read_text())["activation"] for run in kept}:
-        assert f"Partial: {len(kept)} of 6 runs finished" in shown
+        assert f"Partial: {len(kept)} of 100 runs finished" in shown
         assert "'undying report" in shown
     succeed(started(tmp_path))
     assert kept.items() <= finished_runs(tmp_path).items()
