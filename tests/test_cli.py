@@ -213,7 +213,7 @@ def test_with_failed_runs_the_finished_ones_are_reported_and_it_is_exit_2(tmp_pa
     captured = capsys.readouterr()
     assert "Partial: 2 of 4 runs finished." in " ".join(captured.out.split())
     assert "report: out/report.html" in captured.out
-    assert "2 of 4 runs failed twice" in captured.err
+    assert "2 of 4 runs did not finish in two tries" in captured.err
     assert json.loads((tmp_path / "out" / "results.json").read_text())["partial"] is True
     assert cli.main(["runs", "out", "--status", "failed"]) == 0
     shown = capsys.readouterr().out

@@ -32,7 +32,7 @@ def test_results_are_those_of_the_process_pool_though_a_job_is_killed(faulty, tm
 
 
 def test_what_fails_twice_is_named(faulty, tmp_path):
-    with pytest.raises(UndyingError, match=r"2 of 4 runs failed twice, .* seed 1: .*failure\.json"):
+    with pytest.raises(UndyingError, match=r"2 of 4 runs did not finish in two tries, .* seed 1: .*failure\.json"):
         compare(faulty("raises always"), tmp_path / "out", JOBS)
     assert (tmp_path / "tries").read_text() == "xxxx"
     assert len(list(tmp_path.glob("out/runs/*/result.json"))) == 2

@@ -29,7 +29,9 @@ def test_a_run_whose_process_dies_once_is_tried_again(faulty, tmp_path):
 )
 def test_a_run_that_fails_twice_is_named_and_the_rest_is_finished(faulty, tmp_path, fault, words):
     settings = faulty(fault)
-    with pytest.raises(UndyingError, match=r"2 of 4 runs failed twice, .* seed 1: .*failure\.json.* again") as error:
+    with pytest.raises(
+        UndyingError, match=r"2 of 4 runs did not finish in two tries, .* seed 1: .*failure\.json.* again"
+    ) as error:
         compare(settings, tmp_path / "out", Execution(workers=2))
     assert "\n" not in str(error.value)
     store = Store(tmp_path / "out")

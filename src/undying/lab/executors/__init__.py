@@ -34,7 +34,7 @@ def run(configs: Sequence[AnyRun], out: Path, execution: Execution, finished: Ca
     if failed:
         path, error = Store(out).failure(failed[0])
         raise RunsFailedError(
-            f"{len(failed)} of {len(configs)} runs failed twice, the others are finished; the first is "
+            f"{len(failed)} of {len(configs)} runs did not finish in two tries, the others did; the first is "
             f"{failed[0].activation}, seed {failed[0].seed}: {error.splitlines()[-1]} (see {path}); "
             "give the same command to try them again"
         )

@@ -17,7 +17,8 @@ from undying.lab.store import Store
 def run_in_jobs(
     configs: Sequence[AnyRun], out: Path, execution: Execution, finished: Callable[[AnyRun], None]
 ) -> list[AnyRun]:
-    """Execute ``configs``, a share a job; ``finished`` is called here after each. Returns those that failed twice.
+    """Execute ``configs``, a share a job; ``finished`` is called here after each. Returns those that did
+    not finish in two tries.
 
     What failed, or was lost with its job, is given to jobs once more. Interrupted, it cancels the jobs.
     """
