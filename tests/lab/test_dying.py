@@ -80,6 +80,20 @@ def test_the_network_has_the_activation_everywhere():
     assert not any(isinstance(module, nn.ReLU) for module in model.modules())
 
 
+def test_what_is_held_out_is_measured_with_the_tasks_labels_and_not_trained_on():
+    held_out = replace(RUN, tasks=2, validation=0.1)
+    run = _Run(held_out, Execution())
+    x, y = run.held
+    whole = _Run(RUN, Execution())
+    assert (len(y), len(run.y) + len(y)) == (144, len(whole.y))
+    *_, last = train(held_out)
+    for epoch in range(1, 5):
+        run.train(epoch)
+    outputs = run.model.eval()(x).argmax(1)
+    assert last.metrics["validation_accuracy"] == (outputs == run.labels(y, 4)).sum().item() / 144
+    assert "validation_accuracy" not in lines(RUN)[-1]
+
+
 def test_a_loss_that_is_not_finite_ends_the_run():
     *_, last = train(replace(RUN, optimizer="sgd", lr=1e30, activation="leaky_relu"))
     assert last.diverged
@@ -94,6 +108,8 @@ def test_it_is_a_run_of_the_store(tmp_path):
     assert len(Store(tmp_path).read(REVIVE).epochs) == 5
 
 
-@pytest.mark.parametrize("change", [{"tasks": 2}, {"relu_epochs": 1}, {"relu_lr": 1.0}, {"depth": 4}, {"width": 8}])
+@pytest.mark.parametrize(
+    "change", [{"tasks": 2}, {"relu_epochs": 1}, {"relu_lr": 1.0}, {"depth": 4}, {"width": 8}, {"validation": 0.1}]
+)
 def test_every_setting_is_part_of_the_id(change):
     assert replace(RUN, **change).id != RUN.id

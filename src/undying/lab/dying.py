@@ -43,6 +43,8 @@ class DyingRun(AnyRun):
     """Train so many epochs with ReLU first, then put the activation in; 0: from the start."""
     relu_lr: float = 0.0
     """The learning rate of these."""
+    validation: float = 0.0
+    """Share of the training data that is held out and measured each epoch, for choices."""
 
 
 def train(config: DyingRun, execution: Execution | None = None) -> Iterator[Epoch]:
@@ -59,7 +61,7 @@ def train(config: DyingRun, execution: Execution | None = None) -> Iterator[Epoc
         started = time.perf_counter()
         if epoch > 0:
             run.train(epoch)
-        loss, accuracy = evaluate(run.model, [(run.x_test, run.labels(run.y_test, epoch))])
+        loss, accuracy = run.measure(run.test, epoch)
         diverged = not (math.isfinite(loss) and all(bool(p.isfinite().all()) for p in run.model.parameters()))
         metrics: dict[str, Any] = {"epoch": epoch, "task": run.task(epoch)}
         if diverged:
@@ -67,6 +69,8 @@ def train(config: DyingRun, execution: Execution | None = None) -> Iterator[Epoc
         else:
             counted = run.count(epoch)
             metrics |= {"test_loss": loss, "test_accuracy": accuracy, **unit_metrics(counted)}
+            if run.held is not None:
+                _, metrics["validation_accuracy"] = run.measure(run.held, epoch)
             silent = _silent(counted)
             if epoch == config.relu_epochs:
                 silent_before = silent
@@ -92,10 +96,18 @@ class _Run:
 
     def __init__(self, config: DyingRun, execution: Execution) -> None:
         self.config = config
-        dataset = data.load(config.data)
+        dataset, held = data.load(config.data), None
+        if config.validation:
+            dataset, *held = dataset.without(config.validation)
         device = torch.device(execution.device)
-        self.x, self.x_test = (x.to(device) for x in dataset.standardised())
-        self.y, self.y_test = dataset.y_train.to(device), dataset.y_test.to(device)
+        mean, deviation = dataset.scale
+
+        def moved(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            return ((x.float() - mean) / deviation).to(device), y.to(device)
+
+        self.x, self.y = moved(dataset.x_train, dataset.y_train)
+        self.test = moved(dataset.x_test, dataset.y_test)
+        self.held = moved(*held) if held else None
         seed_everything(config.seed)
         self.model = mlp(dataset.shape, dataset.classes, depth=config.depth, width=config.width).to(device)
         self.draws = torch.Generator().manual_seed(config.seed)
@@ -118,6 +130,11 @@ class _Run:
             self.optimizer.zero_grad()
             F.cross_entropy(self.model(self.x[batch]), y[batch]).backward()
             self.optimizer.step()
+
+    def measure(self, part: tuple[Tensor, Tensor], epoch: int) -> tuple[float, float]:
+        """(loss, accuracy) with the labels of the epoch's task."""
+        x, y = part
+        return evaluate(self.model, [(x, self.labels(y, epoch))])
 
     def count(self, epoch: int) -> Census:
         return census(self.model, [(self.x, self.labels(self.y, epoch))], gradients=True, loss=F.cross_entropy)

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from undying.lab.reproduce.details import KINDS, Detail, Landscapes, Norms, Profile
 from undying.lab.reproduce.table import METRICS
-from undying.report.svg import INK, SERIES, colour_of
+from undying.report.svg import INK, SERIES, colour_of, style_of
 
 WIDTH = 5.6
 """Inches."""
@@ -47,7 +47,9 @@ def _curves(norms: Norms, where: str) -> tuple[Canvas, str, str]:
         for i, (arm, of) in enumerate(norms.arms.items()):
             values = list(of.curves[kind])
             if values:
-                axes.plot(range(1, len(values) + 1), values, color=colour_of(i), marker="o", markersize=2.5, label=arm)
+                colour, line = style_of(i)
+                over = range(1, len(values) + 1)
+                axes.plot(over, values, color=colour, linestyle=line, marker="o", markersize=2.5, label=arm)
                 said.append(f"{arm} {kind} {values[0]:.3g} to {values[-1]:.3g}")
         _logarithmic(axes)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -102,7 +104,8 @@ def _profile(profile: Profile, scale: str) -> Drawn:
     for site, axes in zip(profile.sites, panels, strict=False):  # sites first: a panel drawn too many would be lost
         for i, (arm, sites) in enumerate(profile.arms.items()):
             heights = _histogram([rate for rates in sites[site].values() for rate in rates])
-            axes.stairs(heights, _EDGES, color=colour_of(i), linewidth=1.2, label=arm)
+            colour, line = style_of(i)
+            axes.stairs(heights, _EDGES, color=colour, linestyle=line, linewidth=1.2, label=arm)
             said.append(f"{arm} {site} {heights[0]:.1f}")
         axes.set_title(site, fontsize=7)
         axes.set_xticks([_EDGES[0] / 2, 0.5, 1], ["never", "50 %", "100 %"], fontsize=6)

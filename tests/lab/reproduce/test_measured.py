@@ -67,10 +67,13 @@ def test_the_end_of_each_task():
     values, curves = measured(NETWORK, network(accuracies))
     assert values["score"] == 0.3
     assert values["online"] == pytest.approx((0.9 + 0.7 + 0.5 + 0.3) / 4)
+    assert values["validation"] == 0.1  # nothing was held out
     assert curves["over"] == tuple(range(9))
     assert curves["accuracy"] == tuple(accuracies)
     values, _ = measured(replace(NETWORK, relu_epochs=4), network(accuracies))
     assert values["online"] == pytest.approx((0.5 + 0.3) / 2)  # those begun after the switch
+    held = [line | {"validation_accuracy": 0.5 * line["test_accuracy"]} for line in network(accuracies)]
+    assert measured(NETWORK, held)[0]["validation"] == pytest.approx(0.5 * (0.9 + 0.7 + 0.5 + 0.3) / 4)
     values, _ = measured(NETWORK, network([*accuracies[:5], None]))
     assert values["online"] == pytest.approx((0.9 + 0.7 + 0.1 + 0.1) / 4)  # it diverged: it guesses from then on
 

@@ -20,7 +20,8 @@ def measured(config: AnyRun, lines: _Lines) -> tuple[_Values, _Curves]:
     """What the lines of metrics.jsonl say of a trial's run: numbers and curves by metric, as shares in [0, 1].
 
     ``score`` is the final return over the most there is (CartPole), or the test accuracy (dying networks); that of a run
-    that diverged is 0, or that of guessing. ``validation`` is the same on what was held out.
+    that diverged is 0, or that of guessing. ``validation`` is the same on what was held out; of a network that learns task
+    after task, the mean over their ends, so that a rate is chosen at which it keeps learning.
     """
     return _of_dying(config, lines) if isinstance(config, DyingRun) else _of_cartpole(lines)
 
@@ -47,14 +48,12 @@ def _of_dying(config: DyingRun, lines: _Lines) -> tuple[_Values, _Curves]:
     # The last epoch of each task that was begun with the activation in place.
     ends = [end * config.epochs // config.tasks for end in range(1, config.tasks + 1)]
     ends = [end for end in ends if end - config.epochs // config.tasks >= config.relu_epochs] or ends[-1:]
-    guessing = 0.1
-    by_epoch = {line["epoch"]: line["test_accuracy"] for line in lines if line["test_accuracy"] is not None}
     revived = [line["revived"] / max(line["silent_before"], 1) if "revived" in line else None for line in lines]
     at = config.relu_epochs
     values = {
-        "score": by_epoch.get(config.epochs, guessing),
-        "validation": math.nan,  # nothing is held out, since there is no rate to choose
-        "online": sum(by_epoch.get(end, guessing) for end in ends) / len(ends),
+        "score": _accuracy(lines, "test", [config.epochs]),
+        "validation": _accuracy(lines, "validation", ends),
+        "online": _accuracy(lines, "test", ends),
         # What diverged has brought nobody back.
         "revived_at_once": _at(revived, at),
         "revived_soon": _at(revived, at + 1),
@@ -67,6 +66,13 @@ def _of_dying(config: DyingRun, lines: _Lines) -> tuple[_Values, _Curves]:
         "revived": tuple(revived),
     }
     return values, curves
+
+
+def _accuracy(lines: _Lines, part: str, epochs: Sequence[int]) -> float:
+    """Mean over ``epochs``; a network that has diverged guesses one of ten from then on."""
+    known = {line["epoch"]: line.get(f"{part}_accuracy") for line in lines}
+    found = [known.get(epoch) for epoch in epochs]
+    return sum(0.1 if accuracy is None else accuracy for accuracy in found) / len(epochs)
 
 
 def _silent(line: dict[str, Any], network: str) -> float | None:

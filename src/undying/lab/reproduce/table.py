@@ -38,6 +38,15 @@ class Stage:
     """Learning rates."""
 
 
+def times(lr: float, *factors: float) -> tuple[float, ...]:
+    """Learning rates that are so many times ``lr``.
+
+    >>> times(0.001, 3, 0.3)
+    (0.003, 0.0003)
+    """
+    return tuple(float(f"{factor * lr:.6g}") for factor in factors)
+
+
 @dataclass(frozen=True)
 class Task:
     """One network on one data set: its arms are compared with each other."""

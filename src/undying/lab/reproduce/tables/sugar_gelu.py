@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from undying.lab.recipe import Recipe
-from undying.lab.reproduce.table import Claim, Gain, Published, Scale, Stage, Table, Task
+from undying.lab.reproduce.table import Claim, Gain, Published, Scale, Stage, Table, Task, times
 from undying.lab.reproduce.tables.sugar_cifar import CONTROLS, NEGATIVE, SOURCE, UNIT
 
 LARGE_NELU, SMALL_NELU = "sugar:nelu:a=0.1", "sugar:nelu:a=0.01"
@@ -36,8 +36,8 @@ def _full(name: str, model: str, lr: float) -> Task:
         stages=(
             Stage(MAIN, (lr,)),
             Stage((NEGATIVE, UNIT), (lr,)),
-            Stage(TUNED, _rates(lr, 3, 0.3, 10)),
-            Stage((NEGATIVE, UNIT), _rates(lr, 3, 0.3, 10)),
+            Stage(TUNED, times(lr, 3, 0.3, 10)),
+            Stage((NEGATIVE, UNIT), times(lr, 3, 0.3, 10)),
         ),
         seeds=(0, 1, 2, 3, 4),
         epochs=300,
@@ -53,7 +53,7 @@ def _small(full: Task, model: str, lr: float) -> Task:
         full,
         data="cifar10",
         model=model,
-        stages=(Stage(MAIN, (lr,)), Stage(TUNED[:3], _rates(lr, 3, 0.3))),
+        stages=(Stage(MAIN, (lr,)), Stage(TUNED[:3], times(lr, 3, 0.3))),
         epochs=5,
         lr=lr,
         batch_size=128,
@@ -66,15 +66,11 @@ def _smoke(small: Task, network: str) -> Task:
         small,
         data="digits",
         model=f"undying.lab.reproduce.networks:{network}",
-        stages=(Stage(("gelu", "relu", "sugar", LARGE_NELU), (small.lr,)), Stage(TUNED[:2], _rates(small.lr, 3))),
+        stages=(Stage(("gelu", "relu", "sugar", LARGE_NELU), (small.lr,)), Stage(TUNED[:2], times(small.lr, 3))),
         seeds=(0, 1),
         epochs=1,
         recipe=replace(SHORT, subset=100, warmup=0.0),
     )
-
-
-def _rates(lr: float, *factors: float) -> tuple[float, ...]:
-    return tuple(float(f"{factor * lr:.6g}") for factor in factors)
 
 
 def _scales(full: Task, small: Task, smoke: Task) -> dict[str, Scale]:
