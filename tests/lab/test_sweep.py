@@ -1,5 +1,6 @@
 """The comparison end to end: killed, interrupted, continued, always the same numbers."""
 
+import functools
 import json
 import os
 import random
@@ -38,7 +39,12 @@ COMMAND = [
 
 def started(out, *more):
     return subprocess.Popen(
-        [*COMMAND, "--out", str(out), *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, "--out", str(out), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background has them ignore Ctrl-C, and their children with them.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -151,7 +157,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
 
 
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path):
-    process = started(tmp_path, "--seeds", "50")  # longer than the signal can take on a busy machine
+    process = started(tmp_path, "--seeds", "50")  # so that it is still at it when the signal comes
     while not finished_runs(tmp_path):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
