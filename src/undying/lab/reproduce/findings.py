@@ -10,7 +10,7 @@ from undying.lab.reproduce.details import Detail
 from undying.lab.reproduce.outcomes import Outcome, choose_rate
 from undying.lab.reproduce.plan import Plan
 from undying.lab.reproduce.table import LOGARITHMS, Claim, Gain, Table, Task
-from undying.lab.reproduce.verdicts import BY_CONSTRUCTION, CANNOT_TELL, MARGIN, Estimate, estimate, judge
+from undying.lab.reproduce.verdicts import BY_CONSTRUCTION, CANNOT_TELL, MARGIN, NOT_YET, Estimate, estimate, judge
 
 Seeds = Mapping[int, Outcome]
 """Runs of one arm at one rate, by seed."""
@@ -150,10 +150,21 @@ def _claims(table: Table, answers: bool, tasks: Mapping[str, TaskFinding]) -> tu
     values = [d.values if d and not floor else () for d, floor in zip(differences, at_floor, strict=True)]
     judged = judge([(table.claims[i].says, values[i]) for i in open_ones])
     verdicts = dict(zip(open_ones, judged if answers else [CANNOT_TELL] * len(judged), strict=True))
+    for i in open_ones:
+        if answers and differences[i] is None and _is_planned(table.claims[i], tasks):
+            verdicts[i] = NOT_YET
     return tuple(
         ClaimFinding(claim, differences[i], _same_weights(claim, tasks), at_floor[i], verdicts.get(i, BY_CONSTRUCTION))
         for i, claim in enumerate(table.claims)
     )
+
+
+def _is_planned(claim: Claim, tasks: Mapping[str, TaskFinding]) -> bool:
+    """Whether there are runs at this scale that it needs, finished or not."""
+    if claim.task not in tasks:
+        return False
+    rates = [tasks[claim.task].task.rates(arm) for arm in (claim.arm, claim.against)]
+    return all(len(of) > claim.own_rates for of in rates)
 
 
 def _nothing_to_lower(claim: Claim, tasks: Mapping[str, TaskFinding]) -> bool:

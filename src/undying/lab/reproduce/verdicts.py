@@ -36,6 +36,8 @@ FEWEST = 3
 
 SUPPORTED, NOT_SUPPORTED = "supported", "not supported"
 CANNOT_TELL, BY_CONSTRUCTION = "cannot tell at this scale", "true by construction"
+NOT_YET = "not run yet"
+"""In the place of a verdict, where runs are planned that would tell."""
 
 # What shows a claim, and what refutes it: the side on which the difference lies, and of which threshold.
 _RULES: dict[str, tuple[tuple[str, float], tuple[str, float]]] = {
