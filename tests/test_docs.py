@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from undying import cli
+from undying.lab.reproduce.tables import TABLES
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
@@ -93,6 +94,15 @@ def test_links_between_pages_lead_somewhere():
     for name, text in TEXTS.items():
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
             assert (ROOT / name).parent.joinpath(target).exists(), f"{name} links to {target}"
+
+
+def test_verdicts_in_the_overview_are_those_of_the_pages():
+    results = ROOT / "docs" / "results"
+    rows = re.findall(r"^(\| .* \|) \[[\w-]+\]\(([\w-]+\.md)\) \|$", (results / "README.md").read_text(), re.MULTILINE)
+    judged = [(row, page) for row, page in rows if "**" in row]
+    for row, page in judged:
+        assert row in (results / page).read_text().splitlines(), f"{page} has no such row: {row}"
+    assert {page.removesuffix(".md") for _, page in judged} == TABLES.keys()
 
 
 def test_make_targets_named_in_the_pages_exist():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from undying.lab.reproduce.details import KINDS, Detail, Landscapes, Norms, Profile
 from undying.lab.reproduce.table import METRICS
@@ -80,6 +80,7 @@ def _boxes(norms: Norms, kind: str, where: str) -> tuple[Canvas, str, str]:
                 axes.plot([cuts[9]], [place], marker="|", markersize=6, color=INK.stand_in)
                 said.append(f"{arm} {layer} {cuts[9]:.3g}")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_yticks(range(len(layers)), layers, color=INK.stand_in)
