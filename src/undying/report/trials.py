@@ -23,7 +23,7 @@ def arms(findings: Findings, task: TaskFinding, trial: Trial) -> str:
     tuned = any(len(found.runs) > 1 for found in task.arms.values())
     head = ["arm", *(["published"] if any(published.values()) else []), "n", score.heading]
     head += [f"minus {baseline}, points", *(measure.heading for measure in trial.measures[1:])]
-    head += ["own best rate", f"{score.heading} there"] if tuned else []
+    head += ["own best rate", f"there: {score.heading}"] if tuned else []
     rows = [head]
     for arm, found in task.arms.items():
         runs, number = found.at(trial.lr), published[arm]

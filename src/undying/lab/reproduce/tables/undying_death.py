@@ -158,5 +158,6 @@ TABLES = (
             trains_as_leaky("continual", whose=""),
         ),
         gains=tuple(Gain(task, "sugar", "relu", CONTROLS) for task in JUDGED),
+        score="accuracy",
     ),
 )
