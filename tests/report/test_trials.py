@@ -77,7 +77,7 @@ def test_rewards_are_in_their_own_unit_and_differences_in_points(text):
     assert row["minus relu, points"].startswith("+40.00")
     assert row["silent, policy, %"] == "25.0 (25.0 to 25.0)"
     assert row["own best rate"] == "0.001"
-    assert row["final reward there"].startswith("452.")
+    assert row["there: final reward"].startswith("452.")
     assert cells(text, "| `relu` | 138.60")[1] == "138.60"
     tanh = dict(zip(head, cells(text, "| `tanh` |"), strict=True))
     assert "25.0" not in tanh["silent, policy, %"]  # silent is not said of tanh
