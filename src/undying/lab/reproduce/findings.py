@@ -39,14 +39,18 @@ class TaskFinding:
     seeds: tuple[int, ...]
     arms: Mapping[str, ArmFinding]
 
+    def pairs(self, arm: str, against: str, own_rates: bool = False) -> list[tuple[Outcome, Outcome]]:
+        """Finished runs of two arms, by seed."""
+        if not {arm, against} <= self.arms.keys():
+            return []
+        first, second = (
+            one.at(one.own_rate if own_rates else self.task.lr) for one in (self.arms[arm], self.arms[against])
+        )
+        return [(first[seed], second[seed]) for seed in self.seeds if seed in first and seed in second]
+
     def difference(self, arm: str, against: str, metric: str = "accuracy", own_rates: bool = False) -> Estimate | None:
         """Of two arms, paired by seed; None without a pair."""
-        pair = [self.arms[name] for name in (arm, against) if name in self.arms]
-        if len(pair) < 2:
-            return None
-        first, second = (one.at(one.own_rate if own_rates else self.task.lr) for one in pair)
-        both = [seed for seed in self.seeds if seed in first and seed in second]
-        differences = [first[seed].of(metric) - second[seed].of(metric) for seed in both]
+        differences = [one.of(metric) - other.of(metric) for one, other in self.pairs(arm, against, own_rates)]
         # A norm that was never finite makes no pair.
         differences = [difference for difference in differences if math.isfinite(difference)]
         return estimate(differences) if differences else None
@@ -151,7 +155,7 @@ def _claims(table: Table, answers: bool, tasks: Mapping[str, TaskFinding]) -> tu
     judged = judge([(table.claims[i].says, values[i]) for i in open_ones])
     verdicts = dict(zip(open_ones, judged if answers else [CANNOT_TELL] * len(judged), strict=True))
     for i in open_ones:
-        if answers and differences[i] is None and _is_planned(table.claims[i], tasks):
+        if answers and _is_open(table.claims[i], tasks):
             verdicts[i] = NOT_YET
     return tuple(
         ClaimFinding(claim, differences[i], _same_weights(claim, tasks), at_floor[i], verdicts.get(i, BY_CONSTRUCTION))
@@ -159,12 +163,14 @@ def _claims(table: Table, answers: bool, tasks: Mapping[str, TaskFinding]) -> tu
     )
 
 
-def _is_planned(claim: Claim, tasks: Mapping[str, TaskFinding]) -> bool:
-    """Whether there are runs at this scale that it needs, finished or not."""
+def _is_open(claim: Claim, tasks: Mapping[str, TaskFinding]) -> bool:
+    """Whether there are runs at this scale that it needs, of which no pair is finished."""
     if claim.task not in tasks:
         return False
-    rates = [tasks[claim.task].task.rates(arm) for arm in (claim.arm, claim.against)]
-    return all(len(of) > claim.own_rates for of in rates)
+    found = tasks[claim.task]
+    rates = [found.task.rates(arm) for arm in (claim.arm, claim.against)]
+    planned = all(len(of) > claim.own_rates for of in rates)
+    return planned and not found.pairs(claim.arm, claim.against, claim.own_rates)
 
 
 def _nothing_to_lower(claim: Claim, tasks: Mapping[str, TaskFinding]) -> bool:
