@@ -90,7 +90,8 @@ class CensusCommand:
         if data.source(self.data) is imported:
             return _made(self.model, None), imports.call(self.data, "data")
         found = data.load(self.data)
-        x, y = (found.standardised()[0], found.y_train) if self.train else (found.standardised()[1], found.y_test)
+        samples, y = (found.x_train, found.y_train) if self.train else (found.x_test, found.y_test)
+        x = found.standardised(samples)
         limit = self.limit or len(x)
         pairs = zip(x[:limit].split(self.batch_size), y[:limit].split(self.batch_size), strict=True)
         return _made(self.model, found), pairs

@@ -100,10 +100,9 @@ class _Run:
         if config.validation:
             dataset, *held = dataset.without(config.validation)
         device = torch.device(execution.device)
-        mean, deviation = dataset.scale
 
         def moved(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-            return ((x.float() - mean) / deviation).to(device), y.to(device)
+            return dataset.standardised(x).to(device), y.to(device)
 
         self.x, self.y = moved(dataset.x_train, dataset.y_train)
         self.test = moved(dataset.x_test, dataset.y_test)

@@ -51,10 +51,10 @@ class Dataset:
         shape = (-1, 1, 1) if self.x_train.ndim == 4 else ()
         return mean.reshape(shape), deviation.reshape(shape)
 
-    def standardised(self) -> tuple[Tensor, Tensor]:
-        """(x_train, x_test) in float32, with mean 0 and deviation 1 over the training data, see ``scale``."""
+    def standardised(self, x: Tensor) -> Tensor:
+        """``x``, samples, in float32 and such that the training data have mean 0 and deviation 1, see ``scale``."""
         mean, deviation = self.scale
-        return (self.x_train.float() - mean) / deviation, (self.x_test.float() - mean) / deviation
+        return (x.float() - mean) / deviation
 
     def per_class(self) -> dict[str, list[int]]:
         """Number of samples of each class."""

@@ -188,12 +188,8 @@ def _nothing_to_lower(claim: Claim, tasks: Mapping[str, TaskFinding]) -> bool:
 
 
 def _same_weights(claim: Claim, tasks: Mapping[str, TaskFinding]) -> int:
-    arms = tasks[claim.task].arms if claim.task in tasks else {}
-    if claim.arm not in arms or claim.against not in arms:
-        return 0
-    lr = tasks[claim.task].task.lr
-    first, second = arms[claim.arm].at(lr), arms[claim.against].at(lr)
-    return sum(seed in second and second[seed].weights == run.weights for seed, run in first.items())
+    pairs = tasks[claim.task].pairs(claim.arm, claim.against) if claim.task in tasks else []
+    return sum(one.weights == other.weights for one, other in pairs)
 
 
 def _gain(gain: Gain, tasks: Mapping[str, TaskFinding]) -> GainFinding | None:

@@ -33,7 +33,7 @@ def _of_cartpole(lines: _Lines) -> tuple[_Values, _Curves]:
         "score": lines[-1].get("test_return", 0.0) / MOST,
         "validation": lines[-1].get("validation_return", 0.0) / MOST,
         "area": sum(returns) / len(returns) if returns else 0.0,
-        **{f"{network}_silent": _or_nan(_silent(counted, network)) for network in ("policy", "value")},
+        **{f"{network}_silent": or_nan(_silent(counted, network)) for network in ("policy", "value")},
     }
     curves: _Curves = {
         "over": tuple(line["steps"] for line in lines),
@@ -85,5 +85,6 @@ def _at(revived: Sequence[float | None], epoch: int) -> float:
     return (revived[epoch] if epoch < len(revived) else None) or 0.0
 
 
-def _or_nan(value: float | None) -> float:
+def or_nan(value: float | None) -> float:
+    """A share that is not known is no number."""
     return math.nan if value is None else value

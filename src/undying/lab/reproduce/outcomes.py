@@ -9,7 +9,7 @@ from typing import Any
 
 from undying.lab.collect import last_counted, share
 from undying.lab.reproduce import landscape
-from undying.lab.reproduce.measured import measured
+from undying.lab.reproduce.measured import measured, or_nan
 from undying.lab.reproduce.plan import Plan, Planned
 from undying.lab.reproduce.trial import Trial
 from undying.lab.store import Run, Store
@@ -87,8 +87,8 @@ def outcome(planned: Planned, run: Run, chance: float) -> Outcome:
         status=run.status,
         accuracy=chance if diverged else last["test_accuracy"],
         validation=chance if diverged else last["validation_accuracy"],
-        silent=_share(counted, "silent"),
-        dead=_share(counted, "dead"),
+        silent=or_nan(share(counted, "silent")),
+        dead=or_nan(share(counted, "dead")),
         sparsity=counted.get("sparsity", math.nan),
         seconds=run.seconds,
         weights=last["weights_sha256"],
@@ -108,8 +108,8 @@ def trial_outcome(planned: Planned, run: Run) -> Outcome:
         status=run.status,
         accuracy=values.pop("score"),
         validation=values.pop("validation"),
-        silent=_share(counted, "silent"),
-        dead=_share(counted, "dead"),
+        silent=or_nan(share(counted, "silent")),
+        dead=or_nan(share(counted, "dead")),
         sparsity=counted.get("sparsity", math.nan),
         seconds=run.seconds,
         weights=run.epochs[-1]["weights_sha256"],
@@ -117,11 +117,6 @@ def trial_outcome(planned: Planned, run: Run) -> Outcome:
         values=values,
         curves=curves,
     )
-
-
-def _share(counted: Mapping[str, Any], state: str) -> float:
-    known = share(counted, state)
-    return math.nan if known is None else known
 
 
 def _log_mean(epochs: Sequence[Mapping[str, Any]], name: str) -> float:

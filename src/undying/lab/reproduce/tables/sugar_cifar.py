@@ -36,7 +36,7 @@ def _task(
         lr=RATES[0],
         optimizer="sgd",
         batch_size=128,
-        # A short run would spend a third of its time on tests between its epochs, which no table shows.
+        # A short run would spend much of its time on tests between its epochs, which no table shows.
         recipe=Recipe(subset=subset, validation=0.1, measure_every=epochs if subset else 1),
     )
 

@@ -44,6 +44,11 @@ REVIVE = replace(HIGH_RATE, epochs=15, lr=0.001, relu_epochs=5, relu_lr=0.03)
 REVIVE_CONTINUAL = replace(CONTINUAL, relu_epochs=20, relu_lr=0.01)
 
 
+def _stages(lr: float) -> tuple[Stage, ...]:
+    """The arms, what isolates the cause, and the other rates."""
+    return Stage(ARMS, (lr,)), Stage(tuple(CONTROLS), (lr,)), Stage(TUNED, times(lr, *FACTORS))
+
+
 def _tasks(seeds: int) -> tuple[Trial, ...]:
     declared = (
         ("high-rate", HIGH_RATE, (ACCURACY, *UNITS), 1.2),
@@ -56,14 +61,7 @@ def _tasks(seeds: int) -> tuple[Trial, ...]:
         trial(
             name,
             template,
-            stages=(
-                Stage(ARMS, (template.lr,)),
-                *(
-                    (Stage(tuple(CONTROLS), (template.lr,)), Stage(TUNED, times(template.lr, *FACTORS)))
-                    if name in JUDGED
-                    else ()
-                ),
-            ),
+            stages=_stages(template.lr) if name in JUDGED else _stages(template.lr)[:1],
             seeds=range(seeds),
             measures=measures,
             curves=(*CURVES, Measure("revived", "Revived units")) if template.relu_epochs else CURVES,
