@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
 
 
 def table(rows: Sequence[Sequence[str]], left: int) -> str:
@@ -30,6 +32,17 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     """
     lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def comma_separated(rows: Iterable[Sequence[object]]) -> str:
+    """The same rows as CSV.
+
+    >>> comma_separated([("site", "units"), ("act,1", 8)])
+    'site,units\\n"act,1",8\\n'
+    """
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
 
 
 def duration(seconds: float) -> str:

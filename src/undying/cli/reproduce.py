@@ -25,8 +25,8 @@ from undying.lab.reproduce.tables import TABLES, TIMED, find
 from undying.lab.reproduce.trial import Trial, only_trials
 from undying.lab.settings import AnyRun, RunConfig
 from undying.lab.store import Store
-from undying.report.reproduce import write_page
-from undying.report.reproduce_overhead import write_overhead
+from undying.report.reproduce.overhead import write_overhead
+from undying.report.reproduce.page import write_page
 from undying.report.running import RunsTable
 from undying.text import duration
 

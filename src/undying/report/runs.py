@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ from undying.lab.runs import STATUSES, RunState
 from undying.lab.settings import RunConfig
 from undying.report.formats import UNKNOWN, clean, known
 from undying.report.write import finite, harmless
+from undying.text import comma_separated
 
 CONFIG = tuple(field.name for field in fields(RunConfig))
 _SHARED = ("data", "model", "lr")
@@ -90,16 +89,14 @@ def to_json(states: Sequence[RunState]) -> str:
 
 def to_csv(states: Sequence[RunState]) -> str:
     """A row a run: its config, a column each, and the numbers after its last epoch; unknown is an empty cell."""
-    stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerow(["id", *CONFIG, *_numbers(RunState("", "", None, []))])
+    rows = [["id", *CONFIG, *_numbers(RunState("", "", None, []))]]
     for state in states:
         # A run of another kind lacks some of the fields.
         config = [_flat(getattr(state.config, name, "")) if state.config else "" for name in CONFIG]
         numbers = ["" if value is None else value for value in _numbers(state).values()]
         cells = [state.id, *config, *numbers]
-        table.writerow([harmless(cell) if isinstance(cell, str) else cell for cell in cells])
-    return stream.getvalue()
+        rows.append([harmless(cell) if isinstance(cell, str) else cell for cell in cells])
+    return comma_separated(rows)
 
 
 def _numbers(state: RunState) -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from undying.lab.results import ActivationResult, Results
 from undying.report.figures import draw
 from undying.report.formats import clean
 from undying.report.html import page
+from undying.text import comma_separated
 
 COLUMNS = (
     "activation",
@@ -62,9 +62,7 @@ def finite(value: Any) -> Any:
 
 def _table(results: Results) -> str:
     """One row a run, also for those that are not finished."""
-    stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerow(COLUMNS)
+    rows: list[Sequence[object]] = [COLUMNS]
     by_name = {activation.name: activation for activation in results.activations}
     for name in results.settings["activations"]:
         activation = by_name.get(name)
@@ -72,8 +70,8 @@ def _table(results: Results) -> str:
             finished = activation is not None and seed in activation.seeds
             numbers = [_number(activation, column, seed) for column in COLUMNS[2:-1]] if activation and finished else []
             row = [harmless(name), seed, *(numbers or [""] * len(COLUMNS[2:-1])), "yes" if finished else "no"]
-            table.writerow(row)
-    return stream.getvalue()
+            rows.append(row)
+    return comma_separated(rows)
 
 
 def _number(activation: ActivationResult, column: str, seed: int) -> float | str:

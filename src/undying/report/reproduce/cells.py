@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from undying.lab.reproduce.findings import ArmFinding, Seeds
+from undying.lab.reproduce.table import LOGARITHMS, Table
 from undying.lab.reproduce.verdicts import Estimate
 from undying.report.formats import MISSING, signed
 
@@ -39,3 +41,17 @@ def own_rate(found: ArmFinding) -> str:
 def bullets(lines: Sequence[str]) -> str:
     """A list in markdown."""
     return "\n".join(f"* {line}" for line in lines)
+
+
+def logarithms(table: Table) -> list[str]:
+    """Those that the table makes claims of."""
+    return [metric for metric in LOGARITHMS if any(claim.metric == metric for claim in table.claims)]
+
+
+def difference(found: Estimate | None, metric: str) -> str:
+    """In points; of a norm or a curvature in per cent of the other's."""
+    if found is None or metric not in LOGARITHMS:
+        return points_of(found)
+    low_high = (found.low, found.high) if found.low is not None and found.high is not None else ()
+    mean, *interval = [f"{signed(100 * math.expm1(value))} %" for value in (found.mean, *low_high)]
+    return f"{mean} ({' to '.join(interval)})" if interval else mean

@@ -17,7 +17,7 @@ from undying.lab.reproduce.table import METRICS
 from undying.lab.reproduce.trial import Measure, Trial
 from undying.lab.reproduce.verdicts import Estimate, estimate
 from undying.lab.statistics import curve
-from undying.report.reproduce_details import WIDTH, draw_detail
+from undying.report.reproduce.detail_figures import WIDTH, draw_detail
 from undying.report.svg import INK, MUTED, RC, colour_of, for_file, render, style_of
 
 

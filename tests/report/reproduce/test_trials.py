@@ -13,7 +13,8 @@ from undying.lab.cartpole import CartPoleRun
 from undying.lab.reproduce.findings import find_out
 from undying.lab.reproduce.plan import make_plan
 from undying.lab.reproduce.tables import TABLES
-from undying.report.reproduce import page, runs_table, write_page
+from undying.report.reproduce.page import page, write_page
+from undying.report.reproduce.runs import runs_table
 
 TABLE = TABLES["barelu-cartpole"]
 REWARD = {"relu": 200.0, "barelu": 200.0, "leaky_relu": 200.0, "sugar": 400.0}

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from undying.lab.reproduce.findings import ArmFinding, Findings, Seeds, TaskFinding
 from undying.lab.reproduce.trial import Measure, Trial
 from undying.lab.reproduce.verdicts import FEWEST, estimate
 from undying.lab.statistics import Aggregate, interquartile_mean, probability_of_improvement
-from undying.report.cells import count, own_rate, points_of
 from undying.report.formats import MISSING
-from undying.text import markdown
+from undying.report.reproduce.cells import count, own_rate, points_of
+from undying.text import comma_separated, markdown
 
 
 def arms(findings: Findings, task: TaskFinding, trial: Trial) -> str:
@@ -118,17 +117,15 @@ def runs_table(findings: Findings) -> str:
     tasks = [found.task for found in findings.tasks.values() if isinstance(found.task, Trial)]
     measures = dict.fromkeys(measure.metric for task in tasks for measure in task.measures)
     of = {task.name: {measure.metric: measure for measure in task.measures} for task in tasks}
-    stream = io.StringIO()
-    rows = csv.writer(stream, lineterminator="\n")
     named = ["score" if metric == "accuracy" else metric for metric in measures]
-    rows.writerow(["run", "task", "arm", "seed", "lr", "status", *named, "seconds", "weights_sha256"])
+    rows: list[Sequence[object]] = [["run", "task", "arm", "seed", "lr", "status", *named, "seconds", "weights_sha256"]]
     for o in findings.outcomes:
         own = of[o.planned.task]
         cells = [_number(o.of(metric) * (own[metric].most or 1)) if metric in own else "" for metric in measures]
         config = o.planned.config
         start = [o.id, o.planned.task, o.planned.arm, config.seed, config.lr, o.status]
-        rows.writerow([*start, *cells, round(o.seconds, 1), o.weights])
-    return stream.getvalue()
+        rows.append([*start, *cells, round(o.seconds, 1), o.weights])
+    return comma_separated(rows)
 
 
 def _number(value: float) -> str:

@@ -15,8 +15,8 @@ from undying.bench.forms import BASELINE
 from undying.bench.timing import Ratio
 from undying.files import write_text
 from undying.lab.reproduce.overhead import PARTS, Judged, Overhead, OverheadResult, Timed, judge
-from undying.report.cells import bullets
 from undying.report.formats import MISSING
+from undying.report.reproduce.cells import bullets
 from undying.report.svg import INK, MUTED, RC, SERIES, for_file, render
 from undying.text import duration, markdown
 

@@ -12,7 +12,8 @@ import planted
 from undying.lab.reproduce.findings import find_out
 from undying.lab.reproduce.plan import make_plan
 from undying.lab.reproduce.tables import TABLES
-from undying.report.reproduce import COLUMNS, page, runs_table, write_page
+from undying.report.reproduce.page import page, write_page
+from undying.report.reproduce.runs import COLUMNS, runs_table
 
 TABLE = TABLES["sugar-cifar10"]
 GAINS = {"relu": 0.4, "sugar": 0.5, "bsilu": 0.45}

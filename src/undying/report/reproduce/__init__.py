@@ -1,0 +1,1 @@
+"""The pages of reproduced tables: ``page`` puts together what the other modules write."""
