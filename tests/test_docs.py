@@ -103,8 +103,9 @@ def test_verdicts_in_the_overview_are_those_of_the_pages():
     judged = [(row, page) for row, page in rows if "**" in row]
     for row, page in judged:
         assert row in (results / page).read_text().splitlines(), f"{page} has no such row: {row}"
-    assert {page for _, page in judged} == {f"{name}.md" for name in TABLES if (results / f"{name}.md").exists()}
-    for name in (*TABLES, *TIMED):
+    names = (*TABLES, *TIMED)
+    assert {page for _, page in judged} == {f"{name}.md" for name in names if (results / f"{name}.md").exists()}
+    for name in names:
         assert name in overview
 
 
