@@ -136,7 +136,7 @@ def _figure(table: Overhead, result: OverheadResult, salt: str) -> tuple[str, st
         axes.set_yticks(range(len(rows)), [f"{form}, {part}" for form, part in rows], color=INK.stand_in)
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(f"Times nn.ReLU of its kind; the line is the published limit, {table.limit:g}")
+        axes.set_xlabel(f"Times nn.ReLU; the line: published limit, {table.limit:g}", loc="right")
         title = f"Time against nn.ReLU, {result.scale_name} scale"
         canvas.suptitle(title, x=0.01, ha="left", fontsize=9)
         alt = f"{title}. The worst case of each, with its 95 % interval: {'; '.join(said)}."
