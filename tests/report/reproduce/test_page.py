@@ -99,6 +99,12 @@ def test_a_rate_at_the_end_of_its_grid_is_marked(plan):
     assert rows_of(text, "| `sugar` |")[0][-2] == "0.01 *"
 
 
+def test_the_grid_ends_where_runs_end(plan):
+    """Rates that are planned and not run yet could not have been chosen."""
+    findings = found(plan, keep=lambda run: run.config.lr in (0.001, 0.01), validation=lambda run: -run.config.lr)
+    assert rows_of(page(findings, {}), "| `sugar` |")[0][-2] == "0.001 *"
+
+
 def test_every_number_has_its_runs(plan):
     findings = found(plan)
     rows = list(csv.DictReader(io.StringIO(runs_table(findings))))

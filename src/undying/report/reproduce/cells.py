@@ -30,12 +30,13 @@ def count(runs: Seeds) -> str:
 
 
 def own_rate(found: ArmFinding) -> str:
-    """The rate that an arm chose; a * marks the end of its grid."""
+    """The rate that an arm chose; a * marks the end of its grid, as far as that was run."""
     if len(found.runs) < 2:
         return ""
     if found.own_rate is None:
         return "open"
-    return f"{found.own_rate:g}{' *' if found.own_rate in (min(found.runs), max(found.runs)) else ''}"
+    run = [rate for rate, seeds in found.runs.items() if seeds]
+    return f"{found.own_rate:g}{' *' if found.own_rate in (min(run), max(run)) else ''}"
 
 
 def bullets(lines: Sequence[str]) -> str:
