@@ -36,7 +36,7 @@ def claims(findings: Findings) -> str:
         if found.nothing_to_lower and not found.claim.by_construction
     ]
     intro = (
-        f"{len(findings.claims)} claims: {said}. A difference is arm minus the other, paired by seed, in percentage points "
+        f"{len(findings.claims)} claim{'s' * (len(findings.claims) > 1)}: {said}. A difference is arm minus the other, paired by seed, in percentage points "
         "of the metric, both at the table's learning rate (the published one, or ours where none is) unless the claim says "
         "otherwise."
     )
