@@ -36,8 +36,8 @@ def claims(findings: Findings) -> str:
         if found.nothing_to_lower and not found.claim.by_construction
     ]
     intro = (
-        f"{len(findings.claims)} claim{'s' * (len(findings.claims) > 1)}: {said}. A difference is arm minus the other, paired by seed, in percentage points "
-        "of the metric, both at the table's learning rate (the published one, or ours where none is) unless the claim says "
+        f"{len(findings.claims)} claim{'s' * (len(findings.claims) > 1)}: {said}. A difference is arm minus the other, "
+        "paired by seed, in percentage points of the metric, both at the table's learning rate (the published one, or ours where none is) unless the claim says "
         "otherwise."
     )
     if logarithms(findings.table):
@@ -51,8 +51,8 @@ def claims(findings: Findings) -> str:
 
 
 def _claimed(findings: Findings, claim: Claim) -> str:
-    difference = findings.table.difference(claim)
-    return claim.published or "no number" if difference is None else f"{signed(100 * difference)} points"
+    stated = findings.table.difference(claim)
+    return claim.published or "no number" if stated is None else f"{signed(100 * stated)} points"
 
 
 def _by_construction(found: ClaimFinding) -> str:

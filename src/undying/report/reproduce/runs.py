@@ -37,7 +37,7 @@ COLUMNS = (
 def settings(findings: Findings) -> str:
     """A column a task."""
     tasks = [found.task for found in findings.tasks.values()]
-    if only_trials(found.task for found in findings.tasks.values()):
+    if only_trials(tasks):
         return trials.settings(findings)
     lines: list[tuple[str, ...]] = [("setting", *(task.name for task in tasks))]
     for label, values in (

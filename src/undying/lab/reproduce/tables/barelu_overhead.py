@@ -48,8 +48,7 @@ TABLE = Overhead(
     chosen=(
         "what is timed: an activation alone, forward and forward + backward, and a training step of torchvision's resnet18 "
         "with SGD",
-        "the literal form is the formula with torch.where, torch.sqrt, torch.clamp and a square, each a pass over memory; "
-        "on this CPU the first two take most of its time",
+        "the literal form is the formula with torch.where, torch.sqrt, torch.clamp and a square, each a pass over memory",
         "ours with eps = 0 is torch's leaky_relu at slope 0.01, bit for bit; with eps > 0 inplace changes nothing, so it is "
         "not listed twice",
         "a form that works in place is held against nn.ReLU(inplace=True), the others against nn.ReLU",
