@@ -65,6 +65,15 @@ def points(difference: float | None) -> str:
     return signed(100 * difference) if known(difference) else MISSING
 
 
+def digits(number: float) -> str:
+    """Two significant digits, for a tick or a contour.
+
+    >>> digits(1234.5), digits(0.0123)
+    ('1200', '0.012')
+    """
+    return f"{float(f'{number:.2g}'):g}"
+
+
 def probability(p: float) -> str:
     """A p-value.
 

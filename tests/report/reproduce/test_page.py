@@ -75,6 +75,12 @@ def test_every_heading_of_numbers_and_every_figure_says_the_scale(plan, tmp_path
     assert "## What small scale cannot answer" in text
 
 
+def test_silent_units_have_a_figure_where_there_are_any(plan, tmp_path):
+    some = found(plan, silent=lambda run: 0.2 if run.task == "vgg16" else 0.0)
+    write_page(some, tmp_path)
+    assert [path.name.split(".")[1] for path in tmp_path.glob("*.silent.svg")] == ["vgg16"]
+
+
 def test_a_partial_page_says_so(plan):
     text = page(found(plan, keep=lambda run: run.config.seed == 0 and run.task == "resnet18"), {})
     assert f"**Unfinished: 33 of {len(plan.runs)} runs.**" in text

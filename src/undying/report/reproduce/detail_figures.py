@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from undying.lab.reproduce.details import KINDS, Detail, Landscapes, Norms, Profile
 from undying.lab.reproduce.table import METRICS
+from undying.report.formats import digits
 from undying.report.svg import INK, SERIES, colour_of, style_of
 
 WIDTH = 5.6
@@ -170,7 +171,7 @@ def _contours(heights: dict[str, Any], steps: Any, title: str, said: str) -> tup
         if inside:
             lines = axes.contour(steps, steps, height, levels=inside, colors=SERIES[1].stand_in, linewidths=0.8)
             named = [level for level in levels[::3] if level in inside]
-            axes.clabel(lines, named, fmt=lambda level: f"{10**level:.2g}", fontsize=7, colors=INK.stand_in)
+            axes.clabel(lines, named, fmt=lambda level: digits(10**level), fontsize=7, colors=INK.stand_in)
         axes.plot([0], [0], marker="+", color=INK.stand_in)
         axes.set_title(arm, fontsize=9)
         axes.set_aspect("equal")
@@ -198,7 +199,7 @@ def _surfaces(heights: dict[str, Any], steps: Any, title: str, said: str) -> tup
         axes.set_zlim(low, max(high, low + 1e-6))
         axes.set_title(arm, fontsize=9)
         axes.tick_params(labelsize=6)
-        axes.zaxis.set_major_formatter(FuncFormatter(lambda level, _: f"{10**level:.2g}"))
+        axes.zaxis.set_major_formatter(FuncFormatter(lambda level, _: digits(10**level)))
         for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
             axis.set_pane_color((1, 1, 1, 0))
             axis.set_major_locator(MaxNLocator(4))
@@ -209,5 +210,5 @@ def _surfaces(heights: dict[str, Any], steps: Any, title: str, said: str) -> tup
 def _logarithmic(axes: Axes) -> None:
     axes.set_yscale("log")
     axes.tick_params(axis="y", which="both", labelsize=7)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
-    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: digits(value)))
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: digits(value)))

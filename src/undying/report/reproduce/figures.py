@@ -46,7 +46,8 @@ def _accuracy(task: TaskFinding, scale: str) -> tuple[Canvas, str, str] | None:
 
 
 def _silent(task: TaskFinding, scale: str) -> tuple[Canvas, str, str] | None:
-    return _dots(task, scale, "silent")
+    counted = [run.silent for found in task.arms.values() for run in found.at(task.task.lr).values()]
+    return _dots(task, scale, "silent") if any(counted) else None  # a row of zeros is no picture
 
 
 def _dots(task: TaskFinding, scale: str, metric: str) -> tuple[Canvas, str, str] | None:
