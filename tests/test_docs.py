@@ -97,16 +97,33 @@ def test_links_between_pages_lead_somewhere():
 
 
 def test_verdicts_in_the_overview_are_those_of_the_pages():
+    """A row has a claim's own row of the page in it, and that of the same claim at own best rates, which follows there."""
     results = ROOT / "docs" / "results"
-    overview = (results / "README.md").read_text()
-    rows = re.findall(r"^(\| .* \|) \[[\w-]+\]\(([\w-]+\.md)\) \|$", overview, re.MULTILINE)
-    judged = [(row, page) for row, page in rows if "**" in row]
-    for row, page in judged:
-        assert row in (results / page).read_text().splitlines(), f"{page} has no such row: {row}"
-    names = (*TABLES, *TIMED)
-    assert {page for _, page in judged} == {f"{name}.md" for name in names if (results / f"{name}.md").exists()}
-    for name in names:
-        assert name in overview
+    seen = set()
+    for row in re.findall(r"^\| (.*\*\*.*) \|$", (results / "README.md").read_text(), re.MULTILINE):
+        link, *said = cells(row)
+        page, where = re.fullmatch(r"\[.*\]\((.*)\), (.*)", link).groups()
+        seen.add(page)
+        rows = [cells(line) for line in (results / page).read_text().splitlines() if line.startswith("| ")]
+        if page in {f"{name}.md" for name in TIMED}:
+            assert [*said[:-1], where, said[-1]] in rows, f"{page} has no such row: {row}"
+            continue
+        claim, published, ours, verdict, *own = said
+        place = rows.index([claim, where, published, *found(ours), verdict])
+        if any(own):
+            following = rows[place + 1]
+            assert "own best rate" in following[0]
+            assert following[3:] == [*found(own[0]), own[1]]
+    assert seen == {f"{name}.md" for name in (*TABLES, *TIMED) if (results / f"{name}.md").exists()}
+
+
+def cells(row):
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def found(cell):
+    """The difference and the number of pairs in a cell of the overview."""
+    return cell.rsplit(", ", 1) if "," in cell else [cell, "0"]
 
 
 def test_make_targets_named_in_the_pages_exist():

@@ -10,7 +10,7 @@ from undying.lab.reproduce.tables.barelu_cifar import ROOT, SOURCE, TASK, trains
 
 ARMS = ("leaky_relu", "barelu", "barelu:eps=0.01", "relu", "sugar")
 """The first is what the others are held against."""
-FEWER, SHORTER = "-31.1 %", "-38.3 %"
+FEWER, SHORTER = "−31.1 %", "−38.3 %"
 
 _CIFAR = next(table for table in barelu_cifar.TABLES if table.name == "barelu-cifar10")
 _OPTIMIZER = (
