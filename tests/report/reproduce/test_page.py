@@ -102,7 +102,7 @@ def test_diverged_runs_are_counted_where_they_count(plan):
 
 def test_a_rate_at_the_end_of_its_grid_is_marked(plan):
     text = page(found(plan, validation=lambda run: run.config.lr), {})
-    assert rows_of(text, "| `sugar` |")[0][-2] == "0.01 *"
+    assert rows_of(text, "| `sugar` |")[0][-2] == "0.03 *"
 
 
 def test_the_grid_ends_where_runs_end(plan):

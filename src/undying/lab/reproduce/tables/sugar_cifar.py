@@ -7,13 +7,14 @@ from undying.lab.reproduce.table import Claim, Gain, Published, Scale, Stage, Ta
 
 SOURCE = "Horuz et al. 2025, arXiv:2505.22074: its abstract, and second-hand notes of its tables"
 
-SURROGATES = ("bsilu", "nelu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish")
 MAIN = ("relu", "sugar", "bsilu", "leaky_relu", "barelu")
 TUNED = ("relu", "sugar", "bsilu")
 NEGATIVE, UNIT = "sugar:region=negative", "sugar:scale=unit"
-OTHERS = ("sugar:leaky_relu", *(arm for name in SURROGATES if name not in MAIN for arm in (name, f"sugar:{name}")))
+CLAIMED = ("sugar:leaky_relu", "nelu", "sugar:nelu")
+OTHERS = tuple(arm for name in ("elu", "selu", "gelu", "silu", "mish") for arm in (name, f"sugar:{name}"))
 NELUS = ("sugar:nelu:a=0.01", "sugar:nelu:a=0.1")  # the default is the third, 0.05
 RATES = (0.001, 0.01, 0.003, 0.0003)
+SMALL_RATES = (0.001, 0.01, 0.003, 0.03)
 
 CONTROLS = {
     NEGATIVE: "ReLU's own derivative for x > 0; B-SiLU's for x <= 0 alone",
@@ -41,15 +42,16 @@ def _task(
     )
 
 
-def _whole(grid: tuple[float, ...], *more: str) -> tuple[Stage, ...]:
-    """The main arms, what isolates the cause (at the rates of ``grid`` too), the other rates, then the other surrogates."""
+def _whole(rates: tuple[float, ...], controls: tuple[float, ...], *more: str) -> tuple[Stage, ...]:
+    """The main arms, what isolates the cause (later at the rates of ``controls`` too), other rates, other surrogates."""
     return (
-        Stage(MAIN, RATES[:1]),
-        Stage((NEGATIVE, UNIT), RATES[:1]),
-        Stage(TUNED, RATES[1:3]),
-        Stage((NEGATIVE, UNIT), grid),
-        Stage(TUNED, RATES[3:]),
-        Stage((*OTHERS, *more), RATES[:1]),
+        Stage(MAIN, rates[:1]),
+        Stage((NEGATIVE, UNIT), rates[:1]),
+        Stage(TUNED, rates[1:3]),
+        Stage((NEGATIVE, UNIT), controls),
+        Stage(TUNED, rates[3:]),
+        Stage((*CLAIMED, *more), rates[:1]),
+        Stage(OTHERS, rates[:1]),
     )
 
 
@@ -136,7 +138,8 @@ def _table(
             "B-SiLU's a = 1.67, and NeLU's a = 0.05 where none is given",
             "images standardised a channel at a time by the training data's mean and deviation",
             "a tenth of the training data held out in every run, on which each arm's own best rate is chosen",
-            "the grid of rates: 0.3, 1, 3 and 10 times the published one",
+            "the grid of rates: 0.3, 1, 3 and 10 times the published one; at small scale, where ReLU's best was seen to be the "
+            "last of these, 1, 3, 10 and 30 times",
             "silent units are counted on up to 2,048 training images",
         ),
         published=(
@@ -158,12 +161,17 @@ TABLES = (
     _table(
         "cifar10",
         50,
-        _whole(RATES[1:]),
+        _whole(RATES, RATES[1:]),
         Scale(
             (
-                _task("resnet18", "cifar10", _whole(RATES[1:3]), 5, 10_000),
+                _task("resnet18", "cifar10", _whole(SMALL_RATES, SMALL_RATES[1:3]), 5, 10_000),
                 _task(
-                    "vgg16", "cifar10", (Stage(TUNED, RATES[:1]), Stage(TUNED, RATES[1:3])), 10, 10_000, "vgg16_narrow"
+                    "vgg16",
+                    "cifar10",
+                    (Stage(TUNED, SMALL_RATES[:1]), Stage(TUNED, SMALL_RATES[1::2])),
+                    10,
+                    10_000,
+                    "vgg16_narrow",
                 ),
             ),
             (
@@ -171,7 +179,7 @@ TABLES = (
                 "VGG-16 at its size: a step costs eight times as much, so it is vgg16_narrow, a quarter of the channels and one "
                 "linear layer behind them, for 10 epochs, with three arms at three rates. At the published rate these are "
                 "710 steps, in which it hardly leaves chance (10 %).",
-                "The controls at 0.3 times the published rate, which are not run.",
+                "Rates below the published one, and the controls at 30 times it, which are not run.",
             ),
         ),
         {"resnet18": (76.76, 86.42), "vgg16": (78.50, 88.35)},
@@ -179,7 +187,7 @@ TABLES = (
     _table(
         "cifar100",
         100,
-        _whole(RATES[1:], *NELUS),
+        _whole(RATES, RATES[1:], *NELUS),
         Scale(
             (
                 _task(
@@ -189,7 +197,7 @@ TABLES = (
                         Stage(MAIN[:4], RATES[:1]),
                         Stage((NEGATIVE, UNIT), RATES[:1]),
                         Stage(TUNED, RATES[1:3]),
-                        Stage(("sugar:leaky_relu", "nelu", "sugar:nelu"), RATES[:1]),
+                        Stage(CLAIMED, RATES[:1]),
                     ),
                     5,
                     10_000,
