@@ -124,6 +124,8 @@ def test_settings_and_runs(text, findings):
     first = rows[0]
     assert float(first["score"]) == pytest.approx(200 + 42 % 7)
     assert float(first["area"]) == pytest.approx(100)
+    assert float(first["validation"]) == pytest.approx(200 + 42 % 7)  # reward, as the score is
+    assert float(first["silent"]) == findings.outcomes[0].silent
     assert first["run"] == first["weights_sha256"] == findings.outcomes[0].id
     assert next(row for row in rows if row["arm"] == "tanh")["policy_silent"] == ""
 

@@ -114,14 +114,15 @@ def _rates(task: Trial) -> str:
 
 def runs_table(findings: Findings) -> str:
     """A row a finished run, in the order in which they are run; what its task does not measure is empty."""
-    tasks = [found.task for found in findings.tasks.values() if isinstance(found.task, Trial)]
-    measures = dict.fromkeys(measure.metric for task in tasks for measure in task.measures)
-    of = {task.name: {measure.metric: measure for measure in task.measures} for task in tasks}
-    named = ["score" if metric == "accuracy" else metric for metric in measures]
+    tasks = {found.task.name: found.task for found in findings.tasks.values() if isinstance(found.task, Trial)}
+    metrics = dict.fromkeys(("accuracy", "validation", "silent", "dead"))
+    metrics |= dict.fromkeys(measure.metric for task in tasks.values() for measure in task.measures)
+    named = ["score" if metric == "accuracy" else metric for metric in metrics]
     rows: list[Sequence[object]] = [["run", "task", "arm", "seed", "lr", "status", *named, "seconds", "weights_sha256"]]
     for o in findings.outcomes:
-        own = of[o.planned.task]
-        cells = [_number(o.of(metric) * (own[metric].most or 1)) if metric in own else "" for metric in measures]
+        most = {measure.metric: measure.most or 1 for measure in tasks[o.planned.task].measures}
+        most = {"validation": most["accuracy"], "silent": 1, "dead": 1} | most
+        cells = [_number(o.of(metric) * most[metric]) if metric in most else "" for metric in metrics]
         config = o.planned.config
         start = [o.id, o.planned.task, o.planned.arm, config.seed, config.lr, o.status]
         rows.append([*start, *cells, round(o.seconds, 1), o.weights])
