@@ -68,7 +68,7 @@ def expected(claim, differences):
     if len(differences) > 2 and len(set(differences)) > 1:
         found += stats.ttest_1samp(differences, 0).confidence_interval()
     elif len(differences) > 2:
-        found *= 3
+        found *= 3  # an interval without length
     return [100 * math.expm1(x) for x in found] if claim.metric in COLUMNS else found
 
 

@@ -37,8 +37,8 @@ def claims(findings: Findings) -> str:
     ]
     intro = (
         f"{len(findings.claims)} claim{'s' * (len(findings.claims) > 1)}: {said}. A difference is arm minus the other, "
-        "paired by seed, in percentage points of the metric, both at the table's learning rate (the published one, or ours where none is) unless the claim says "
-        "otherwise."
+        "paired by seed, in percentage points of the metric, both at the table's learning rate (the published one, or ours "
+        "where none is) unless the claim says otherwise."
     )
     if logarithms(findings.table):
         intro += " Of a norm or a curvature it is in per cent of the other's; a point is then 1 %."

@@ -151,7 +151,7 @@ def _landscapes(landscapes: Landscapes, scale: str) -> Drawn:
     task, grid = landscapes.task, landscapes.grid
     where = f"{task.name} on {task.data}, rate {task.lr:g}, seed {common[0]}, {scale} scale"
     said = "; ".join(
-        f"{arm}: {10 ** height[grid.points // 2, grid.points // 2]:.3g} in the middle, up to {10 ** height.max():.3g}"
+        f"{arm}: {digits(10 ** height[grid.points // 2, grid.points // 2])} in the middle, up to {digits(10 ** height.max())}"
         for arm, height in heights.items()
     )
     steps = np.linspace(-grid.reach, grid.reach, grid.points)

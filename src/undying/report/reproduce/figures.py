@@ -100,9 +100,9 @@ def _rates(task: TaskFinding, scale: str) -> tuple[Canvas, str, str] | None:
     canvas = Canvas(figsize=(WIDTH, 2.6), layout="constrained")
     axes = canvas.add_subplot()
     for number, (arm, points) in enumerate(lines.items()):
-        colour = colour_of(number)
+        colour, line = style_of(number)
         means = [point.mean for point in points.values()]
-        axes.plot(list(points), means, color=colour, marker="o", markersize=4, linewidth=1.5, label=arm)
+        axes.plot(list(points), means, color=colour, linestyle=line, marker="o", markersize=4, linewidth=1.5, label=arm)
         own = task.arms[arm].own_rate
         if own is not None:
             axes.plot([own], [points[own].mean], color=colour, marker="o", markersize=10, fillstyle="none")

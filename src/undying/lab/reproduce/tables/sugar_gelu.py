@@ -107,8 +107,8 @@ _OURS = (
     "5 seeds; B-SiLU's a = 1.67",
     "a tenth of the training data held out in every run, on which each arm's own best rate is chosen",
     "the grid of rates: 0.3, 1, 3 and 10 times the recipe's (at small scale 0.3, 1 and 3)",
-    "NeLU beside ReLU, ReLU beside GELU, and both claims about GELU with each at its own best rate: added after the first "
-    "arms at small scale had been seen",
+    "NeLU beside ReLU, ReLU beside GELU, and both claims about GELU with each at its own best rate, for which NeLU has the "
+    "grid at small scale in the place of B-SiLU: added after the first arms there had been seen",
 )
 
 
