@@ -55,6 +55,15 @@ def test_the_page_has_published_ours_and_verdict(plan, tmp_path):
     assert "| `sugar` | own best: 0.003 against 0.003 | +10.00 (+10.00 to +10.00) | 5 | 100 % |" in text
 
 
+def test_a_gain_that_turns_into_a_loss_is_written_as_the_other_numbers(plan):
+    def turning(run):
+        better = run.config.lr == 0.003 and run.arm == "relu"
+        return accuracy(run) + (0.12 if better else 0)
+
+    text = page(find_out(TABLE, "small", plan, planted.outcomes(plan, turning)), {})
+    assert "| `sugar` | own best: 0.003 against 0.003 | −2.00 (−2.00 to −2.00) | 5 | −20 % |" in text
+
+
 def test_every_heading_of_numbers_and_every_figure_says_the_scale(plan, tmp_path):
     text = write_page(found(plan), tmp_path).read_text()
     figures = re.findall(r"!\[(.*)\]\((.*)\)", text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from undying.lab.reproduce.findings import Findings, GainFinding, Remainder, TaskFinding
-from undying.report.formats import MISSING
+from undying.report.formats import MINUS, MISSING
 from undying.report.reproduce.cells import bullets, points_of
 from undying.text import markdown
 
@@ -24,7 +24,7 @@ def gains(findings: Findings) -> str:
                 _gain_rate(findings.tasks[gain.task], row, gain.against),
                 points_of(row.difference),
                 str(row.difference.n),
-                MISSING if row.share is None else f"{100 * row.share:.0f} %",
+                _share(row.share),
             )
             for row in found.rows
         ]
@@ -37,6 +37,10 @@ def _gain_rate(task: TaskFinding, row: Remainder, against: str) -> str:
     if not row.own_rates:
         return f"{task.task.lr:g}"
     return f"own best: {task.arms[row.arm].own_rate:g} against {task.arms[against].own_rate:g}"
+
+
+def _share(share: float | None) -> str:
+    return MISSING if share is None else f"{round(100 * share)} %".replace("-", MINUS)
 
 
 def _explained(found: GainFinding) -> list[str]:
