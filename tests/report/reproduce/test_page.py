@@ -107,6 +107,20 @@ def test_nothing_to_lower_is_said(plan):
 def test_diverged_runs_are_counted_where_they_count(plan):
     text = page(found(plan, status=lambda run: "diverged" if run.arm == "mish" else "finished"), {})
     assert rows_of(text, "| `mish` |")[0][3] == "5, 5 diverged"
+    assert "Diverged: `mish` 5 of 5 at 0.001." in text
+
+
+def test_runs_that_diverged_at_a_rate_which_no_column_shows_are_counted_too(plan):
+    lost = {("sugar", 0.03, 0), ("sugar", 0.03, 1), ("relu", 0.01, 4)}
+
+    def status(run):
+        told = (run.arm, run.config.lr, run.config.seed)
+        return "diverged" if run.task == "vgg16" and told in lost else "finished"
+
+    text = page(found(plan, status=status), {})
+    said = "Diverged: `relu` 1 of 5 at 0.01 and `sugar` 2 of 5 at 0.03."
+    assert said in text[text.index("## vgg16") :]
+    assert text.count("Diverged: ") == 1
 
 
 def test_a_rate_at_the_end_of_its_grid_is_marked(plan):

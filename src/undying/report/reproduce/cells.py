@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from undying.lab.reproduce.findings import ArmFinding, Seeds
+from undying.lab.reproduce.findings import ArmFinding, Seeds, TaskFinding
 from undying.lab.reproduce.table import LOGARITHMS, Table
 from undying.lab.reproduce.verdicts import Estimate
-from undying.report.formats import MISSING, signed
+from undying.report.formats import MISSING, listed, signed
 
 
 def points_of(found: Estimate | None) -> str:
@@ -25,8 +25,23 @@ def points_of(found: Estimate | None) -> str:
 
 def count(runs: Seeds) -> str:
     """How many runs, and how many of them diverged."""
-    diverged = sum(run.status == "diverged" for run in runs.values())
+    diverged = _diverged(runs)
     return f"{len(runs)}{f', {diverged} diverged' if diverged else ''}"
+
+
+def divergences(task: TaskFinding) -> list[str]:
+    """Which runs diverged, at all rates: a column has the count of the table's own alone."""
+    told = [
+        f"`{arm}` {diverged} of {len(runs)} at {rate:g}"
+        for arm, found in task.arms.items()
+        for rate, runs in found.runs.items()
+        if (diverged := _diverged(runs))
+    ]
+    return [f"Diverged: {listed(told)}."] if told else []
+
+
+def _diverged(runs: Seeds) -> int:
+    return sum(run.status == "diverged" for run in runs.values())
 
 
 def own_rate(found: ArmFinding) -> str:

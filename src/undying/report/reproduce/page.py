@@ -10,7 +10,7 @@ from undying.lab.reproduce.findings import Findings
 from undying.lab.reproduce.table import Task
 from undying.report.reproduce import details
 from undying.report.reproduce.arms import arms
-from undying.report.reproduce.cells import bullets
+from undying.report.reproduce.cells import bullets, divergences
 from undying.report.reproduce.claims import claims, rules
 from undying.report.reproduce.figures import draw
 from undying.report.reproduce.gains import gains
@@ -54,6 +54,7 @@ def page(findings: Findings, figures: dict[str, str], seeds: Sequence[int] = ())
     ]
     for name, task in findings.tasks.items():
         parts += [f"## {_heading(task.task)}, {findings.scale_name} scale", arms(findings, task)]
+        parts += divergences(task)
         parts += [f"![{alt}]({file})" for file, alt in figures.items() if file.startswith(f"{table.name}.{name}.")]
         parts += [told for detail in findings.details if detail.task.name == name for told in details.told(detail)]
     if findings.gains:
