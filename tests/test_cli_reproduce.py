@@ -57,6 +57,7 @@ def test_every_table_runs_at_smoke_scale(name, tmp_path, in_this_process, capsys
         score = last.get("test_accuracy", last.get("test_return"))
         assert float(row["test_accuracy" if "test_accuracy" in row else "score"]) == pytest.approx(score)
         assert row["weights_sha256"] == last["weights_sha256"]
+        assert row.get("instructions") in (None, torch.backends.cpu.get_cpu_capability())  # a trial's row has none
     if "barelu" in name:  # without eps it is LeakyReLU, bit for bit
         weights = {(row["arm"], row["lr"], row["seed"]): row["weights_sha256"] for row in rows}
         rate = rows[0]["lr"]
@@ -111,6 +112,37 @@ def test_one_run_again_in_a_process_of_its_own_ends_the_same(tmp_path, in_this_p
     assert [p.name for p in (tmp_path / "again" / "runs").iterdir()] == [row["run"]]
 
 
+def test_what_is_on_record_is_not_trained_again(tmp_path, in_this_process):
+    command = ["reproduce", "sugar-swin", "--scale", "smoke", "--seeds"]
+    assert cli.main([*command, "0", "1", "--out", str(tmp_path / "first")]) == 0
+    recorded = str(tmp_path / "first" / "sugar-swin.runs.csv")
+    first = set(in_this_process)
+    assert cli.main([*command, "0", "1", "2", "--out", str(tmp_path / "more"), "--recorded", recorded]) == 0
+    assert {row["run"] for row in runs(tmp_path / "more", "sugar-swin")} == set(in_this_process)
+    assert len(in_this_process) == len(first) * 3 // 2
+    trained = {path.name for path in (tmp_path / "more" / "runs").iterdir()}
+    assert trained == set(in_this_process) - first
+    assert cli.main([*command, "0", "1", "2", "--out", str(tmp_path / "whole")]) == 0
+    assert without_times(tmp_path / "whole") == without_times(tmp_path / "more")
+
+
+def without_times(out):
+    """Page and index of sugar-swin, without what differs from one training to the next."""
+    index = [{**row, "seconds": ""} for row in runs(out, "sugar-swin")]
+    return re.sub(r"The runs took .* in all", "", (out / "sugar-swin.md").read_text()), index
+
+
+def test_a_run_of_the_folder_goes_before_its_record(tmp_path, in_this_process):
+    command = ["reproduce", "sugar-swin", "--scale", "smoke", "--seeds", "1", "--out", str(tmp_path)]
+    assert cli.main(command) == 0
+    index = tmp_path / "sugar-swin.runs.csv"
+    text, recorded = index.read_text(), tmp_path / "recorded.csv"
+    row = runs(tmp_path, "sugar-swin")[0]
+    recorded.write_text(text.replace(row["weights_sha256"], "0" * 64))
+    assert cli.main([*command, "--page-only", "--recorded", str(recorded)]) == 0
+    assert index.read_text() == text
+
+
 def test_list_names_every_table_with_its_scales(capsys):
     assert cli.main(["reproduce", "--list"]) == 0
     said = capsys.readouterr().out
@@ -156,6 +188,10 @@ def test_full_scale_says_what_a_gpu_would_take(tmp_path, monkeypatch, capsys):
         (["sugar-swin", "--scale", "smoke", "--seeds", "0"], ["--seeds 0"]),
         (["sugar-swin", "--scale", "smoke", "--run", "abc"], ["--run abc", "sugar-swin", "smoke"]),
         (["sugar-swin", "--scale", "smoke", "--page-only", "--out", "/dev/null/x"], ["/dev/null/x", "--out"]),
+        (["sugar-swin", "--scale", "smoke", "--recorded", "/nowhere.csv"], ["/nowhere.csv", "No such file"]),
+        (["sugar-swin", "--scale", "smoke", "--recorded", "r.csv", "--run", "abc"], ["--run", "--recorded", "one of"]),
+        (["undying-death", "--scale", "smoke", "--recorded", "r.csv"], ["--recorded", "undying-death", "--out"]),
+        (["barelu-overhead", "--scale", "smoke", "--recorded", "r.csv"], ["--recorded", "it times"]),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(arguments, words, capsys):

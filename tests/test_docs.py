@@ -62,6 +62,9 @@ def test_commands_are_accepted(page, command, tmp_path, monkeypatch, capsys):
     elif words[0] == "reproduce" and "--run" in words:
         assert cli.main([*at_smoke_scale(words), "--dry-run"]) == 2  # the run is one of another scale
         assert "is no run of" in capsys.readouterr().err
+    elif words[0] == "reproduce" and "--recorded" in words:
+        assert cli.main([*at_smoke_scale(words), "--dry-run"]) == 2  # the reader has the file
+        assert "cannot read" in capsys.readouterr().err
     elif words[0] == "reproduce":
         assert cli.main([*at_smoke_scale(words), "--dry-run"]) == 0
     elif words[0] == "bench":

@@ -20,6 +20,7 @@ from undying.lab.reproduce.findings import Findings, find_out
 from undying.lab.reproduce.forecast import GPU_BASIS, KNOWN, Size, cpu_seconds, gpu_seconds, listed
 from undying.lab.reproduce.outcomes import Outcome, read_outcomes
 from undying.lab.reproduce.plan import Plan, Planned, make_plan
+from undying.lab.reproduce.records import read_records
 from undying.lab.reproduce.table import SCALES, Table, Task
 from undying.lab.reproduce.tables import TABLES, TIMED, find
 from undying.lab.reproduce.trial import Trial, only_trials
@@ -48,6 +49,8 @@ class ReproduceCommand:
     """One number: the first so many of the table's seeds, and more. Several: these seeds. Default: the table's."""
     run: tuple[str, ...] = ()
     """Train only the runs with these ids, of NAME.runs.csv, and print their numbers; no page is written."""
+    recorded: Path | None = None
+    """Count the runs in this NAME.runs.csv, of a page made before, as finished; what it lacks is trained."""
     execution: Annotated[Execution, tyro.conf.arg(name="")] = field(default_factory=Execution)
     out: Path | None = None
     """Folder for the runs and the page; default: undying-reproduce-SCALE."""
@@ -70,12 +73,16 @@ class ReproduceCommand:
         plan = make_plan(table.scales[self.scale], self.seeds, self.execution.data_root)
         store = Store(out)
         if self.run:
+            if self.recorded:
+                raise UndyingError(
+                    "--run trains a run again, and --recorded counts it as finished: give one of the two"
+                )
             return self._one_again(console, plan, store)
         if self.page_only:
             self._write(console, table, plan, store)
             return 0
-        finished = read_outcomes(plan, store)  # a damaged run is found now, and not after hours of training
-        missing = _missing(plan.runs, store)
+        finished = self._finished(table, plan, store)  # a damaged run is found now, and not after hours of training
+        missing = _missing(plan.runs, finished)
         _print_plan(console, table, self.scale, plan, finished, self.execution, missing)
         if self.dry_run:
             return 0
@@ -87,8 +94,8 @@ class ReproduceCommand:
         return 0
 
     def _time(self, console: Console, table: overhead.Overhead, out: Path) -> int:
-        if self.seeds or self.run:
-            raise UndyingError(f"{table.name} has no runs, and so no --seeds and no --run: it times")
+        if self.seeds or self.run or self.recorded:
+            raise UndyingError(f"{table.name} has no runs, and so no --seeds, --run and --recorded: it times")
         stored, scale = out / f"{table.name}.json", table.scales[self.scale]
         if self.dry_run:
             _say(
@@ -118,8 +125,9 @@ class ReproduceCommand:
                 f"{self.name}.runs.csv names its runs"
             )
         chosen = [by_id[name] for name in self.run]
-        self._train(console, _missing(chosen, store), store)
-        for o in read_outcomes(replace(plan, runs=tuple(chosen)), store):
+        wanted = replace(plan, runs=tuple(chosen))
+        self._train(console, _missing(chosen, read_outcomes(wanted, store)), store)
+        for o in read_outcomes(wanted, store):
             most = next(_most(task) for task in plan.scale.tasks if task.name == o.planned.task)
             _say(
                 console,
@@ -128,6 +136,16 @@ class ReproduceCommand:
                 f"weights {o.weights}",
             )
         return 0
+
+    def _finished(self, table: Table, plan: Plan, store: Store) -> tuple[Outcome, ...]:
+        """Runs of the store, and those on record that it does not have."""
+        own = read_outcomes(plan, store)
+        if self.recorded is None:
+            return own
+        there = {o.planned for o in own}
+        read = (o for o in read_records(table, plan, self.recorded) if o.planned not in there)
+        order = {planned: place for place, planned in enumerate(plan.runs)}
+        return tuple(sorted((*own, *read), key=lambda o: order[o.planned]))
 
     def _train(self, console: Console, missing: Sequence[AnyRun], store: Store) -> None:
         with RunsTable(store, missing, console) as live:
@@ -149,7 +167,7 @@ class ReproduceCommand:
                     ) from None
 
     def _write(self, console: Console, table: Table, plan: Plan, store: Store) -> None:
-        outcomes = read_outcomes(plan, store)
+        outcomes = self._finished(table, plan, store)
         findings = find_out(table, self.scale, plan, outcomes)
         findings = replace(findings, details=read_details(table, plan, outcomes, store))
         try:
@@ -166,9 +184,10 @@ def _say(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _missing(runs: Sequence[Planned], store: Store) -> list[AnyRun]:
+def _missing(runs: Sequence[Planned], finished: Sequence[Outcome]) -> list[AnyRun]:
     # Two tasks can share runs, where one network stands for both.
-    return [config for config in dict.fromkeys(planned.config for planned in runs) if not store.finished(config)]
+    there = {o.planned.config for o in finished}
+    return [config for config in dict.fromkeys(planned.config for planned in runs) if config not in there]
 
 
 def _print_list(console: Console) -> None:

@@ -11,9 +11,10 @@ import pytest
 import planted
 from undying.lab.reproduce.findings import find_out
 from undying.lab.reproduce.plan import make_plan
+from undying.lab.reproduce.records import COLUMNS
 from undying.lab.reproduce.tables import TABLES
 from undying.report.reproduce.page import page, write_page
-from undying.report.reproduce.runs import COLUMNS, runs_table
+from undying.report.reproduce.runs import runs_table
 
 TABLE = TABLES["sugar-cifar10"]
 GAINS = {"relu": 0.4, "sugar": 0.5, "bsilu": 0.45}
@@ -152,6 +153,16 @@ def test_the_commands_and_nothing_of_the_machine_but_its_kind(plan, tmp_path):
     assert str(tmp_path) not in text
     assert "abacus, 2 cores" in text
     assert f"{2 * len(plan.runs) // 60} min in all" in text
+
+
+def test_runs_of_two_machines_are_counted(plan):
+    [*most, last] = found(plan).outcomes
+    other = replace(last, environment=planted.ENVIRONMENT | {"instructions": "AVX2", "platform": "elsewhere"})
+    text = page(find_out(TABLE, "small", plan, (*most, other)), {})
+    assert f"\nMachine of {len(most)} runs: abacus, 2 cores; Python 3," in text
+    assert "\nMachine of 1 run: abacus, 2 cores, AVX2; Python 3," in text
+    same = replace(last, environment=planted.ENVIRONMENT | {"platform": "elsewhere"})  # which the page does not tell
+    assert page(find_out(TABLE, "small", plan, (*most, same)), {}).count("\nMachine: ") == 1
 
 
 def test_what_is_true_by_construction_has_its_reason(tmp_path):

@@ -125,6 +125,8 @@ def environment(execution: Execution) -> dict[str, str]:
         "torch": torch.__version__,
         "platform": platform.platform(),
         "processor": _processor(),
+        # Which decide how sums are rounded, and so a run's numbers, as the model's name alone does not.
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
         **({"devices": str(execution.devices)} if execution.devices > 1 else {}),

@@ -102,11 +102,6 @@ class Findings:
     details: tuple[Detail, ...] = ()
     """What the table shows beside accuracies."""
 
-    @property
-    def environments(self) -> tuple[Mapping[str, str], ...]:
-        """Of the runs, each once."""
-        return tuple(dict(pairs) for pairs in dict.fromkeys(tuple(o.environment.items()) for o in self.outcomes))
-
 
 def find_out(table: Table, scale_name: str, plan: Plan, outcomes: tuple[Outcome, ...]) -> Findings:
     """Compute what ``outcomes``, the finished runs of ``plan``, say."""

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import shlex
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from undying.lab.recipe import Recipe
 from undying.lab.reproduce.findings import Findings
+from undying.lab.reproduce.outcomes import Outcome
+from undying.lab.reproduce.records import records
 from undying.lab.reproduce.table import Task
 from undying.lab.reproduce.trial import only_trials
 from undying.report.formats import MISSING
 from undying.report.reproduce import trials
-from undying.text import comma_separated, duration, markdown
-
-COLUMNS = (
-    "run",
-    "task",
-    "arm",
-    "seed",
-    "lr",
-    "status",
-    "test_accuracy",
-    "validation_accuracy",
-    "silent",
-    "dead",
-    "sparsity",
-    "gradient_norm",
-    "update_norm",
-    "curvature",
-    "seconds",
-    "weights_sha256",
-)
+from undying.text import duration, markdown
 
 
 def settings(findings: Findings) -> str:
@@ -84,28 +67,7 @@ def runs_table(findings: Findings) -> str:
     """A row a finished run, in the order in which they are run."""
     if only_trials(found.task for found in findings.tasks.values()):
         return trials.runs_table(findings)
-    rows: list[Sequence[object]] = [COLUMNS]
-    for o in findings.outcomes:
-        config = o.planned.config
-        rows.append(
-            [
-                o.id,
-                o.planned.task,
-                o.planned.arm,
-                config.seed,
-                config.lr,
-                o.status,
-                o.accuracy,
-                o.validation,
-                o.silent,
-                o.dead,
-                o.sparsity,
-                *(math.exp(value) if math.isfinite(value) else "" for value in (o.gradient, o.update, o.curvature)),
-                round(o.seconds, 1),
-                o.weights,
-            ]
-        )
-    return comma_separated(rows)
+    return records(findings.outcomes)
 
 
 def runs(findings: Findings, seeds: Sequence[int]) -> str:
@@ -119,17 +81,27 @@ def runs(findings: Findings, seeds: Sequence[int]) -> str:
         f"makes this page; stopped, it goes on from there. [{name}.runs.csv]({name}.runs.csv) has a row a run: a number "
         "above is the mean over the rows with its task, arm and rate (lr). One run again, here the first of them:",
         f"    {shlex.join([*again, '--run', first, '--out', 'again'])}",
-        "On a CPU of the same kind, with the same torch, it ends with the weights_sha256 of its row.",
+        "On a CPU with the same instructions, with the same torch, it ends with the weights_sha256 of its row.",
     ]
-    for environment in findings.environments:
-        parts.append(
-            f"Machine: {environment['processor']}, {environment['cores']} cores; Python {environment['python']}, torch "
-            f"{environment['torch']} with {environment['threads']} thread a run"
-            + "".join(
-                f", {name} {environment[name]}" for name in ("gymnasium", "stable-baselines3") if name in environment
-            )
-            + f", undying {environment['undying']}."
-        )
+    parts += _machines(findings.outcomes)
     seconds = {run.id: run.seconds for run in findings.outcomes}
     parts.append(f"The runs took {duration(sum(seconds.values()))} in all, on one core each.")
     return "\n\n".join(parts)
+
+
+def _machines(outcomes: Sequence[Outcome]) -> list[str]:
+    """A line for each, with how many runs are of it if there are several."""
+    found = Counter(_machine(o.environment) for o in outcomes)
+    if len(found) == 1:
+        return [f"Machine: {machine}." for machine in found]
+    return [f"Machine of {count} run{'s' * (count > 1)}: {machine}." for machine, count in found.items()]
+
+
+def _machine(environment: Mapping[str, str]) -> str:
+    instructions = f", {environment['instructions']}" if environment.get("instructions") else ""
+    libraries = [f", {name} {environment[name]}" for name in ("gymnasium", "stable-baselines3") if name in environment]
+    return (
+        f"{environment['processor']}, {environment['cores']} cores{instructions}; Python {environment['python']}, torch "
+        f"{environment['torch']} with {environment['threads']} thread a run{''.join(libraries)}, undying "
+        f"{environment['undying']}"
+    )
