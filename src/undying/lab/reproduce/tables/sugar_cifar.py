@@ -42,16 +42,26 @@ def _task(
     )
 
 
-def _whole(rates: tuple[float, ...], controls: tuple[float, ...], *more: str) -> tuple[Stage, ...]:
-    """The main arms, what isolates the cause (later at the rates of ``controls`` too), other rates, other surrogates."""
+def _full(*more: str) -> tuple[Stage, ...]:
+    """The main arms, what isolates the cause (later at the other rates too), other rates, other surrogates."""
     return (
-        Stage(MAIN, rates[:1]),
-        Stage((NEGATIVE, UNIT), rates[:1]),
-        Stage(TUNED, rates[1:3]),
-        Stage((NEGATIVE, UNIT), controls),
-        Stage(TUNED, rates[3:]),
-        Stage((*CLAIMED, *more), rates[:1]),
-        Stage(OTHERS, rates[:1]),
+        Stage(MAIN, RATES[:1]),
+        Stage((NEGATIVE, UNIT), RATES[:1]),
+        Stage(TUNED, RATES[1:3]),
+        Stage((NEGATIVE, UNIT), RATES[1:]),
+        Stage(TUNED, RATES[3:]),
+        Stage((*CLAIMED, *more), RATES[:1]),
+        Stage(OTHERS, RATES[:1]),
+    )
+
+
+def _small(main: tuple[str, ...]) -> tuple[Stage, ...]:
+    """The main arms, what isolates the cause, other rates, and the surrogates of which something is claimed."""
+    return (
+        Stage(main, RATES[:1]),
+        Stage((NEGATIVE, UNIT), RATES[:1]),
+        Stage(TUNED, SMALL_RATES[1:]),
+        Stage(CLAIMED, RATES[:1]),
     )
 
 
@@ -155,15 +165,19 @@ _BEGINNING = (
     "Where training ends: it has 10,000 of the 50,000 training images and 5 of {} epochs, so accuracies are far lower. It "
     "shows the beginning, in which larger steps help most."
 )
+_LEFT_OUT = (
+    "Surrogates other than B-SiLU, LeakyReLU and NeLU (a = 0.05), and the controls at rates of their own. They are left out, "
+    "and no run of them was seen before that was decided, because of the time that they would take."
+)
 
 TABLES = (
     _table(
         "cifar10",
         50,
-        _whole(RATES, RATES[1:]),
+        _full(),
         Scale(
             (
-                _task("resnet18", "cifar10", _whole(SMALL_RATES, SMALL_RATES[1:3]), 5, 10_000),
+                _task("resnet18", "cifar10", _small(MAIN), 5, 10_000),
                 _task(
                     "vgg16",
                     "cifar10",
@@ -179,7 +193,8 @@ TABLES = (
                 "linear layer behind them, for 10 epochs, with three arms at three rates. At the published rate these are "
                 "710 steps, in which ReLU and SUGAR only begin to learn.",
                 "Rates below the published one: 30 times it took the place of 0.3 times (of 3 times in vgg16), after 10 times it "
-                "had been seen to be ReLU's best, at the end of the grid. The controls are not run at 30 times.",
+                "had been seen to be ReLU's best, at the end of the grid.",
+                _LEFT_OUT,
             ),
         ),
         {"resnet18": (76.76, 86.42), "vgg16": (78.50, 88.35)},
@@ -187,26 +202,13 @@ TABLES = (
     _table(
         "cifar100",
         100,
-        _whole(RATES, RATES[1:], *NELUS),
+        _full(*NELUS),
         Scale(
-            (
-                _task(
-                    "resnet18",
-                    "cifar100",
-                    (
-                        Stage(MAIN[:4], RATES[:1]),
-                        Stage((NEGATIVE, UNIT), RATES[:1]),
-                        Stage(TUNED, SMALL_RATES[1:]),
-                        Stage(CLAIMED, RATES[:1]),
-                    ),
-                    5,
-                    10_000,
-                ),
-            ),
+            (_task("resnet18", "cifar100", _small(MAIN[:4]), 5, 10_000),),
             (
                 _BEGINNING.format(100),
                 "VGG-16, which is not run: it would not leave chance (1 %) in so few steps.",
-                "Surrogates other than B-SiLU, LeakyReLU and NeLU (a = 0.05), and the controls at rates of their own.",
+                _LEFT_OUT,
                 "Rates below the published one: 30 times it took the place of 0.3 times, after 10 times it had been seen to be "
                 "ReLU's and B-SiLU forward's best, at the end of the grid.",
             ),
