@@ -12,7 +12,9 @@ import torch
 from undying import cli
 from undying.errors import UndyingError
 from undying.lab.executors import work
+from undying.lab.reproduce.records import MACHINE
 from undying.lab.reproduce.tables import TABLES
+from undying.ops import native
 
 
 @pytest.fixture
@@ -57,7 +59,10 @@ def test_every_table_runs_at_smoke_scale(name, tmp_path, in_this_process, capsys
         score = last.get("test_accuracy", last.get("test_return"))
         assert float(row["test_accuracy" if "test_accuracy" in row else "score"]) == pytest.approx(score)
         assert row["weights_sha256"] == last["weights_sha256"]
-        assert row.get("instructions") in (None, torch.backends.cpu.get_cpu_capability())  # a trial's row has none
+        environment = json.loads((tmp_path / "runs" / row["run"] / "environment.json").read_text())
+        assert environment["instructions"] == torch.backends.cpu.get_cpu_capability()
+        assert environment["kernels"] == (native.instructions() or "none")
+        assert row.items() >= {name: environment[name] for name in MACHINE if name in row}.items()  # a trial's has none
     if "barelu" in name:  # without eps it is LeakyReLU, bit for bit
         weights = {(row["arm"], row["lr"], row["seed"]): row["weights_sha256"] for row in rows}
         rate = rows[0]["lr"]

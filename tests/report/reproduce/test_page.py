@@ -157,10 +157,12 @@ def test_the_commands_and_nothing_of_the_machine_but_its_kind(plan, tmp_path):
 
 def test_runs_of_two_machines_are_counted(plan):
     [*most, last] = found(plan).outcomes
-    other = replace(last, environment=planted.ENVIRONMENT | {"instructions": "AVX2", "platform": "elsewhere"})
+    other = replace(
+        last, environment=planted.ENVIRONMENT | {"instructions": "AVX2", "kernels": "none", "platform": "elsewhere"}
+    )
     text = page(find_out(TABLE, "small", plan, (*most, other)), {})
     assert f"\nMachine of {len(most)} runs: abacus, 2 cores; Python 3," in text
-    assert "\nMachine of 1 run: abacus, 2 cores, AVX2; Python 3," in text
+    assert "\nMachine of 1 run: abacus, 2 cores, AVX2, native kernels: none; Python 3," in text
     same = replace(last, environment=planted.ENVIRONMENT | {"platform": "elsewhere"})  # which the page does not tell
     assert page(find_out(TABLE, "small", plan, (*most, same)), {}).count("\nMachine: ") == 1
 

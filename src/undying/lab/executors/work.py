@@ -23,6 +23,7 @@ from undying.lab.lease import BusyError
 from undying.lab.settings import AnyRun, RunConfig
 from undying.lab.store import Store
 from undying.lab.training import Epoch, train
+from undying.ops import native
 
 FINISHED, BUSY, FAILED = "finished", "busy", "failed"
 DIED = "the process died, killed or out of memory"
@@ -125,8 +126,9 @@ def environment(execution: Execution) -> dict[str, str]:
         "torch": torch.__version__,
         "platform": platform.platform(),
         "processor": _processor(),
-        # Which decide how sums are rounded, and so a run's numbers, as the model's name alone does not.
+        # These two decide how numbers are rounded, which a processor's name does not tell.
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        "kernels": native.instructions() or "none",
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
         **({"devices": str(execution.devices)} if execution.devices > 1 else {}),

@@ -14,7 +14,7 @@ from undying.lab.reproduce.table import Table
 from undying.lab.reproduce.trial import only_trials
 from undying.text import comma_separated
 
-MACHINE = ("processor", "instructions", "cores", "python", "torch", "threads", "undying")
+MACHINE = ("processor", "instructions", "kernels", "cores", "python", "torch", "threads", "undying")
 """Of an outcome's environment."""
 
 COLUMNS = (

@@ -81,7 +81,7 @@ def runs(findings: Findings, seeds: Sequence[int]) -> str:
         f"makes this page; stopped, it goes on from there. [{name}.runs.csv]({name}.runs.csv) has a row a run: a number "
         "above is the mean over the rows with its task, arm and rate (lr). One run again, here the first of them:",
         f"    {shlex.join([*again, '--run', first, '--out', 'again'])}",
-        "On a CPU with the same instructions, with the same torch, it ends with the weights_sha256 of its row.",
+        "On a CPU with the same instructions, with the same torch and kernels, it ends with the weights_sha256 of its row.",
     ]
     parts += _machines(findings.outcomes)
     seconds = {run.id: run.seconds for run in findings.outcomes}
@@ -98,10 +98,12 @@ def _machines(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _machine(environment: Mapping[str, str]) -> str:
+    # Runs of early versions do not tell these.
     instructions = f", {environment['instructions']}" if environment.get("instructions") else ""
+    kernels = f", native kernels: {environment['kernels']}" if environment.get("kernels") else ""
     libraries = [f", {name} {environment[name]}" for name in ("gymnasium", "stable-baselines3") if name in environment]
     return (
-        f"{environment['processor']}, {environment['cores']} cores{instructions}; Python {environment['python']}, torch "
+        f"{environment['processor']}, {environment['cores']} cores{instructions}{kernels}; Python {environment['python']}, torch "
         f"{environment['torch']} with {environment['threads']} thread a run{''.join(libraries)}, undying "
         f"{environment['undying']}"
     )
