@@ -70,7 +70,7 @@ TABLE = Table(
             )
             for name, arm in (
                 ("BAReLU (eps = 0)", "barelu"),
-                ("BAReLU with the root read as smoothing (eps = 0.01)", "barelu:eps=0.01"),
+                ("BAReLU (eps = 0.01, a smoothed root)", "barelu:eps=0.01"),
             )
             for what, metric, said in (("gradient", "gradient", FEWER), ("weight update", "update", SHORTER))
         ),
