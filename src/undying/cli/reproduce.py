@@ -139,13 +139,9 @@ class ReproduceCommand:
 
     def _finished(self, table: Table, plan: Plan, store: Store) -> tuple[Outcome, ...]:
         """Runs of the store, and those on record that it does not have."""
-        own = read_outcomes(plan, store)
-        if self.recorded is None:
-            return own
-        there = {o.planned for o in own}
-        read = (o for o in read_records(table, plan, self.recorded) if o.planned not in there)
-        order = {planned: place for place, planned in enumerate(plan.runs)}
-        return tuple(sorted((*own, *read), key=lambda o: order[o.planned]))
+        recorded = read_records(table, plan, self.recorded) if self.recorded else ()
+        found = {o.planned: o for o in (*recorded, *read_outcomes(plan, store))}
+        return tuple(found[planned] for planned in plan.runs if planned in found)
 
     def _train(self, console: Console, missing: Sequence[AnyRun], store: Store) -> None:
         with RunsTable(store, missing, console) as live:
