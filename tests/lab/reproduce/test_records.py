@@ -44,6 +44,14 @@ def test_it_reads_what_was_written(plan, outcomes, tmp_path):
         )
 
 
+def test_a_processor_without_a_name_is_kept(plan, outcomes, tmp_path):
+    """As some systems have it; the page tells it all the same."""
+    nameless = [replace(o, environment=o.environment | {"processor": ""}) for o in outcomes]
+    path = tmp_path / "index.csv"
+    path.write_text(records(nameless))
+    assert [o.environment for o in read_records(TABLE, plan, path)] == [o.environment for o in nameless]
+
+
 def test_other_runs_are_left_out_and_the_order_is_the_plans(plan, outcomes, tmp_path):
     path = tmp_path / "index.csv"
     path.write_text(records(outcomes[::-1]))

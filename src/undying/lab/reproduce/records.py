@@ -16,6 +16,8 @@ from undying.text import comma_separated
 
 MACHINE = ("processor", "instructions", "kernels", "cores", "python", "torch", "threads", "undying")
 """Of an outcome's environment."""
+_LATER = ("instructions", "kernels")
+"""Of these, what runs of early versions do not tell."""
 
 COLUMNS = (
     "run",
@@ -136,7 +138,7 @@ def _outcome(planned: Planned, path: Path, line: int, row: Mapping[str, str]) ->
         sparsity=known("sparsity"),
         seconds=number("seconds"),
         weights=row["weights_sha256"],
-        environment={name: row[name] for name in MACHINE if row[name]},
+        environment={name: row[name] for name in MACHINE if row[name] or name not in _LATER},
         gradient=_log(known("gradient_norm")),
         update=_log(known("update_norm")),
         curvature=_log(known("curvature")),
