@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import undying
-from undying.ops import functions, native, paths, triton_loader
+from undying.ops import autograd, dispatch, native, triton_loader
 
 # Triton decides by this, when kernels are defined, whether they run in its interpreter. It is set for undying's alone:
 # what TorchInductor does in this process, and what Triton defines itself, is what it is elsewhere.
@@ -77,7 +77,7 @@ def libraries_here() -> list[str]:
 
 def library() -> ModuleType:
     """The library of the path in use."""
-    return triton_loader.library() if paths.setting() == "triton" else native
+    return triton_loader.library() if dispatch.setting() == "triton" else native
 
 
 def _is_here(name: str) -> bool:
@@ -90,7 +90,7 @@ def _is_here(name: str) -> bool:
 
 def arguments(name: str) -> tuple[float, float, float, float]:
     """What follows gradient and x in an operator of SUGAR's."""
-    kernel = functions.kernel(undying.surrogate(name), "all", library())
+    kernel = autograd.kernel(undying.surrogate(name), "all", library())
     return kernel.a, 1.0, kernel.low, kernel.high
 
 

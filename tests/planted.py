@@ -1,6 +1,6 @@
 """Outcomes as a test wants them, for the runs of a plan."""
 
-from undying.lab.reproduce.outcomes import Outcome
+from undying.papers.results import Outcome
 
 ENVIRONMENT = {"undying": "0", "python": "3", "torch": "2", "processor": "abacus", "cores": "2", "threads": "1"}
 

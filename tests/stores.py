@@ -3,8 +3,8 @@
 import contextlib
 import random
 
+from undying.lab.runs.classification import Epoch
 from undying.lab.store import Store
-from undying.lab.training import Epoch
 
 UNITS = 128
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from undying import cli
-from undying.lab.reproduce.tables import TABLES, TIMED
+from undying.papers.tables import TABLES, TIMED
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])

@@ -7,14 +7,15 @@ from undying._version import __version__
 from undying.activations.barelu import BAReLU, barelu
 from undying.activations.plain import BSiLU, NeLU, bsilu, nelu
 from undying.activations.sugar import SUGAR, StrengthSchedule, sugar
-from undying.activations.surrogates import SURROGATES, Surrogate, surrogate, unit_scaled
-from undying.diagnose.census import census
-from undying.diagnose.certify import Box, Certificate, CertifiedSite, certify
-from undying.diagnose.results import Census, Changes, Site
-from undying.diagnose.sinks import JSONL, Memory
-from undying.diagnose.watch import Record, Watch, watch
+from undying.census.census import census
+from undying.census.record import Record
+from undying.census.results import Census, Changes, Site
+from undying.census.sinks import JSONL, Memory
+from undying.census.watch import Watch, watch
+from undying.certify.interpreter import Box, Certificate, CertifiedSite, certify
 from undying.integrations import register
 from undying.ops.lean import lean
+from undying.surrogates import SURROGATES, Surrogate, surrogate, unit_scaled
 from undying.treat.convert import audit, convert_, revert_
 from undying.treat.report import ConversionReport
 

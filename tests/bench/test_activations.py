@@ -5,11 +5,11 @@ import torch
 
 import closed_forms
 from inductor import HAS_COMPILER
+from undying._base.errors import UndyingError
 from undying.bench.activations import measure_activations
 from undying.bench.forms import FORMS, LIMIT
 from undying.bench.public import FunctionSUGAR, InjectedSUGAR, LiteralBAReLU
 from undying.bench.settings import ActivationSettings
-from undying.errors import UndyingError
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from undying._base.errors import UndyingError
 from undying.bench import memory
 from undying.bench.forms import FORMS
 from undying.bench.networks import Workload, workload
 from undying.bench.settings import NetworkSettings
-from undying.errors import UndyingError
 
 FORM = {form.name: form for form in FORMS}
 

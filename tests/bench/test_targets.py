@@ -2,13 +2,13 @@
 
 import pytest
 
-from undying.activations.surrogates import SURROGATES
 from undying.bench.activations import Case
 from undying.bench.forms import FORMS
 from undying.bench.memory import Memory
 from undying.bench.targets import MEMORY, SPEED, TRAINING, judge_memory, judge_speed, judge_training
 from undying.bench.timing import Timings
 from undying.bench.training import TrainingCase
+from undying.surrogates import SURROGATES
 
 
 def case(size, dtype="float32", threads=1, **seconds):

@@ -9,7 +9,7 @@ from rich.console import Console
 from torch import nn
 
 import undying
-from undying.report.live import LiveTable
+from undying.integrations.rich import LiveTable
 
 
 def trained(sink, steps=5):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import undying
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.activations import ACTIVATIONS, build_activation
 
 

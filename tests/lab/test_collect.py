@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from stores import UNITS, epochs_of, finish, prepared
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab import Execution, Settings, compare
 from undying.lab.collect import collect, share
 from undying.lab.statistics import compare_to_baseline

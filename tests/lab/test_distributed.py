@@ -13,14 +13,14 @@ import pytest
 import torch
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab import Execution, Settings, data
 from undying.lab.checkpoints import Checkpoint
-from undying.lab.distributed import Rank
+from undying.lab.comparison import plan
+from undying.lab.distributed import ProcessGroup
 from undying.lab.executors.work import FAILED, FINISHED, execute
+from undying.lab.runs.classification import train
 from undying.lab.store import Store
-from undying.lab.sweep import plan
-from undying.lab.training import train
 
 TWO = Execution(devices=2)
 
@@ -69,11 +69,11 @@ def test_numbers_are_those_of_one_process_up_to_rounding(devices, recipe):
 
 def test_shares_are_the_batch_and_never_a_single_sample():
     for count in range(2, 6):
-        ranks = [Rank(SimpleNamespace(global_rank=rank, world_size=count)) for rank in range(count)]
+        group = [ProcessGroup(SimpleNamespace(global_rank=rank, world_size=count)) for rank in range(count)]
         for size in range(1, 14):
             x, y = torch.randn(size, 3, dtype=torch.float64, requires_grad=True), torch.arange(size)
             seen, loss = [], 0
-            for rank in ranks:
+            for rank in group:
                 mine, labels = rank.share(x, y)
                 assert len(mine) == len(labels) > (size > 1)
                 assert torch.equal(mine, x[labels])
@@ -94,9 +94,9 @@ def test_draws_of_a_process_are_its_own_and_those_after_them_are_shared():
     own = []
     for rank in range(2):
         torch.manual_seed(0), random.seed(0), np.random.seed(0)
-        this = Rank(SimpleNamespace(global_rank=rank, world_size=2))
+        this = ProcessGroup(SimpleNamespace(global_rank=rank, world_size=2))
         for numbers in ((0, 1, 1), (0, 1, 2), (0, 1, 1)):
-            with this.apart(*numbers):
+            with this.forked_rng(*numbers):
                 own.append(draws())
         assert draws() == expected
     assert own[0] == own[2]
@@ -108,7 +108,7 @@ NETWORK = """
 import os, random, signal, time, torch
 from pathlib import Path
 from torch import nn
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.checkpoints import Checkpoint
 
 class Net(nn.Module):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.execution import Execution
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.recipe import Recipe
 
 

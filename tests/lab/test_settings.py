@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.settings import Settings
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
+from undying.lab.runs.classification import Epoch
 from undying.lab.settings import FORMAT, Settings
 from undying.lab.store import Store
-from undying.lab.training import Epoch
 
 SETTINGS = Settings(activations=("relu", "sugar"), seeds=1, epochs=2)
 CONFIG = SETTINGS.runs("hash")[0]

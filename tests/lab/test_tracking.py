@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from stores import epochs_of, finish, prepared
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab import Execution, Settings
 from undying.lab.tracking import EpochScalars, Trackers, group
 

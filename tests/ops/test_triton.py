@@ -18,7 +18,7 @@ from torch.testing._internal.optests.generate_tests import OpCheckError
 
 import undying
 from kernels import kernels, numbers
-from undying.ops import native, paths, triton_loader
+from undying.ops import dispatch, native, triton_loader
 
 CPU = torch.device("cpu")
 
@@ -59,7 +59,7 @@ def test_on_a_gpu_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     library = {}
     for path in ("auto", "triton", *([] if native.missing() else ["native"])):
         with kernels(path) if path == "triton" else undying.ops.using(path):
-            library[path] = paths.library_for(gpu)
+            library[path] = dispatch.library_for(gpu)
     assert library.pop("native", None) is None
     assert library == {"auto": triton_loader.library(), "triton": triton_loader.library()}
 
@@ -98,9 +98,10 @@ def test_without_triton() -> None:
         import sys
         sys.modules["triton"] = None
         import torch, undying
-        from undying.ops import native, paths, triton_loader
+        from undying.ops import dispatch
+        from undying.ops import native, triton_loader
         undying.sugar(torch.ones(3, requires_grad=True)).sum().backward()
-        print(paths.report()["Triton kernels"])
+        print(dispatch.report()["Triton kernels"])
         try:
             with undying.ops.using("triton"):
                 pass

@@ -11,9 +11,9 @@ import matplotlib
 import pytest
 
 from undying.lab.results import Curve, Results, SiteHistory
+from undying.plots.theme import PAPER, THEME, style_of
 from undying.report.figures import Figure, _curve_arrays, _settings, draw, learning, silent_units
-from undying.report.formats import between, percent, ratio
-from undying.report.svg import PAPER, THEME, style_of
+from undying.report.words import between, percent, ratio
 
 
 @pytest.fixture(scope="module")

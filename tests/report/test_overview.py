@@ -12,11 +12,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.results import Results
-from undying.report.formats import percent
 from undying.report.overview import overview, rows_of
 from undying.report.terminal import print_overview
+from undying.report.words import percent
 
 from .test_html import HOSTILE, Page, drawings
 

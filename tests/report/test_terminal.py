@@ -12,8 +12,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from undying.lab.results import Results
-from undying.report.formats import lead
 from undying.report.terminal import print_summary
+from undying.report.words import lead
 
 
 def summary(results: Results, path: str = "out/report.html") -> str:

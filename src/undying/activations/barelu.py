@@ -9,7 +9,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from undying.activations import checks
-from undying.ops import paths
+from undying.ops import dispatch
 
 __all__ = ["BAReLU", "barelu"]
 
@@ -47,7 +47,7 @@ def barelu(x: Tensor, alpha: float = 0.01, eps: float = 0.0, *, inplace: bool = 
     """
     checks.floating("barelu", x)
     _check(alpha, eps, inplace)
-    return paths.barelu(x, alpha, eps, inplace)
+    return dispatch.barelu(x, alpha, eps, inplace)
 
 
 torch.fx.wrap("barelu")  # a leaf of symbolic tracing, as sugar is

@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch.fx
 from torch import Tensor, nn
 
-from undying.activations import checks, surrogates
-from undying.ops import composite
+from undying import surrogates
+from undying.activations import checks
+from undying.ops import reference
 
 __all__ = ["BSiLU", "NeLU", "bsilu", "nelu"]
 
@@ -29,7 +30,7 @@ def bsilu(x: Tensor, a: float = 1.67) -> Tensor:
     tensor([-0.6548,  0.0000,  2.3975])
     """
     checks.floating("bsilu", x)
-    return composite.ordinary(x, surrogates.BSiLU(a))
+    return reference.ordinary(x, surrogates.BSiLU(a))
 
 
 def nelu(x: Tensor, a: float = 0.05) -> Tensor:
@@ -47,7 +48,7 @@ def nelu(x: Tensor, a: float = 0.05) -> Tensor:
     tensor([0.0250, 0.0000, 2.0000])
     """
     checks.floating("nelu", x)
-    return composite.ordinary(x, surrogates.NeLU(a))
+    return reference.ordinary(x, surrogates.NeLU(a))
 
 
 for _leaf in ("bsilu", "nelu"):  # leaves of symbolic tracing, as sugar is

@@ -14,9 +14,9 @@ import torch.fx
 from torch import Tensor, nn
 
 from undying.activations import checks
-from undying.activations.surrogates import Surrogate
-from undying.activations.surrogates import surrogate as resolve
-from undying.ops import paths
+from undying.ops import dispatch
+from undying.surrogates import Surrogate
+from undying.surrogates import surrogate as resolve
 
 __all__ = ["SUGAR", "StrengthSchedule", "sugar"]
 
@@ -156,8 +156,8 @@ def _compute(
     """SUGAR with arguments that were checked, x apart."""
     checks.floating("sugar", x)
     if save == "exact":
-        return paths.sugar(x, surrogate, region, strength)
-    return paths.quantised_sugar(x, surrogate, region, strength, _BITS[save], rounding == "stochastic", inplace)
+        return dispatch.sugar(x, surrogate, region, strength)
+    return dispatch.quantised_sugar(x, surrogate, region, strength, _BITS[save], rounding == "stochastic", inplace)
 
 
 torch.fx.wrap("_compute")  # as sugar is

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from undying._base.errors import UndyingError
 from undying.bench.machine import describe
 from undying.bench.networks import resnet18
 from undying.bench.page import Page, interval_note
@@ -19,9 +20,8 @@ from undying.bench.settings import check_time, in_turn, one_and_all
 from undying.bench.tables import Rows, ratio_cell
 from undying.bench.targets import Target, worst
 from undying.bench.timing import Ratio, Timings, measure, median_interval
-from undying.diagnose.census import census
-from undying.diagnose.watch import watch
-from undying.errors import UndyingError
+from undying.census.census import census
+from undying.census.watch import watch
 from undying.lab.models.mlp import mlp
 
 NEVER = 10**9

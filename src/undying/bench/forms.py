@@ -10,9 +10,9 @@ from torch import nn
 
 from undying.activations.barelu import BAReLU
 from undying.activations.sugar import SUGAR
-from undying.activations.surrogates import SURROGATES
 from undying.bench.public import FunctionSUGAR, InjectedSUGAR, LiteralBAReLU
 from undying.ops.lean import lean
+from undying.surrogates import SURROGATES
 
 BASELINE = "nn.ReLU"
 LIMIT = "copy + triad"

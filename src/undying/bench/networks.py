@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from undying._base.errors import UndyingError
 from undying.bench.forms import FORMS, Form
-from undying.errors import UndyingError
 from undying.lab.models.mlp import mlp
 from undying.treat.convert import convert_
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from undying import text
+from undying._base import text
 from undying.bench import tables
 from undying.bench.activations import Case
 from undying.bench.machine import Machine, describe

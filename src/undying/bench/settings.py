@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from undying._base.errors import UndyingError
 from undying.bench.forms import Form
 from undying.bench.networks import MODELS
-from undying.errors import UndyingError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 

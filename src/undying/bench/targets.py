@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from undying.activations.surrogates import SURROGATES
 from undying.bench.activations import Case
 from undying.bench.memory import Memory
 from undying.bench.settings import short
 from undying.bench.timing import Ratio
 from undying.bench.training import TrainingCase
+from undying.surrogates import SURROGATES
 
 
 @dataclass(frozen=True)

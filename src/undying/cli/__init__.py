@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import tyro
 from rich.console import Console
 
+from undying._base.errors import UndyingError
 from undying.cli.audit import AuditCommand
 from undying.cli.bench import BenchCommand
 from undying.cli.census import CensusCommand
@@ -15,7 +16,6 @@ from undying.cli.compare import CompareCommand, ReportCommand
 from undying.cli.doctor import DoctorCommand
 from undying.cli.reproduce import ReproduceCommand
 from undying.cli.runs import RunsCommand
-from undying.errors import UndyingError
 
 Command = (
     CompareCommand

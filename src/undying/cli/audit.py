@@ -8,7 +8,7 @@ import torch
 import tyro
 from rich.console import Console
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.models import TARGETS, load_model
 from undying.treat.convert import audit
 

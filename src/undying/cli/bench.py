@@ -10,14 +10,14 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from undying._base.errors import UndyingError
+from undying._base.files import write_text
 from undying.bench.activations import measure_activations
 from undying.bench.census import CensusSettings, census_page, measure_census
 from undying.bench.memory import measure_memory
 from undying.bench.page import Page, activation_page, memory_page, training_page
 from undying.bench.settings import ActivationSettings, NetworkSettings, TrainingSettings
 from undying.bench.training import measure_training
-from undying.errors import UndyingError
-from undying.files import write_text
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from undying.diagnose.census import census
-from undying.diagnose.results import Census
-from undying.errors import UndyingError
-from undying.files import write_text
+from undying._base.errors import UndyingError
+from undying._base.files import write_text
+from undying.census.census import census
+from undying.census.results import Census
 from undying.lab import data, imports, models
 from undying.lab.data.imported import imported
-from undying.lab.weights import load_weights
+from undying.lab.models.checkpoint import load_weights
 from undying.report.census import census_page
 
 

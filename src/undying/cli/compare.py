@@ -9,19 +9,19 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from undying.errors import RunsFailedError, UndyingError
-from undying.files import write_text
+from undying._base.errors import RunsFailedError, UndyingError
+from undying._base.files import write_text
+from undying._base.text import duration
+from undying.cli.progress import RunsTable
 from undying.lab.collect import collect
+from undying.lab.comparison import Plan, compare, estimate_seconds, plan
 from undying.lab.execution import Execution
 from undying.lab.results import Results
 from undying.lab.settings import Settings
 from undying.lab.store import Store
-from undying.lab.sweep import Plan, compare, estimate_seconds, plan
 from undying.report.overview import overview
-from undying.report.running import RunsTable
 from undying.report.terminal import print_overview, print_summary
 from undying.report.write import write_report
-from undying.text import duration
 
 _OUT = Path("undying-compare")
 

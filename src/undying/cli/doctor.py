@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from undying.ops import paths
+from undying.ops import dispatch
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,6 @@ class DoctorCommand:
     """Show how activations are computed here, and why."""
 
     def __call__(self, console: Console) -> int:
-        for name, value in paths.report().items():
+        for name, value in dispatch.report().items():
             console.print(f"{name:<16}{value}", markup=False, highlight=False, soft_wrap=True)
         return 0

@@ -10,26 +10,26 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
+from undying._base.text import duration
+from undying.cli.progress import RunsTable
 from undying.lab import executors
 from undying.lab.execution import Execution
 from undying.lab.recipe import one_of
-from undying.lab.reproduce import landscape, overhead
-from undying.lab.reproduce.details import read_details
-from undying.lab.reproduce.findings import Findings, find_out
-from undying.lab.reproduce.forecast import GPU_BASIS, KNOWN, Size, cpu_seconds, gpu_seconds, listed
-from undying.lab.reproduce.outcomes import Outcome, read_outcomes
-from undying.lab.reproduce.plan import Plan, Planned, make_plan
-from undying.lab.reproduce.records import read_records
-from undying.lab.reproduce.table import SCALES, Table, Task
-from undying.lab.reproduce.tables import TABLES, TIMED, find
-from undying.lab.reproduce.trial import Trial, only_trials
 from undying.lab.settings import AnyRun, RunConfig
 from undying.lab.store import Store
-from undying.report.reproduce.overhead import write_overhead
-from undying.report.reproduce.page import write_page
-from undying.report.running import RunsTable
-from undying.text import duration
+from undying.papers import landscape, overhead
+from undying.papers.analysis import Findings, find_out
+from undying.papers.detail_data import read_details
+from undying.papers.forecast import GPU_BASIS, KNOWN, Size, cpu_seconds, gpu_seconds, listed
+from undying.papers.page.overhead import write_overhead
+from undying.papers.page.page import write_page
+from undying.papers.plan import Plan, Planned, make_plan
+from undying.papers.records import read_records
+from undying.papers.results import Outcome, read_outcomes
+from undying.papers.table import SCALES, Table, Task
+from undying.papers.tables import TABLES, TIMED, find
+from undying.papers.trial import Trial, only_trials
 
 
 @dataclass(frozen=True)

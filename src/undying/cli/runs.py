@@ -11,14 +11,14 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from undying.errors import UndyingError
-from undying.files import write_text
+from undying._base.errors import UndyingError
+from undying._base.files import write_text
 from undying.lab.recipe import one_of
-from undying.lab.runs import STATUSES, RunState, planned_runs, runs_of
 from undying.lab.settings import AnyRun
+from undying.lab.status import STATUSES, RunState, planned_runs, runs_of
 from undying.lab.store import Store
-from undying.report.formats import clean
 from undying.report.runs import CONFIG, in_common, runs_table, tally, to_csv, to_json
+from undying.report.words import clean
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ try:
 except ModuleNotFoundError:
     from pytorch_lightning import Callback
 
-from undying.diagnose.watch import Watch, watch
+from undying.census.watch import Watch, watch
 
 
 class WatchCallback(Callback):  # type: ignore[misc]

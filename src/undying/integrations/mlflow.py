@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mlflow
 
-from undying.diagnose.watch import Record
+from undying.census.record import Record
 
 
 class MLflow:

@@ -9,7 +9,7 @@ from transformers.activations import ACT2FN
 
 from undying.activations.barelu import BAReLU
 from undying.activations.sugar import SUGAR
-from undying.diagnose.watch import Watch, watch
+from undying.census.watch import Watch, watch
 
 
 def register() -> None:

@@ -6,13 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from undying.lab.comparison import compare
     from undying.lab.execution import Execution
     from undying.lab.settings import Settings
-    from undying.lab.sweep import compare
 
 __all__ = ["Execution", "Settings", "compare"]
 
-_HOMES = {"Execution": "execution", "Settings": "settings", "compare": "sweep"}
+_HOMES = {"Execution": "execution", "Settings": "settings", "compare": "comparison"}
 
 
 def __getattr__(name: str) -> Any:

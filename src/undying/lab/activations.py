@@ -12,11 +12,11 @@ from typing import Any
 
 from torch import nn
 
+from undying._base.errors import UndyingError
 from undying.activations.barelu import BAReLU
 from undying.activations.plain import BSiLU, NeLU
 from undying.activations.sugar import SUGAR
-from undying.activations.surrogates import SURROGATES, surrogate, unit_scaled
-from undying.errors import UndyingError
+from undying.surrogates import SURROGATES, surrogate, unit_scaled
 
 ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
     "relu": nn.ReLU,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from undying.files import write_bytes
+from undying._base.files import write_bytes
 
 
 class Checkpoint:

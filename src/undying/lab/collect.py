@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from undying._base.errors import UndyingError
 from undying._version import __version__
-from undying.errors import UndyingError
 from undying.lab import data
 from undying.lab.activations import build_activation
 from undying.lab.results import ActivationResult, Comparison, Curve, Results, SiteHistory, Summary
+from undying.lab.runs.classification import PROBE
 from undying.lab.settings import RunConfig, Settings
 from undying.lab.statistics import compare_pairs, curve, summarise
 from undying.lab.store import Run, Store
-from undying.lab.training import PROBE
 
 _CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "sparsity", "gradient_norm", "update_norm")
 

@@ -26,10 +26,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.checkpoints import random_state, restore_random, seed_everything
 from undying.lab.execution import Execution, exit_with, prepare
-from undying.lab.ranks import Alone
+from undying.lab.process_group import SingleProcess
 
 try:
     from lightning_fabric import Fabric
@@ -42,7 +42,7 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # they tell of 
 logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
 
 
-class Rank(Alone):
+class ProcessGroup(SingleProcess):
     """One of several processes."""
 
     def __init__(self, fabric: Fabric) -> None:
@@ -75,7 +75,7 @@ class Rank(Alone):
         return self._fabric.broadcast(value)
 
     @contextlib.contextmanager
-    def apart(self, *numbers: int) -> Iterator[None]:
+    def forked_rng(self, *numbers: int) -> Iterator[None]:
         shared = random_state()
         digest = hashlib.sha256(repr((self._rank, *numbers)).encode()).digest()
         seed_everything(int.from_bytes(digest[:4], "big"))
@@ -84,7 +84,7 @@ class Rank(Alone):
 
 
 def launch(function: Callable[..., Iterator[Any]], execution: Execution) -> Iterator[Any]:
-    """Call ``function(execution, ranks=Rank)`` in a process for each device, with that device's execution. Gives what
+    """Call ``function(execution, group=ProcessGroup)`` in a process for each device, with that device's execution. Gives what
     the first of them yields; none goes on before it has been dealt with.
 
     A process that raises or dies ends the others, as does the end of this one or of the iteration.
@@ -150,14 +150,14 @@ def _rank(
     workers = execution.slots * execution.devices
     execution = replace(execution, device=str(fabric.device), devices=1, workers=workers)
     prepare(execution)
-    ranks = Rank(fabric)
+    group = ProcessGroup(fabric)
     try:
-        for item in function(execution, ranks=ranks):
-            if ranks.first:
+        for item in function(execution, group=group):
+            if group.first:
                 out.send_bytes(pickle.dumps(item))
                 out.recv_bytes()
     except (UndyingError, OSError) as error:
-        if not ranks.first:
+        if not group.first:
             time.sleep(5)  # the first has met the same, most likely, and its word ends this process
             raise
         out.send_bytes(pickle.dumps(error))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.recipe import one_of
 
 EXECUTORS = ("processes", "submitit", "ray")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 
 
 def find(spec: str, what: str) -> Callable[..., Any]:

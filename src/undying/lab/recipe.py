@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.augment import AUGMENTATIONS
 from undying.lab.models import TARGETS
 

@@ -9,7 +9,7 @@ import shlex
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, ClassVar
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab import data, models
 from undying.lab.activations import build_activation
 from undying.lab.optimizers import OPTIMIZERS
@@ -90,7 +90,7 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
 
 @dataclass(frozen=True, kw_only=True)
 class AnyRun:
-    """One training of any kind (``undying.lab.kinds``): everything that decides its numbers."""
+    """One training of any kind (``undying.lab.runs.kind``): everything that decides its numbers."""
 
     kind: ClassVar[str] = ""
     """What config.json calls it; nothing for those of ``undying compare``."""

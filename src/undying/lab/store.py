@@ -27,12 +27,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from undying.diagnose.results import Census
-from undying.errors import UndyingError
-from undying.files import write_bytes, write_text
+from undying._base.errors import UndyingError
+from undying._base.files import write_bytes, write_text
+from undying.census.results import Census
 from undying.lab.checkpoints import Checkpoint
-from undying.lab.kinds import KINDS
-from undying.lab.lease import Lease, clear
+from undying.lab.lock import Lock, clear
+from undying.lab.runs.kind import KINDS
 from undying.lab.settings import FORMAT, AnyRun, RunConfig, Settings
 
 
@@ -183,13 +183,13 @@ class Store:
             train: gives its epochs.
             records: name -> plain data, for files beside it: ``environment`` and ``data``.
             checkpoint_seconds: how often its state is kept.
-            wait: wait for another process that trains it; otherwise raise ``undying.lab.lease.BusyError``.
+            wait: wait for another process that trains it; otherwise raise ``undying.lab.lock.BusyError``.
         """
         folder = self._folder(config)
         folder.mkdir(parents=True, exist_ok=True)
         if self.finished(config):
             return
-        with Lease(folder, wait) as lease:
+        with Lock(folder, wait) as lock:
             if self.finished(config):
                 return
             _write_json(folder / "config.json", config.to_dict())
@@ -205,7 +205,7 @@ class Store:
                     metrics.flush()
                     epochs.append(epoch.metrics)
                     census, diverged, weights = epoch.census, epoch.diverged, epoch.weights
-                    lease.check()
+                    lock.check()
                 os.fsync(metrics.fileno())
             _write_json(folder / "census.json", census.to_dict() if census else {})
             if weights is not None:
@@ -214,7 +214,7 @@ class Store:
                 write_bytes(folder / "weights.pt", content.getbuffer())
             status = "diverged" if diverged else "finished"
             seconds = sum(epoch["seconds"] for epoch in epochs)
-            lease.check()
+            lock.check()
             _write_json(
                 folder / "result.json", {"format": FORMAT, "status": status, "seconds": seconds, "lines": len(epochs)}
             )

@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from undying.errors import UndyingError
-from undying.files import write_text
+from undying._base.errors import UndyingError
+from undying._base.files import write_text
 from undying.lab import data
 from undying.lab.collect import share
 from undying.lab.execution import Execution

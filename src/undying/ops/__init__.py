@@ -5,6 +5,6 @@ is right: the native kernels (``native``), Triton's on GPUs (``triton_loader``),
 (``functions``).
 """
 
-from undying.ops.paths import using
+from undying.ops.dispatch import using
 
 __all__ = ["using"]

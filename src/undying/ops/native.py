@@ -1,7 +1,7 @@
 """The native CPU kernels (csrc/): loading the library, and its operators as functions.
 
 The library is built when undying is installed where a C++ compiler and torch's headers are (setup.py). Without it
-everything works through :mod:`undying.ops.composite`.
+everything works through :mod:`undying.ops.reference`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from undying.activations.surrogates import SURROGATES, Surrogate
+from undying.surrogates import SURROGATES, Surrogate
 
 __all__ = [
     "DTYPES",

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from undying.activations.surrogates import Custom, Surrogate
-from undying.ops import composite, native
+from undying.ops import native, reference
+from undying.surrogates import Custom, Surrogate
 
 __all__ = ["Grid", "decode", "encode", "grid_of"]
 
@@ -42,7 +42,7 @@ def grid_of(surrogate: Surrogate, region: str, bits: int) -> Grid:
         )
     # A blend lies between the surrogate's derivative and ReLU's, 0 or 1. The margin is for what lies between the points.
     x = torch.linspace(-64, 64, 2**17 + 1, dtype=torch.float64)
-    slope = composite.slope(x, surrogate, region, 1.0)
+    slope = reference.slope(x, surrogate, region, 1.0)
     low, high = min(slope.min().item() - 1e-6, 0.0), max(slope.max().item() + 1e-6, 1.0)
     for scale in range(2**bits, 0, -1):
         zero = math.ceil(-low * scale)
@@ -60,13 +60,13 @@ def encode(
     if kernel:
         operator = native.operator(f"{surrogate.name}_quantise")
         assert operator is not None
-        low, high = composite.limits(torch.float32, surrogate, region)
+        low, high = reference.limits(torch.float32, surrogate, region)
         codes = torch.empty(x.numel() if grid.bits == 8 else (x.numel() + 1) // 2, dtype=torch.uint8)
         seed = int(torch.randint(2**62, ())) if stochastic else 0
         a = native.parameter(surrogate)
         operator(x, codes, grid.bits, a, strength, low, high, grid.scale, grid.zero, stochastic, seed)
         return codes
-    slope = composite.slope(x, surrogate, region, strength)
+    slope = reference.slope(x, surrogate, region, strength)
     up = torch.rand_like(slope) if stochastic else 0.5
     codes = (slope * grid.scale + grid.zero + up).clamp(0, 2**grid.bits - 1).to(torch.uint8)
     if grid.bits == 8:

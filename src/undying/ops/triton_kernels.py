@@ -18,8 +18,8 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.library import triton_op, wrap_triton
 
-from undying.activations.surrogates import Surrogate
-from undying.ops import functions, native
+from undying.ops import autograd, native
+from undying.surrogates import Surrogate
 
 __all__ = [
     "INTERPRETED",
@@ -267,7 +267,7 @@ def _register(name: str, function: Callable[..., Tensor], fake: Callable[..., Te
 
 _register("barelu", _barelu, native.like)
 _register("barelu_backward", _barelu_backward, native.like_second)
-for _surrogate in functions.BUILT_IN:
+for _surrogate in autograd.BUILT_IN:
     _register(f"{_surrogate.name}_backward", _operator_of(_surrogate.name), native.like_second)
 
 
@@ -299,4 +299,4 @@ def slope_kernel(surrogate: Surrogate, low: float, high: float) -> SlopeKernel |
     return None if found is None else SlopeKernel(found, native.parameter(surrogate), low, high)
 
 
-functions.register_derivatives(NAMESPACE, operator)
+autograd.register_derivatives(NAMESPACE, operator)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from undying._version import __version__
-from undying.diagnose.results import Census, Site
+from undying.census.results import Census, Site
+from undying.plots.theme import THEME
 from undying.report.html import environment
-from undying.report.svg import THEME
 
 COLUMNS = 128
 """Units in a row of a strip."""

@@ -18,7 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from undying.lab.results import ActivationResult, Curve, Results, Summary
-from undying.report.formats import (
+from undying.plots.theme import INK, MUTED, RC, SERIES, for_file, for_page, render, style_of
+from undying.report.words import (
     UNKNOWN,
     between,
     clip,
@@ -29,7 +30,6 @@ from undying.report.formats import (
     ratio,
     seconds_ratio,
 )
-from undying.report.svg import INK, MUTED, RC, SERIES, for_file, for_page, render, style_of
 
 WIDTH = 4.17
 """Inches: 400 px on a page, so that 9.5 pt can still be read when a phone shows a figure at its full width."""

@@ -9,9 +9,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from undying.lab.results import Results, SiteHistory
-from undying.report import formats
+from undying.plots.theme import THEME
+from undying.report import words
 from undying.report.figures import FEW, Figure
-from undying.report.svg import THEME
 
 
 def environment() -> Environment:
@@ -25,25 +25,25 @@ def environment() -> Environment:
         finalize=_printable,
     )
     for function in (
-        formats.percent,
-        formats.points,
-        formats.signed,
-        formats.probability,
-        formats.ratio,
-        formats.mean_share,
+        words.percent,
+        words.points,
+        words.signed,
+        words.probability,
+        words.ratio,
+        words.mean_share,
     ):
         pages.filters[function.__name__] = function
     pages.filters["plain"] = _plain
     pages.filters["counted"] = _counted
     pages.filters["below_name"] = _below_name
     pages.globals |= {
-        "verdicts_in_words": formats.VERDICTS,
-        "verdict": formats.verdict,
-        "progress": formats.progress,
-        "seconds_ratio": formats.seconds_ratio,
+        "verdicts_in_words": words.VERDICTS,
+        "verdict": words.verdict,
+        "progress": words.progress,
+        "seconds_ratio": words.seconds_ratio,
         "few": FEW,
     }
-    pages.tests["known"] = formats.known
+    pages.tests["known"] = words.known
     return pages
 
 
@@ -54,8 +54,8 @@ def page(results: Results, figures: Sequence[Figure]) -> str:
         .get_template("page.html.j2")
         .render(
             results=results,
-            baseline=formats.product_name(results.baseline.name),
-            lead=formats.lead(results),
+            baseline=words.product_name(results.baseline.name),
+            lead=words.lead(results),
             layers=_layers(results),
             environment={"undying": results.undying, **results.environment},
             # matplotlib wrote the SVG and escaped every text in it. Nothing else goes into the page as markup.
@@ -67,7 +67,7 @@ def page(results: Results, figures: Sequence[Figure]) -> str:
 
 def _printable(value: Any) -> Any:
     """Applied to whatever the template prints."""
-    return formats.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return words.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _counted(number: int, noun: str) -> str:

@@ -10,13 +10,13 @@ from pathlib import Path
 from markupsafe import Markup
 from scipy.stats import rankdata
 
+from undying._base.errors import UndyingError
 from undying._version import __version__
-from undying.errors import UndyingError
 from undying.lab.results import ActivationResult, Results
-from undying.report import formats
+from undying.plots.theme import THEME
+from undying.report import words
 from undying.report.figures import Figure, draw_few
 from undying.report.html import environment
-from undying.report.svg import THEME
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ def overview(comparisons: Sequence[tuple[Path, Results]]) -> str:
         environment()
         .get_template("overview.html.j2")
         .render(
-            baseline=formats.product_name(all_results[0].baseline.name),
+            baseline=words.product_name(all_results[0].baseline.name),
             lead=_lead(all_results),
             titles=_titles(all_results),
             comparisons=comparisons,
             rows=rows_of(all_results),
-            leads=[formats.lead(results) for results in all_results],
+            leads=[words.lead(results) for results in all_results],
             # See html.page: matplotlib wrote the SVG.
             figures=[_placed(figures) for figures in drawn],
             undying=__version__,
@@ -75,7 +75,7 @@ def rows_of(all_results: Sequence[Results]) -> list[Row]:
     rows = []
     for name in names:
         found = [known.get(name) for known in by_name]
-        verdicts = Counter(formats.verdict(activation) for activation in found if activation is not None)
+        verdicts = Counter(words.verdict(activation) for activation in found if activation is not None)
         rows.append(Row(name, found, mean_rank.get(name), verdicts))
     baseline, *others = rows
     return [baseline, *sorted(others, key=lambda row: (row.rank is None, row.rank or 0.0, row.name))]
@@ -92,13 +92,11 @@ def _titles(all_results: Sequence[Results]) -> list[str]:
 
 def _lead(all_results: Sequence[Results]) -> str:
     """How many comparisons of an activation with the baseline found what."""
-    found = Counter(formats.verdict(other) for results in all_results for other in results.activations[1:])
+    found = Counter(words.verdict(other) for results in all_results for other in results.activations[1:])
     total = found.total()
     said = [f"{found[name]} {words}" for name, words in _FOUND.items() if found[name]]
-    baseline = formats.product_name(all_results[0].baseline.name)
-    return (
-        f"Of {total} comparisons with {baseline} on {len(all_results)} data sets or networks, {formats.listed(said)}."
-    )
+    baseline = words.product_name(all_results[0].baseline.name)
+    return f"Of {total} comparisons with {baseline} on {len(all_results)} data sets or networks, {words.listed(said)}."
 
 
 _FOUND = {

@@ -12,12 +12,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from undying._base.text import comma_separated
 from undying.lab.collect import last_counted, share
-from undying.lab.runs import STATUSES, RunState
 from undying.lab.settings import RunConfig
-from undying.report.formats import UNKNOWN, clean, known
+from undying.lab.status import STATUSES, RunState
+from undying.report.words import UNKNOWN, clean, known
 from undying.report.write import finite, harmless
-from undying.text import comma_separated
 
 CONFIG = tuple(field.name for field in fields(RunConfig))
 _SHARED = ("data", "model", "lr")

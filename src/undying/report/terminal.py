@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from undying.lab.results import ActivationResult, Results, Summary
-from undying.report.formats import (
+from undying.report.words import (
     MINUS,
     MISSING,
     UNKNOWN,

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from undying.files import write_text
+from undying._base.files import write_text
+from undying._base.text import comma_separated
 from undying.lab.results import ActivationResult, Results
 from undying.report.figures import draw
-from undying.report.formats import clean
 from undying.report.html import page
-from undying.text import comma_separated
+from undying.report.words import clean
 
 COLUMNS = (
     "activation",

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from undying.activations.barelu import BAReLU
+from undying.activations.known import OURS, TWINS
 from undying.activations.sugar import SUGAR
-from undying.activations.twins import OURS, TWINS
 from undying.treat.change import become, is_converted, set_child, set_entry, undo
 from undying.treat.forwards import AsFunction, Kept, Passing, Replacing
 from undying.treat.report import ConversionReport, Row

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from undying.activations.twins import TYPE_OF, is_inplace
+from undying.activations.known import TYPE_OF, is_inplace
 
 
 class _Level(threading.local):

@@ -6,7 +6,7 @@ import html
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from undying import text
+from undying._base import text
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, get_overridable_functions
 
-from undying.activations.twins import OURS, TYPE_OF, type_of
-from undying.running import Running
+from undying._base.module_stack import ModuleStack
+from undying._base.preserve_state import preserve_state
+from undying.activations.known import OURS, TYPE_OF, type_of
 from undying.treat.change import is_converted
-from undying.untouched import untouched
 
 __all__ = ["Site", "find"]
 
@@ -145,9 +145,9 @@ class _Recorder(TorchFunctionMode):
     def watching(self, model: nn.Module, sites: list[Site]) -> Iterator[None]:
         """While open, one more pass is counted; afterwards the model is as it was."""
         self.passes.append(Counter())
-        self.running = Running(model, self._left)
+        self.running = ModuleStack(model, self._left)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(untouched(model))
+            stack.enter_context(preserve_state(model))
             stack.enter_context(self.running)
             for site in sites:
                 if site.attribute is not None:

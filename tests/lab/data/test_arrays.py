@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.data import load
 from undying.lab.data.arrays import npz
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.data.dataset import Dataset, stratified
 
 

@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torchvision.datasets import mnist, utils
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.data import default_root, load
 
 

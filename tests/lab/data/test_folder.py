@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.data import load
 from undying.lab.data.folder import folder
 

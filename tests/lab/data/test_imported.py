@@ -6,7 +6,7 @@ import textwrap
 import pytest
 import torch
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.data.imported import imported
 
 SOURCE = """

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab import Execution, compare
 
 RAY = Execution(workers=2, executor="ray")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab import Execution, compare
 
 # submitit's own: it leaves log files and processes to the collector.

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab import Execution, Settings, compare
+from undying.lab.comparison import plan
 from undying.lab.executors.work import BUSY, execute
-from undying.lab.lease import Lease
+from undying.lab.lock import Lock
 from undying.lab.store import Store
-from undying.lab.sweep import plan
 
 
 def test_a_run_whose_process_dies_once_is_tried_again(faulty, tmp_path):
@@ -76,9 +76,9 @@ def test_what_another_machine_is_at_is_left_until_the_end_and_then_waited_for(tm
     def finished(config):
         order.append(config)
         if len(order) == 3:
-            lease.__exit__(None, None, None)
+            lock.__exit__(None, None, None)
 
-    with Lease(folder) as lease:
+    with Lock(folder) as lock:
         assert execute(todo.runs[0], tmp_path, Execution(), wait=False) == BUSY
         compare(settings, tmp_path, Execution(workers=1), finished)
     assert order[-1] == todo.runs[0]

@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 import undying
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab import models
 from undying.lab.activations import build_activation
 

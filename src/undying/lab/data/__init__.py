@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.data.arrays import npz
 from undying.lab.data.dataset import Dataset
 from undying.lab.data.digits import digits

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.data.dataset import Dataset
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.data.dataset import Dataset
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")

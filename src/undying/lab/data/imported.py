@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.checkpoints import random_state, restore_random, seed_everything
 from undying.lab.data.arrays import labels, samples
 from undying.lab.data.dataset import Dataset

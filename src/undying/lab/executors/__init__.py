@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from undying.errors import RunsFailedError
+from undying._base.errors import RunsFailedError
 from undying.lab.execution import Execution
 from undying.lab.settings import AnyRun
 from undying.lab.store import Store

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.execution import Execution
 from undying.lab.executors.work import DIED, FAILED, FINISHED, Queue, execute_elsewhere
 from undying.lab.settings import AnyRun

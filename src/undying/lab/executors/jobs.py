@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab.execution import Execution
 from undying.lab.executors.work import BUSY, execute_elsewhere
 from undying.lab.settings import AnyRun

@@ -13,16 +13,16 @@ from typing import Any
 
 import torch
 
+from undying._base.errors import UndyingError
 from undying._version import __version__
-from undying.errors import UndyingError
-from undying.lab import cartpole, dying
-from undying.lab.batches import dataset_of
 from undying.lab.checkpoints import Checkpoint
 from undying.lab.execution import Execution, prepare
-from undying.lab.lease import BusyError
+from undying.lab.lock import BusyError
+from undying.lab.runs import cartpole, dying
+from undying.lab.runs.batches import dataset_of
+from undying.lab.runs.classification import Epoch, train
 from undying.lab.settings import AnyRun, RunConfig
 from undying.lab.store import Store
-from undying.lab.training import Epoch, train
 from undying.ops import native
 
 FINISHED, BUSY, FAILED = "finished", "busy", "failed"

@@ -11,8 +11,9 @@ from functools import partial
 import torch
 from torch import nn
 
-from undying.activations.twins import TWINS
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
+from undying._base.preserve_state import preserve_state
+from undying.activations.known import TWINS
 from undying.lab import imports
 from undying.lab.models.conv2next import SIZES, conv2next
 from undying.lab.models.libraries import LIBRARIES, fitted_model, load_model
@@ -20,7 +21,6 @@ from undying.lab.models.mlp import mlp
 from undying.lab.models.small_cnn import small_cnn
 from undying.lab.models.vision import resnet18_cifar, stock, swin_narrow, swin_t, vgg16_cifar, vgg16_narrow
 from undying.treat.convert import audit, convert_
-from undying.untouched import untouched
 
 __all__ = ["MODELS", "TARGETS", "build", "known", "load_model", "own_source", "put_in"]
 
@@ -119,7 +119,7 @@ def put_in(
     try:
         # In ours no activation is called in a forward, which spares the search.
         report = convert_(model, new, kinds, functional=not ours, example=None if ours else example)
-        with untouched(model), torch.no_grad():
+        with preserve_state(model), torch.no_grad():
             outputs = [model.train(mode)(example) for mode in (False, True)]
     except (RuntimeError, TypeError, ValueError) as error:
         raise _misfit(spec, shape, error) from None

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 from undying.lab import imports
 from undying.lab.models.vision import stock
 

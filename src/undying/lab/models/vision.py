@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from undying.errors import UndyingError
+from undying._base.errors import UndyingError
 
 
 def library(what: str = "torchvision") -> Any:

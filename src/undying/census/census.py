@@ -1,0 +1,176 @@
+"""Count, for every unit of every activation call, how often it fires on given data."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from undying._base.preserve_state import device_of, preserve_state
+from undying._base.unwrap import uncompiled, unwrap_model
+from undying.activations.saturation import is_two_sided
+from undying.census.batches import Mask, mask_of, moved, unpacked
+from undying.census.counting import Counter, SiteCounts
+from undying.census.fingerprint import Fingerprint
+from undying.census.results import Census, Site, dormancy
+from undying.census.uses import Uses
+
+__all__ = ["census"]
+
+#: Their derivative is exactly 0 for x <= 0, so a silent unit gets no gradient.
+_FLAT = (nn.ReLU, nn.ReLU6)
+
+
+def census(
+    model: nn.Module,
+    data: Iterable[Any],
+    *,
+    tau: float = 0.025,
+    gradients: bool = False,
+    loss: Callable[[Any, Any], Tensor] | None = None,
+    mask: Mask | None = None,
+    axes: Mapping[str, int] | None = None,
+    device: torch.device | str | None = None,
+) -> Census:
+    """Run ``model`` in eval mode over ``data`` and count, for each unit of each activation call, how it fires.
+
+    Args:
+        model: left as it was: parameters and their ``grad``, buffers, training flags, hooks and random number
+            generators. A compiled or distributed one is counted by the network inside, uncompiled.
+        data: batches, each a tensor, a tuple ``(input, target, ...)`` or a dict of keyword arguments; an input may
+            itself be a tuple of arguments or a dict of them. One tensor or one dict is taken as a single batch. The
+            result does not depend on batch size or order.
+        tau: dormancy threshold, at least 0 (Sokar et al. 2023, arXiv:2302.12902).
+        gradients: also run the backward pass of ``loss``, to tell dead units from silent ones.
+        loss: ``loss(output, target)`` giving a scalar; for a dict batch ``target`` is the dict. Default: cross
+            entropy for integer targets, mean squared error for others.
+        mask: which positions count, for padded batches: the name of an entry of dict batches, such as
+            ``"attention_mask"``, or a function of the batch. It gives (N, T), not 0 where a token counts, for sites
+            whose positions begin with (N, T) or number N * T; sites with one value a sample are counted whole.
+        axes: unit axis by site name, where the producer of a tensor does not decide it.
+        device: where batches are moved; default: the device of the first parameter.
+
+    Activations are found as modules (torch's, SUGAR, BAReLU, B-SiLU, NeLU) and as calls of the functions that compute
+    the same (``F.relu``, ``x.relu_()``), which are named after the calling module: ``block.relu``.
+
+    On several ranks each counts its share, and :meth:`Census.all_reduce` adds them up.
+
+    Returns:
+        a :class:`Census`. Sites whose unit axis nothing decides are in its ``ambiguous``.
+
+    Raises:
+        ValueError: no data, no activation called, a mask that does not fit or leaves nothing, axes for no site, or no
+            loss to be had.
+        TypeError: the model is in ``nn.DataParallel``, whose replicas cannot be counted.
+
+    >>> import torch, undying
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> _ = nn.init.constant_(net[0].bias, -100.0)
+    >>> print(undying.census(net, torch.rand(32, 4)))
+    site  kind  units   N  silent  dead  dormant  unused   rate
+    1     ReLU      8  32       8     8        8       0  0.000
+    """
+    if not tau >= 0:
+        raise ValueError(f"tau must be at least 0, not {tau!r}")
+    if loss is not None and not gradients:
+        raise ValueError("loss is only used with gradients=True")
+    model = unwrap_model(model)
+    place = torch.device(device) if device is not None else device_of(model)
+    counter = Counter(model, axes or {}, gradients)
+    uses = counter.uses = Uses(counter.of)
+    fingerprint = Fingerprint()
+    batches = 0
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(preserve_state(model))
+        stack.enter_context(counter.attached())
+        stack.enter_context(uncompiled())
+        model.eval()
+        stack.enter_context(torch.set_grad_enabled(gradients))
+        for batch in [data] if isinstance(data, (Tensor, Mapping)) else data:
+            batch = moved(batch, place)
+            counter.start_batch(mask_of(batch, mask))
+            fingerprint.add(batch)
+            args, kwargs, target = unpacked(batch)
+            with counter:
+                output = model(*args, **kwargs)
+            if gradients:
+                loss = loss or _default_loss(target)
+                _backward(loss(output, target), model, counter.leaves)
+            if counter.uses is not None and counter.counts:  # one forward pass tells
+                uses.returned(output)
+                counter.uses = None
+            batches += 1
+    if batches == 0:
+        raise ValueError("data gave no batch")
+    _check(counter, model, axes or {})
+    name = None if loss is None else getattr(loss, "__name__", type(loss).__name__)
+    sites = [site_of(counts, tau, gradients, uses.unused(counts.name)) for counts in counter.counts.values()]
+    return Census(sites, tau, name, fingerprint.read(), counter.ambiguous)
+
+
+def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | None) -> Site:
+    """Read the counts of one site off the device."""
+    samples = int(counts.samples)
+    before = counts.before
+    table, peak = before.counts.cpu(), before.peak.cpu()
+    mean_abs = counts.total.cpu() / samples
+    score = dormancy(mean_abs)
+    low = high = saturated = silent = None
+    if counts.ends is not None:
+        low, high = table[3], table[4]
+        saturated = low + high == samples
+    if not is_two_sided(counts.ends):
+        silent = (table[0] == 0) & (table[2] == 0)  # a NaN is not > 0 either
+    stuck = saturated if silent is None else silent
+    dead = None
+    if gradients and stuck is not None:
+        dead = stuck & (counts.gradient.cpu() == 0 if counts.gradient is not None else True)
+    elif silent is not None and issubclass(counts.kind, _FLAT):
+        dead = silent.clone()
+    return Site(
+        name=counts.name,
+        kind=counts.kind.__name__,
+        units=counts.units,
+        samples=samples,
+        fired=table[0],
+        nonfinite=table[1],
+        peak=peak,
+        mean_abs=mean_abs,
+        zero=counts.zeros.cpu().double() / samples,
+        score=score,
+        silent=silent,
+        dead=dead,
+        dormant=score <= tau,
+        low=low,
+        high=high,
+        saturated=saturated,
+        unused=unused,
+    )
+
+
+def _check(counter: Counter, model: nn.Module, axes: Mapping[str, int]) -> None:
+    if not counter.counts and not counter.ambiguous:
+        raise ValueError(f"{type(model).__name__} called no activation that is known, or only on empty batches")
+    unseen = [name for name, counts in counter.counts.items() if int(counts.samples) == 0]
+    if unseen:
+        raise ValueError(f"the mask leaves no value of site {unseen[0]!r} in any batch")
+    unknown = [name for name in axes if name not in counter.counts]
+    if unknown:
+        raise ValueError(f"axes names {unknown[0]!r}, which is no site; sites: {', '.join(counter.counts)}")
+
+
+def _backward(value: Tensor, model: nn.Module, leaves: list[Tensor]) -> None:
+    """Send the gradient of ``value`` past the hooks without touching any parameter's ``grad``."""
+    if not isinstance(value, Tensor) or value.dim() != 0:
+        raise ValueError(f"loss must give a 0-dimensional tensor, not {value!r}")
+    torch.autograd.grad(value, [*(p for p in model.parameters() if p.requires_grad), *leaves], allow_unused=True)
+
+
+def _default_loss(target: Any) -> Callable[[Any, Any], Tensor]:
+    if not isinstance(target, Tensor):
+        raise ValueError("gradients=True needs batches of (input, target), or loss=")
+    return F.mse_loss if target.is_floating_point() else F.cross_entropy

@@ -1,0 +1,381 @@
+"""What a census found: sites, units and the evidence; tables, JSON, sums and differences."""
+
+from __future__ import annotations
+
+import functools
+import json
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from undying._base import text
+from undying._base.files import write_text
+
+
+@dataclass(frozen=True)
+class Site:
+    """One call of an activation in the forward pass. The tensors have one entry a unit, on the CPU.
+
+    *Silent* is said of activations that are flat or falling off below 0 (ReLU and its kin, GELU, SiLU, SUGAR), and
+    *saturated* of those that are flat at an end (ReLU6 above, tanh, sigmoid, hardtanh and hardsigmoid on both sides).
+    What is not said of a site is None.
+    """
+
+    name: str
+    """Qualified module name, with ``#2`` for the module's second call."""
+    kind: str
+    """Type of the activation."""
+    units: int
+    samples: int
+    """N: values seen of each unit, over samples and positions."""
+    fired: Tensor
+    """int64: how many of them were > 0."""
+    nonfinite: Tensor
+    """int64: how many of them were infinite or NaN."""
+    peak: Tensor
+    """float64: largest pre-activation."""
+    mean_abs: Tensor
+    """float64: mean of \\|h\\|, h the post-activation."""
+    zero: Tensor
+    """float64: share of post-activations that are exactly 0 (sparsity)."""
+    score: Tensor
+    """float64: dormancy score, mean \\|h\\| of the unit over its mean over the site's units (Sokar et al. 2023); NaN where
+    that is not finite."""
+    silent: Tensor | None
+    """bool: the pre-activation was <= 0 in all N values."""
+    dead: Tensor | None
+    """bool: silent (saturated, where silent is not said), and the gradient of the loss at the pre-activation was exactly
+    0 in all N values. None where that is unknown: without ``gradients=True``, for an activation whose derivative there
+    is not 0."""
+    dormant: Tensor
+    """bool: score <= tau."""
+    low: Tensor | None = None
+    """int64: how many values lay at the lower end of a bounded activation's range."""
+    high: Tensor | None = None
+    """int64: how many lay at the upper end."""
+    saturated: Tensor | None = None
+    """bool: all N values lay at an end."""
+    unused: Tensor | None = None
+    """bool: every outgoing weight is 0, so that nothing downstream depends on the unit. None where the output goes to
+    anything else than linear and convolution layers."""
+
+    @property
+    def rate(self) -> Tensor:
+        """float64: share of values > 0."""
+        return self.fired.double() / self.samples
+
+    @property
+    def rate_bound(self) -> float:
+        """Upper 95 % bound on the firing rate of a silent unit, 1 - 0.05^(1/N), about 3 / N."""
+        return float(-torch.expm1(torch.log(torch.tensor(0.05, dtype=torch.float64)) / self.samples))
+
+
+@dataclass(frozen=True)
+class Census:
+    """The sites of a network in call order, with what was counted."""
+
+    sites: list[Site]
+    tau: float
+    """Dormancy threshold."""
+    loss: str | None
+    """Name of the loss whose gradient decided ``dead``; None without ``gradients=True``."""
+    probe: str | None
+    """Fingerprint of the data: the same for the same samples in any order and batching. None for the batches of a
+    training step, which are not fingerprinted."""
+    ambiguous: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Sites that were not counted, since nothing decides which axis holds their units, with the shape of their input;
+    ``census(..., axes={name: axis})`` counts them."""
+
+    def __getitem__(self, name: str) -> Site:
+        for site in self.sites:
+            if site.name == name:
+                return site
+        if name in self.ambiguous:
+            raise KeyError(f"site {name!r} was not counted: {_ask_axis(name, self.ambiguous[name])}")
+        raise KeyError(f"no site {name!r}; sites: {', '.join(site.name for site in self.sites)}")
+
+    @property
+    def units(self) -> int:
+        """Units over all sites."""
+        return sum(site.units for site in self.sites)
+
+    @property
+    def silent_fraction(self) -> float | None:
+        """Share of silent units, over the sites of which silent is said; None without any."""
+        return _share([(site.silent, site.units) for site in self.sites if site.silent is not None])
+
+    @property
+    def saturated_fraction(self) -> float | None:
+        """Share of saturated units, over the sites of which saturated is said; None without any."""
+        return _share([(site.saturated, site.units) for site in self.sites if site.saturated is not None])
+
+    @property
+    def dead_fraction(self) -> float | None:
+        """Share of all units that are dead; None where any site's is unknown."""
+        return _share([(site.dead, site.units) for site in self.sites])
+
+    @property
+    def dormant_fraction(self) -> float:
+        """Share of all units that are dormant."""
+        return sum(int(site.dormant.sum()) for site in self.sites) / self.units
+
+    @property
+    def sparsity(self) -> float:
+        """Share of post-activations that are exactly 0, over all values at all sites."""
+        values = sum(site.units * site.samples for site in self.sites)
+        return sum(float(site.zero.sum()) * site.samples for site in self.sites) / values
+
+    def __add__(self, other: Census) -> Census:
+        """The census of both data sets together, for instance of two ranks' shares; counts add.
+
+        Raises:
+            ValueError: the censuses are of different sites, thresholds or losses.
+        """
+        kinds, other_kinds = ([site.kind for site in census.sites] for census in (self, other))
+        if (self.tau, self.loss, kinds) != (other.tau, other.loss, other_kinds) or _layout(self) != _layout(other):
+            raise ValueError("censuses add only with the same sites, tau and loss")
+        probes = (self.probe, other.probe)
+        probe = None if None in probes else f"{sum(int(p or '', 16) for p in probes) % 2**64:016x}"
+        sites = [_together(a, b, self.tau) for a, b in zip(self.sites, other.sites, strict=True)]
+        return Census(sites, self.tau, self.loss, probe, {**self.ambiguous, **other.ambiguous})
+
+    def all_reduce(self, group: torch.distributed.ProcessGroup | None = None) -> Census:
+        """The census of all ranks' shares of the data together, the same on every rank; call it on every rank.
+
+        Args:
+            group: process group of ``torch.distributed``; default: the world.
+        """
+        shares: list[Any] = [None] * torch.distributed.get_world_size(group)
+        torch.distributed.all_gather_object(shares, self.to_dict(), group=group)
+        return functools.reduce(operator.add, map(Census.from_dict, shares))
+
+    def table(self) -> str:
+        """A line a site, as text; ``-`` is what is not said of an activation."""
+        states = ["silent", "dead", "dormant"]
+        states += [name for name in ("saturated", "unused") if any(getattr(s, name) is not None for s in self.sites)]
+        header = ("site", "kind", "units", "N", *states, "rate")
+        rows = [
+            (
+                site.name,
+                site.kind,
+                str(site.units),
+                str(site.samples),
+                *(_cell(site, state) for state in states),
+                f"{float(site.rate.mean()):.3f}",
+            )
+            for site in self.sites
+        ]
+        lines = [text.table([header, *rows], left=2)]
+        lines += [f"{name}: not counted, {_ask_axis(name, shape)}" for name, shape in self.ambiguous.items()]
+        lines += [
+            f"{site.name}: {int(site.nonfinite.sum())} pre-activations are infinite or NaN, in "
+            f"{int((site.nonfinite > 0).sum())} units"
+            for site in self.sites
+            if site.nonfinite.any()
+        ]
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def since(self, earlier: Census, *, other_probe: bool = False) -> dict[str, Changes]:
+        """Units that died (fire no more) and revived (fire again) since ``earlier``, by site name.
+
+        Args:
+            earlier: a census of the same network.
+            other_probe: compare although the data differ, so that a change may be the data's.
+
+        Raises:
+            ValueError: the data differ, or the sites do.
+        """
+        if (self.probe is None or self.probe != earlier.probe) and not other_probe:
+            raise ValueError(
+                f"the censuses saw different data (probe {self.probe}, earlier {earlier.probe}); count on the same, "
+                "or pass other_probe=True and read changes with care"
+            )
+        if _layout(self) != _layout(earlier):
+            raise ValueError(f"the censuses have different sites: {_layout(self)} and earlier {_layout(earlier)}")
+        return {
+            now.name: Changes(
+                died=now.silent & ~then.silent, revived=then.silent & ~now.silent, still=then.silent & now.silent
+            )
+            for now, then in zip(self.sites, earlier.sites, strict=True)
+            if now.silent is not None and then.silent is not None
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON; NaN and infinities are the strings ``nan``, ``inf`` and ``-inf``."""
+        return {
+            "format": _FORMAT,
+            "tau": self.tau,
+            "loss": self.loss,
+            "probe": self.probe,
+            "ambiguous": {name: list(shape) for name, shape in self.ambiguous.items()},
+            "sites": [{f.name: _plain(getattr(site, f.name)) for f in fields(Site)} for site in self.sites],
+        }
+
+    def to_json(self) -> str:
+        """``to_dict`` as text, as ``save`` writes it."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Census:
+        """The census that ``to_dict`` gave.
+
+        Raises:
+            ValueError: a newer version made it, or it is no census.
+        """
+        try:
+            version = content.get("format")
+            if not isinstance(version, int) or version > _FORMAT:
+                raise ValueError(
+                    f"this census has format {version}, and this undying reads up to {_FORMAT}; upgrade undying"
+                )
+            sites = [_site(site) for site in content["sites"]]
+            ambiguous = {name: tuple(shape) for name, shape in content.get("ambiguous", {}).items()}
+            return cls(sites, float(content["tau"]), content["loss"], content["probe"], ambiguous)
+        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"this does not hold a census: {error!r}") from None
+
+    def save(self, path: str | Path) -> None:
+        """Write JSON, beside and renamed, so that ``path`` holds the old census or the new one."""
+        write_text(Path(path), self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Census:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ValueError: the file is no census, is damaged, or was written by a newer version.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} does not hold a census: {error!r}") from None
+        try:
+            return cls.from_dict(content)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Units of one site in two censuses: bool tensors over units."""
+
+    died: Tensor
+    """Fired in the earlier census, silent in the later."""
+    revived: Tensor
+    """Silent in the earlier, fired in the later."""
+    still: Tensor
+    """Silent in both. If the earlier is of the network as initialised: silent from the start."""
+
+
+#: 1 had neither ends, unused units nor ambiguous sites; what a file does not say is None.
+_FORMAT = 2
+_DTYPES = {
+    "fired": torch.int64,
+    "nonfinite": torch.int64,
+    "peak": torch.float64,
+    "mean_abs": torch.float64,
+    "zero": torch.float64,
+    "score": torch.float64,
+    "silent": torch.bool,
+    "dead": torch.bool,
+    "dormant": torch.bool,
+    "low": torch.int64,
+    "high": torch.int64,
+    "saturated": torch.bool,
+    "unused": torch.bool,
+}
+#: Of these a site may say nothing.
+_UNSAID = ("silent", "dead", "low", "high", "saturated", "unused")
+
+
+def _layout(census: Census) -> list[tuple[str, int]]:
+    return [(site.name, site.units) for site in census.sites]
+
+
+def _share(counted: list[tuple[Tensor | None, int]]) -> float | None:
+    states = [state for state, _ in counted if state is not None]
+    if not counted or len(states) < len(counted):
+        return None
+    return sum(int(state.sum()) for state in states) / sum(units for _, units in counted)
+
+
+def _cell(site: Site, state: str) -> str:
+    value = getattr(site, state)
+    if value is not None:
+        return str(int(value.sum()))
+    return "unknown" if state == "dead" else "-"
+
+
+def _ask_axis(name: str, shape: tuple[int, ...]) -> str:
+    return f"nothing decides which axis of its {shape} input holds the units; name it, for example axes={{{name!r}: 1}}"
+
+
+def _together(a: Site, b: Site, tau: float) -> Site:
+    """One site on two data sets. Silent on both is silent; then dead on both is dead."""
+    samples = a.samples + b.samples
+    mean_abs = (a.mean_abs * a.samples + b.mean_abs * b.samples) / samples
+    score = dormancy(mean_abs)
+    return replace(
+        a,
+        samples=samples,
+        fired=a.fired + b.fired,
+        nonfinite=a.nonfinite + b.nonfinite,
+        peak=torch.maximum(a.peak, b.peak),
+        mean_abs=mean_abs,
+        zero=(a.zero * a.samples + b.zero * b.samples) / samples,
+        score=score,
+        silent=_both(operator.and_, a.silent, b.silent),
+        dead=_both(operator.and_, a.dead, b.dead),
+        dormant=score <= tau,
+        low=_both(operator.add, a.low, b.low),
+        high=_both(operator.add, a.high, b.high),
+        saturated=_both(operator.and_, a.saturated, b.saturated),
+        unused=_both(operator.and_, a.unused, b.unused),
+    )
+
+
+def _both(operation: Callable[[Tensor, Tensor], Tensor], a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return None if a is None or b is None else operation(a, b)
+
+
+def dormancy(mean_abs: Tensor) -> Tensor:
+    """Sokar et al. 2023, eq. 1; 0 for every unit of a site whose outputs are all 0, and NaN where one is not finite."""
+    mean = mean_abs.mean()
+    if not mean.isfinite():
+        return torch.full_like(mean_abs, torch.nan)
+    return mean_abs / mean if mean != 0 else torch.zeros_like(mean_abs)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return [v if not isinstance(v, float) or abs(v) < float("inf") else str(v) for v in value.tolist()]
+    return value
+
+
+def _site(content: Mapping[str, Any]) -> Site:
+    """What ``to_dict`` gave for a site, checked."""
+    name, units, samples = content["name"], content["units"], content["samples"]
+    if not isinstance(name, str) or type(units) is not int or type(samples) is not int:
+        raise ValueError(f"site {name!r}: {units!r} units and {samples!r} samples")
+    said = {key: content.get(key) if key in _UNSAID else content[key] for key in _DTYPES}
+    columns: dict[str, Any] = {
+        key: None if values is None and key in _UNSAID else _column(key, values, units) for key, values in said.items()
+    }
+    return Site(name=name, kind=str(content["kind"]), units=units, samples=samples, **columns)
+
+
+def _column(key: str, values: Any, units: int) -> Any:
+    dtype = _DTYPES[key]
+    types = {torch.int64: (int,), torch.bool: (bool,), torch.float64: (float, int, str)}[dtype]
+    if not isinstance(values, list) or len(values) != units or any(type(v) not in types for v in values):
+        raise ValueError(f"{key} does not hold {dtype} for each of {units} units")
+    return torch.tensor([float(v) if isinstance(v, str) else v for v in values], dtype=dtype)

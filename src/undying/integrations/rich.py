@@ -1,0 +1,73 @@
+"""A table in the terminal that follows :func:`undying.watch`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from undying.census.record import Record
+
+_COLUMNS = ("units", "silent", "dormant", "died", "revived", "rate")
+
+
+class LiveTable:
+    """A sink that shows the last record: a row a site, norms in the title. Died and revived count from the start.
+
+    Args:
+        console: default: the terminal.
+        rows: most sites to show; those with most silent units come first where there are more.
+    """
+
+    def __init__(self, console: Console | None = None, rows: int = 20) -> None:
+        self.rows = rows
+        self._died: dict[str, int] = {}
+        self._revived: dict[str, int] = {}
+        self._live = Live(console=console, auto_refresh=False)
+        self._live.start()
+
+    def write(self, record: Record) -> None:
+        for total, events in ((self._died, record.died), (self._revived, record.revived)):
+            for site, units in events.items():
+                total[site] = total.get(site, 0) + len(units)
+        self._live.update(self._table(record), refresh=True)
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def _table(self, record: Record) -> Table:
+        norms = ", ".join(
+            f"{name} {value:.3g}"
+            for name, value in (("gradient", record.gradient_norm), ("update", record.update_norm))
+            if value is not None
+        )
+        table = names_and_numbers(f"step {record.step}" + (f"; norms: {norms}" if norms else ""), "site", _COLUMNS)
+        sites = record.census.sites
+        if len(sites) > self.rows:
+            most = sorted(sites, key=lambda site: -int(site.silent.sum()) if site.silent is not None else 1)
+            shown = {site.name for site in most[: self.rows]}
+            sites = [site for site in sites if site.name in shown]
+            table.caption = f"{len(sites)} of {len(record.census.sites)} sites, those with most silent units"
+        for site in sites:
+            table.add_row(
+                Text(site.name),
+                str(site.units),
+                "-" if site.silent is None else str(int(site.silent.sum())),
+                str(int(site.dormant.sum())),
+                str(self._died.get(site.name, 0)),
+                str(self._revived.get(site.name, 0)),
+                f"{float(site.rate.mean()):.3f}",
+            )
+        return table
+
+
+def names_and_numbers(title: str, first: str, others: Sequence[str]) -> Table:
+    """Names to the left, numbers to the right."""
+    table = Table(title=Text(title) if title else None, title_justify="left")
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="right")
+    return table

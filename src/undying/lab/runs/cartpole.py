@@ -1,0 +1,195 @@
+"""Train stable-baselines3's PPO on CartPole-v1 and measure it, rollout by rollout. Knows nothing of where the numbers go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from undying._base.errors import UndyingError
+from undying.census.census import census
+from undying.census.results import Census
+from undying.lab.activations import build_activation
+from undying.lab.execution import Execution
+from undying.lab.runs.classification import Epoch, unit_metrics, weights_sha256
+from undying.lab.settings import AnyRun
+
+TASK = "CartPole-v1"
+MOST = 500
+"""Of the return of an episode, which then ends."""
+PROBE = 2048
+"""Observations on which units are counted, the same for every run."""
+EPISODES = 20
+"""To measure a trained policy: so many for the report, and as many others for choices."""
+_GAMMA = 0.99  # PPO's own
+
+
+@dataclass(frozen=True, kw_only=True)
+class CartPoleRun(AnyRun):
+    """One training of PPO; an epoch is a rollout and the updates from it. What is not named is stable-baselines3's own."""
+
+    kind: ClassVar[str] = "cartpole"
+    data: str = TASK
+    model: str = "MlpPolicy"
+    """A policy and a value network, each with two hidden layers of 64 units."""
+    optimizer: str = "adam"
+    steps: int
+    """Of a rollout (n_steps)."""
+    passes: int
+    """Over a rollout, each of which counts as one update (n_epochs)."""
+
+
+def train(config: CartPoleRun, execution: Execution | None = None) -> Iterator[Epoch]:
+    """Train as ``config`` says. Weights that stop being finite end the run with a last, diverged epoch.
+
+    Raises:
+        UndyingError: stable-baselines3 is missing.
+    """
+    execution = execution or Execution()
+    agent, episodes = _agent(config, execution)
+    counted: Census | None = None
+    for epoch in range(config.epochs + 1):
+        started = time.perf_counter()
+        seen = len(episodes())
+        if epoch > 0:
+            agent.learn(config.steps, reset_num_timesteps=False)
+        diverged = not all(bool(p.isfinite().all()) for p in agent.policy.parameters())
+        counted = counted if diverged else count(agent.policy)
+        ended = episodes()[seen:]
+        last = diverged or epoch == config.epochs
+        metrics = {
+            "epoch": epoch,
+            "steps": agent.num_timesteps,
+            "updates": epoch * config.passes,
+            "episodes": len(ended),
+            "return": sum(ended) / len(ended) if ended else None,
+            **(unit_metrics(counted) if counted and not diverged else {}),
+            **(_evaluated(agent) if last and not diverged else {}),
+            **({"weights_sha256": weights_sha256(agent.policy)} if last else {}),
+            "seconds": time.perf_counter() - started,
+        }
+        yield Epoch(metrics, counted, diverged)
+        if diverged:
+            return
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that decide a run's numbers."""
+    gymnasium, baselines = _libraries()
+    return {"gymnasium": gymnasium.__version__, "stable-baselines3": baselines.__version__}
+
+
+def count(policy: nn.Module) -> Census:
+    """The units of both networks on the probe; dead by the gradient of PPO's loss as it is before the first step of an
+    update, where old and new policy are one: -A log p(action), plus half the squared error of the value. The actions are
+    those stored with the probe, the returns those that followed, and A is the return, standardised."""
+    observations, target = probe()
+    return census(_Networks(policy), [(observations, target)], gradients=True, loss=_loss)
+
+
+@cache
+def probe() -> tuple[Tensor, Mapping[str, Tensor]]:
+    """(observations (2048, 4), ``{"action", "return"}``) of episodes that no run has any part in: a rule that pushes to the
+    side on which the pole leans, with a share of random actions that is another in each episode, from none to all."""
+    gymnasium, _ = _libraries()
+    draw = np.random.default_rng(0)
+    env = gymnasium.make(TASK)
+    observations: list[Any] = []
+    actions: list[int] = []
+    returns: list[float] = []
+    while len(observations) < PROBE:
+        observation, _ = env.reset(seed=len(observations))
+        share, over, length = draw.random(), False, 0
+        while not over:
+            leans = int(observation[2] + observation[3] > 0)
+            action = int(draw.integers(2)) if draw.random() < share else leans
+            observations.append(observation)
+            actions.append(action)
+            observation, _, ended, cut, _ = env.step(action)
+            length, over = length + 1, ended or cut
+        # A reward of 1 a step: the discounted rest of the episode.
+        returns += [(1 - _GAMMA**left) / (1 - _GAMMA) for left in range(length, 0, -1)]
+    env.close()
+    target = {"action": torch.tensor(actions[:PROBE]), "return": torch.tensor(returns[:PROBE])}
+    return torch.tensor(np.array(observations[:PROBE])), target
+
+
+class _Networks(nn.Module):
+    """The policy's and the value's network as one that gives (logits, values), without sampling an action."""
+
+    def __init__(self, policy: nn.Module) -> None:
+        super().__init__()
+        self.mlp_extractor, self.action_net, self.value_net = (
+            getattr(policy, name) for name in ("mlp_extractor", "action_net", "value_net")
+        )
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        policy, value = self.mlp_extractor(observations)
+        return self.action_net(policy), self.value_net(value)
+
+
+def _loss(output: tuple[Tensor, Tensor], target: Mapping[str, Tensor]) -> Tensor:
+    logits, values = output
+    returns = target["return"]
+    advantage = (returns - returns.mean()) / returns.std()
+    chosen = -F.cross_entropy(logits, target["action"], reduction="none")
+    return -(advantage * chosen).mean() + 0.5 * F.mse_loss(values.squeeze(1), returns)
+
+
+def _agent(config: CartPoleRun, execution: Execution) -> tuple[Any, Any]:
+    """The agent, and a function that gives the returns of its finished episodes."""
+    gymnasium, baselines = _libraries()
+    from stable_baselines3.common.monitor import Monitor
+
+    env = Monitor(gymnasium.make(TASK))
+    agent = baselines.PPO(
+        config.model,
+        env,
+        learning_rate=config.lr,
+        n_steps=config.steps,
+        batch_size=config.batch_size,
+        n_epochs=config.passes,
+        gamma=_GAMMA,
+        # Seeded before the networks are made: the same initial weights for every activation.
+        seed=config.seed,
+        device=execution.device,
+        policy_kwargs={"activation_fn": partial(build_activation, config.activation)},
+    )
+    return agent, env.get_episode_rewards
+
+
+def _evaluated(agent: Any) -> dict[str, float]:
+    """Mean returns of the trained policy, which takes its most likely action, from starts that are the same for all."""
+    gymnasium, _ = _libraries()
+    envs = [gymnasium.make(TASK) for _ in range(2 * EPISODES)]
+    at = {number: env.reset(seed=10_000 + number)[0] for number, env in enumerate(envs)}
+    returns = np.zeros(len(envs))
+    while at:
+        actions, _ = agent.predict(np.array(list(at.values())), deterministic=True)
+        for number, action in zip(list(at), actions, strict=True):
+            at[number], reward, ended, cut, _ = envs[number].step(int(action))
+            returns[number] += reward
+            if ended or cut:
+                del at[number]
+    for env in envs:
+        env.close()
+    return {
+        "test_return": float(returns[:EPISODES].mean()),
+        "validation_return": float(returns[EPISODES:].mean()),
+    }
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import gymnasium
+        import stable_baselines3
+    except ModuleNotFoundError as error:
+        raise UndyingError(f"CartPole needs {error.name}: pip install 'undying[rl]'") from None
+    return gymnasium, stable_baselines3

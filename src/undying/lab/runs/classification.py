@@ -1,0 +1,324 @@
+"""Train one run and measure it, epoch by epoch. Knows nothing of where the numbers go."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from undying.census.census import census
+from undying.census.results import Census
+from undying.lab import models
+from undying.lab.activations import build_activation
+from undying.lab.checkpoints import Checkpoint, random_state, restore_random, seed_everything
+from undying.lab.data.dataset import Dataset
+from undying.lab.execution import Execution
+from undying.lab.optimizers import build_optimizer, lr_factor
+from undying.lab.process_group import SingleProcess
+from undying.lab.runs.batches import Batches, dataset_of
+from undying.lab.settings import RunConfig
+
+PROBE = 2048
+"""Units are counted on the first so many training samples, the same for every run."""
+
+_NORMS_EVERY = 4  # steps; 20 for a network of a million parameters: each norm reads all of them several times
+_METRICS = ("train_loss", "train_accuracy", "gradient_norm", "update_norm")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is known after an epoch; epoch 0 is before training."""
+
+    metrics: dict[str, Any]
+    """One line of metrics.jsonl."""
+    census: Census | None
+    """The last one that could be made: a diverged network is not counted."""
+    diverged: bool = False
+    weights: dict[str, Tensor] | None = None
+    """Of the last epoch, where they are to be kept."""
+
+
+def train(
+    config: RunConfig,
+    execution: Execution | None = None,
+    checkpoint: Checkpoint | None = None,
+    *,
+    group: SingleProcess | None = None,
+) -> Iterator[Epoch]:
+    """Train as ``config`` says. A loss that stops being finite ends the run with a last, diverged epoch.
+
+    With a checkpoint that holds a state the run goes on from there; the epochs before it do not come again. With
+    several devices it trains in as many processes, of which each calls this with its ``group``.
+    """
+    execution = execution or Execution()
+    if execution.devices > 1:
+        from undying.lab.distributed import launch
+
+        yield from launch(functools.partial(train, config, checkpoint=checkpoint), execution)
+        return
+    group = group or SingleProcess()
+    run = _Run(config, execution, group)
+    state = checkpoint.read() if checkpoint is not None else None
+    if state is not None:
+        run.load(state)
+
+    for epoch in range(run.epoch, config.epochs + 1):
+        run.epoch = epoch
+        started = time.perf_counter() - run.seconds
+        steps = run.train(started, checkpoint if group.first else None) if epoch > 0 else {}
+        trained = time.perf_counter() - started
+        with group.forked_rng(config.seed, epoch):
+            measured = run.measure() if group.first and run.is_measured() else {}
+            diverged = group.agreed(None in steps.values() or None in measured.values())
+            counted = run.count() if group.first and not diverged and run.is_counted() else None
+        run.counted = counted or run.counted
+        metrics = {
+            "epoch": epoch,
+            **steps,
+            **(dict.fromkeys(measured) if diverged else measured),
+            **(unit_metrics(counted) if counted else {}),
+            **({"weights_sha256": weights_sha256(run.model)} if diverged or epoch == config.epochs else {}),
+            **({"norms": run.take_norms()} if "norms" in config.keep and epoch > 0 else {}),
+            "train_seconds": trained,
+            "seconds": time.perf_counter() - started,
+        }
+        kept = "weights" in config.keep and epoch == config.epochs and not diverged
+        yield Epoch(metrics, run.counted, diverged, run.measured.state_dict() if kept else None)
+        if diverged:
+            return
+
+
+def build_model(config: RunConfig, dataset: Dataset) -> nn.Module:
+    """The network with its activation: the same initial weights for every activation of a seed."""
+    seed_everything(config.seed)
+    model = models.build(config.model, dataset.shape, dataset.classes, config.drop_path)
+    activation = build_activation(config.activation)
+    models.put_in(model, config.model, dataset.shape, dataset.classes, activation, config.targets)
+    return model
+
+
+class _Run:
+    """Everything that changes while a run is trained."""
+
+    def __init__(self, config: RunConfig, execution: Execution, group: SingleProcess) -> None:
+        dataset = dataset_of(config, execution)
+        self.config = config
+        self.group = group
+        self.batches = Batches(dataset, config, execution)
+        self.device = self.batches.device
+        self.model = build_model(config, dataset).to(self.device)
+        if execution.channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = build_optimizer(config.optimizer, self.parameters, config.lr, config)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "float16")
+        average = get_ema_multi_avg_fn(config.ema)
+        self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True) if config.ema else None
+        # Hooks, which the census needs, do not fire in a compiled network; the uncompiled one has the same weights.
+        self.forward: Any = group.wrap(self.model)
+        if execution.compile:
+            self.forward = torch.compile(self.forward)
+        self.every = _NORMS_EVERY if sum(p.numel() for p in self.parameters) <= 1_000_000 else 5 * _NORMS_EVERY
+        self.steady = config.schedule == "constant" and not config.warmup
+        self.sums = torch.zeros(4, dtype=torch.float32 if self.device.type == "mps" else torch.float64)
+        self.sums = self.sums.to(self.device)
+        self.norms: list[Tensor] = []
+        """Of the current epoch: (gradient and update, parameters) for each step at which norms are taken."""
+        self.counted: Census | None = None
+        self.epoch = self.step = self.samples = self.normed = 0
+        self.seconds = 0.0
+        """Of the current epoch, before the run was taken up."""
+
+    def train(self, started: float, checkpoint: Checkpoint | None) -> dict[str, float | None]:
+        """The rest of an epoch. Means over samples (loss, accuracy) and over steps (norms); None where not finite."""
+        self.model.train()
+        for batch in self.batches.epoch(skip=self.step):
+            x, y, target = self.group.share(*batch)
+            self._set_lr()
+            self.optimizer.zero_grad()
+            with self.group.forked_rng(self.config.seed, self.epoch, self.step):
+                with self._precision():
+                    output = self.forward(x)
+                    loss = F.cross_entropy(output, target, label_smoothing=self.config.label_smoothing)
+                self.scaler.scale(self.group.weighted(loss)).backward()
+            self.scaler.unscale_(self.optimizer)
+            normed = self.step % self.every == 0
+            if normed or self.config.clip:
+                norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+            gradients = self._norms_of([p.grad for p in self.parameters]) if normed and self._keeps_norms else None
+            if self.config.clip:
+                clip_grads_with_norm_(self.parameters, self.config.clip, norm)
+            before = self._weights() if normed else None
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            self.sums[:2] += self.group.total(torch.stack([loss.detach() * len(y), (output.argmax(1) == y).sum()]))
+            if before is not None:
+                change = self._weights() - before
+                self.sums[2:] += self._finite_if_scaled(torch.stack([norm, change.norm()]))
+                if gradients is not None:
+                    updates = self._norms_of(change.split([p.numel() for p in self.parameters]))
+                    self.norms.append(torch.stack([gradients, updates]))
+            self.samples += len(batch[1])
+            self.normed += normed
+            self.step += 1
+            # Before the next batch is drawn, so that all generators stand at the step's end.
+            if checkpoint is not None and checkpoint.due():
+                checkpoint.write(self.state(time.perf_counter() - started))
+        means = (self.sums.cpu() / torch.tensor([self.samples, self.samples, self.normed, self.normed])).tolist()
+        self.sums.zero_()
+        self.step = self.samples = self.normed = 0
+        self.seconds = 0.0
+        return {name: value if math.isfinite(value) else None for name, value in zip(_METRICS, means, strict=True)}
+
+    def take_norms(self) -> dict[str, dict[str, list[float | None]]]:
+        """Of the epoch, by parameter: ``gradient`` and ``update``, an entry a step; None where not finite."""
+        names = [name for name, p in self.model.named_parameters() if p.requires_grad]
+        steps = [step.tolist() for step in self.norms]
+        self.norms = []
+        return {
+            name: {
+                kind: [step[row][i] if math.isfinite(step[row][i]) else None for step in steps]
+                for row, kind in enumerate(("gradient", "update"))
+            }
+            for i, name in enumerate(names)
+        }
+
+    def measure(self) -> dict[str, float | None]:
+        """Loss and accuracy on the test data, and on what is held out for validation; None where not finite."""
+        parts = {"test": self.batches.test(), "validation": self.batches.validation()}
+        measured: dict[str, float | None] = {}
+        for name, part in parts.items():
+            if part is not None:
+                with self._precision():
+                    loss, accuracy = evaluate(self.measured, part)
+                finite = math.isfinite(loss)
+                measured |= {f"{name}_loss": loss if finite else None, f"{name}_accuracy": accuracy if finite else None}
+        return measured
+
+    def is_measured(self) -> bool:
+        return self.epoch % self.config.measure_every == 0 or self.epoch == self.config.epochs
+
+    def is_counted(self) -> bool:
+        """Whenever the network is measured, where that costs little or is asked to be seldom: the probe is read forward
+        and backward, as training does. Else after the epochs 0, 1, 2, 4, 8, ... and the last."""
+        cheap = len(self.batches.dataset.x_train) >= 20 * PROBE or self.config.measure_every > 1
+        return self.is_measured() and (cheap or self.epoch & (self.epoch - 1) == 0 or self.epoch == self.config.epochs)
+
+    def count(self) -> Census:
+        return census(self.measured, self.batches.probe(PROBE), gradients=True, loss=F.cross_entropy)
+
+    @property
+    def measured(self) -> nn.Module:
+        """The network itself, or the average of its weights."""
+        return self.model if self.average is None else self.average.module
+
+    def state(self, seconds: float) -> dict[str, Any]:
+        """Tensors and plain data from which the run goes on, to the same numbers."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "samples": self.samples,
+            "normed": self.normed,
+            "seconds": seconds,
+            "sums": self.sums,
+            "norms": self.norms,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "batches": self.batches.state(),
+            "random": random_state(),
+            "census": self.counted.to_dict() if self.counted else None,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from ``state()``."""
+        for name in ("epoch", "step", "samples", "normed", "seconds"):
+            setattr(self, name, state[name])
+        self.sums.copy_(state["sums"])
+        self.norms = state.get("norms", [])  # a checkpoint of before has none
+        self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.batches.load(state["batches"])
+        restore_random(state["random"])
+        self.counted = Census.from_dict(state["census"]) if state["census"] else None
+
+    def _set_lr(self) -> None:
+        if self.steady:
+            return
+        steps = self.batches.steps
+        factor = lr_factor(self.config, (self.epoch - 1) * steps + self.step, steps, self.config.epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * factor
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        name = self.config.amp
+        if name == "none":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.float16 if name == "float16" else torch.bfloat16)
+
+    @property
+    def _keeps_norms(self) -> bool:
+        return "norms" in self.config.keep
+
+    def _norms_of(self, tensors: Sequence[Tensor | None]) -> Tensor:
+        """L2 norm of each; 0 where there is none."""
+        zero = torch.zeros((), device=self.device)
+        return torch.stack([zero if t is None else t.norm() for t in tensors]).float().cpu()
+
+    def _weights(self) -> Tensor:
+        return torch.cat([p.detach().reshape(-1) for p in self.parameters])
+
+    def _finite_if_scaled(self, norms: Tensor) -> Tensor:
+        # Under a loss scale an infinite gradient is no divergence: the step is left out and the scale lowered.
+        return norms.nan_to_num(0, 0, 0) if self.scaler.is_enabled() else norms
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, parts: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """(mean cross entropy, accuracy) in eval mode, over (samples, labels)."""
+    model.eval()
+    outputs, labels = (torch.cat(t) for t in zip(*((model(x).float(), y) for x, y in parts), strict=True))
+    return float(F.cross_entropy(outputs, labels)), float((outputs.argmax(1) == labels).double().mean())
+
+
+def unit_metrics(counted: Census) -> dict[str, Any]:
+    """What a line of metrics.jsonl says of the units."""
+    return {
+        "sparsity": counted.sparsity,
+        "sites": [
+            {
+                "name": site.name,
+                "units": site.units,
+                "silent": int(site.silent.sum()) if site.silent is not None else None,
+                "dead": int(site.dead.sum()) if site.dead is not None else None,
+                "dormant": int(site.dormant.sum()),
+            }
+            for site in counted.sites
+        ],
+    }
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """Of parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,153 @@
+"""Train a network so that its units die, put another activation in, and count who comes back."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from undying.census.census import census
+from undying.census.results import Census
+from undying.lab import data
+from undying.lab.activations import build_activation
+from undying.lab.checkpoints import seed_everything
+from undying.lab.execution import Execution
+from undying.lab.models.mlp import mlp
+from undying.lab.optimizers import build_optimizer
+from undying.lab.recipe import Recipe
+from undying.lab.runs.classification import Epoch, evaluate, unit_metrics, weights_sha256
+from undying.lab.settings import AnyRun
+from undying.treat.convert import convert_
+
+
+@dataclass(frozen=True, kw_only=True)
+class DyingRun(AnyRun):
+    """One training of an MLP on digits."""
+
+    kind: ClassVar[str] = "dying"
+    data: str = "digits"
+    model: str = "mlp"
+    depth: int
+    """Hidden layers."""
+    width: int
+    """Units of each."""
+    tasks: int = 1
+    """One after the other, an equal share of the epochs each: the digits get other labels, a permutation of the ten."""
+    relu_epochs: int = 0
+    """Train so many epochs with ReLU first, then put the activation in; 0: from the start."""
+    relu_lr: float = 0.0
+    """The learning rate of these."""
+    validation: float = 0.0
+    """Share of the training data that is held out and measured each epoch, for choices."""
+
+
+def train(config: DyingRun, execution: Execution | None = None) -> Iterator[Epoch]:
+    """Train as ``config`` says. A loss or weight that stops being finite ends the run with a last, diverged epoch.
+
+    From the switch on, ``revived`` is the number of units of those silent before it (``silent_before``) that fire, and
+    ``lost`` of those that fired and are silent, on the same samples: all training samples. At the epoch of the switch it is
+    what the new activation does without any training, while the other numbers of that line are those of ReLU.
+    """
+    run = _Run(config, execution or Execution())
+    counted: Census | None = None
+    silent_before = torch.empty(0)
+    for epoch in range(config.epochs + 1):
+        started = time.perf_counter()
+        if epoch > 0:
+            run.train(epoch)
+        loss, accuracy = run.measure(run.test, epoch)
+        diverged = not (math.isfinite(loss) and all(bool(p.isfinite().all()) for p in run.model.parameters()))
+        metrics: dict[str, Any] = {"epoch": epoch, "task": run.task(epoch)}
+        if diverged:
+            metrics |= {"test_loss": None, "test_accuracy": None}
+        else:
+            counted = run.count(epoch)
+            metrics |= {"test_loss": loss, "test_accuracy": accuracy, **unit_metrics(counted)}
+            if run.held is not None:
+                _, metrics["validation_accuracy"] = run.measure(run.held, epoch)
+            silent = _silent(counted)
+            if epoch == config.relu_epochs:
+                silent_before = silent
+                if epoch > 0:
+                    run.switch()
+                    silent = _silent(run.count(epoch))  # other outputs of one layer are other inputs of the next
+            if epoch >= config.relu_epochs:
+                metrics |= {
+                    "silent_before": int(silent_before.sum()),
+                    "revived": int((silent_before & ~silent).sum()),
+                    "lost": int((silent & ~silent_before).sum()),
+                }
+        if diverged or epoch == config.epochs:
+            metrics["weights_sha256"] = weights_sha256(run.model)
+        metrics["seconds"] = time.perf_counter() - started
+        yield Epoch(metrics, counted, diverged)
+        if diverged:
+            return
+
+
+class _Run:
+    """The network, its data and its labels."""
+
+    def __init__(self, config: DyingRun, execution: Execution) -> None:
+        self.config = config
+        dataset, held = data.load(config.data), None
+        if config.validation:
+            dataset, *held = dataset.without(config.validation)
+        device = torch.device(execution.device)
+
+        def moved(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            return dataset.standardised(x).to(device), y.to(device)
+
+        self.x, self.y = moved(dataset.x_train, dataset.y_train)
+        self.test = moved(dataset.x_test, dataset.y_test)
+        self.held = moved(*held) if held else None
+        seed_everything(config.seed)
+        self.model = mlp(dataset.shape, dataset.classes, depth=config.depth, width=config.width).to(device)
+        self.draws = torch.Generator().manual_seed(config.seed)
+        # The first task has the digits' own labels.
+        permutations = [torch.randperm(dataset.classes, generator=self.draws) for _ in range(config.tasks - 1)]
+        self.permutations = [p.to(device) for p in (torch.arange(dataset.classes), *permutations)]
+        self.optimizer = self._optimizer(config.relu_lr)
+        if not config.relu_epochs:
+            self.switch()
+
+    def switch(self) -> None:
+        """Put the activation in. A new optimizer: what the old one remembers is of another rate."""
+        convert_(self.model, build_activation(self.config.activation))
+        self.optimizer = self._optimizer(self.config.lr)
+
+    def train(self, epoch: int) -> None:
+        self.model.train()
+        y = self.labels(self.y, epoch)
+        for batch in torch.randperm(len(y), generator=self.draws).to(y.device).split(self.config.batch_size):
+            self.optimizer.zero_grad()
+            F.cross_entropy(self.model(self.x[batch]), y[batch]).backward()
+            self.optimizer.step()
+
+    def measure(self, part: tuple[Tensor, Tensor], epoch: int) -> tuple[float, float]:
+        """(loss, accuracy) with the labels of the epoch's task."""
+        x, y = part
+        return evaluate(self.model, [(x, self.labels(y, epoch))])
+
+    def count(self, epoch: int) -> Census:
+        return census(self.model, [(self.x, self.labels(self.y, epoch))], gradients=True, loss=F.cross_entropy)
+
+    def task(self, epoch: int) -> int:
+        """The task of an epoch, counted from 0; an epoch is counted from 1, and 0 is before training."""
+        return max(epoch - 1, 0) * self.config.tasks // self.config.epochs
+
+    def labels(self, y: Tensor, epoch: int) -> Tensor:
+        return self.permutations[self.task(epoch)][y]
+
+    def _optimizer(self, lr: float) -> torch.optim.Optimizer:
+        return build_optimizer(self.config.optimizer, list(self.model.parameters()), lr, Recipe())
+
+
+def _silent(counted: Census) -> Tensor:
+    return torch.cat([site.silent for site in counted.sites if site.silent is not None])

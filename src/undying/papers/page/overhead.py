@@ -1,0 +1,143 @@
+"""The page of a table of wall-clock ratios."""
+
+from __future__ import annotations
+
+import shlex
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import matplotlib.style
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from undying._base.files import write_text
+from undying._base.text import duration, markdown
+from undying.bench.forms import BASELINE
+from undying.bench.timing import Ratio
+from undying.papers.overhead import PARTS, Judged, Overhead, OverheadResult, Timed, judge
+from undying.papers.page.cells import bullets
+from undying.plots.theme import INK, MUTED, RC, SERIES, for_file, render
+from undying.report.words import MISSING
+
+
+def write_overhead(table: Overhead, result: OverheadResult, out: Path) -> Path:
+    """Write ``<name>.md`` and its figure into ``out``, the page last.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    file = f"{table.name}.ratios.svg"
+    svg, alt = _figure(table, result, salt=file)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / file, svg)
+    write_text(out / f"{table.name}.md", page(table, result, f"![{alt}]({file})"))
+    return out / f"{table.name}.md"
+
+
+def page(table: Overhead, result: OverheadResult, figure: str) -> str:
+    """The page."""
+    scale = result.scale_name
+    judged = judge(table, result)
+    parts = [
+        f"# {table.name}: {scale} scale",
+        f"The source says: {table.says}. ({table.source}.)",
+        f"## Claims, {scale} scale",
+        _claims(table, judged, answers=table.scales[scale].answers),
+        figure,
+    ]
+    for part in PARTS:
+        cases = [case for case in result.cases if case.part == part]
+        if cases:
+            parts += [f"## {part.capitalize()}, {scale} scale", _cases(cases)]
+    machine = result.machine
+    parts += [
+        f"## Settings, {scale} scale",
+        "The source gives none. Our choice:",
+        bullets(table.chosen),
+        f"## What {scale} scale cannot answer",
+        bullets(table.scales[scale].limits),
+        "## How it was measured",
+        f"    {shlex.join(['undying', 'reproduce', table.name, '--scale', scale])}",
+        "makes this page, from the timings that it writes to "
+        f"{table.name}.json. Every form runs once in each round, in random order; a ratio is taken within a round, and what "
+        "is shown is the median over the rounds with its 95 % interval, which assumes nothing of their distribution. Other "
+        "work on the machine makes intervals wide, or worse; it should be left alone.",
+        f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['instructions']}; Python "
+        f"{machine['python']}, torch {machine['torch']}, undying {machine['undying']}. It took {duration(result.seconds)}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _claims(table: Overhead, judged: tuple[Judged, ...], *, answers: bool) -> str:
+    rows = [("form", "against", "part", "published", "ours at worst (95 % interval)", "where", "verdict")]
+    rows += [
+        (
+            f"`{found.form}`",
+            f"`{found.to}`",
+            found.part,
+            f"< {table.limit:.4f}",
+            _ratio(found.worst[1]) if found.worst else MISSING,
+            found.worst[0] if found.worst else MISSING,
+            f"**{found.verdict}**",
+        )
+        for found in judged
+    ]
+    count = Counter(found.verdict for found in judged)
+    said = ", ".join(f"{number} {verdict}" for verdict, number in count.items())
+    rule = (
+        f"The claim is a time of less than {table.limit:.4f} times nn.ReLU's. It is *supported* if the 95 % interval of the "
+        "ratio lies below that in every case that was measured, *not supported* if it lies above in one; otherwise it cannot "
+        "be told. Intervals are not corrected for the number of cases."
+        if answers
+        else "At smoke scale no claim is judged."
+    )
+    return f"{len(judged)} claims: {said}. {rule}\n\n{markdown(rows)}"
+
+
+def _cases(cases: list[Timed]) -> str:
+    forms = [form for form in cases[0].ratios if form.startswith("nn.") or "BAReLU" in form]
+    rows = [("form", *(case.where for case in cases))]
+    rows += [(f"`{form}`", *(_ratio(case.ratios[form][BASELINE]) for case in cases)) for form in forms]
+    rows.append((f"`{BASELINE}`, microseconds", *(f"{1e6 * case.seconds[BASELINE]:.0f}" for case in cases)))
+    return f"Times `{BASELINE}`: medians of ratios, with the 95 % interval of the median.\n\n{markdown(rows)}"
+
+
+def _ratio(ratio: Ratio) -> str:
+    if ratio.low == ratio.high == ratio.median == 1:
+        return "1"
+    return f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+
+
+def _figure(table: Overhead, result: OverheadResult, salt: str) -> tuple[str, str]:
+    """Every case of every judged form, on a logarithmic axis, with the limit."""
+    judged = judge(table, result)
+    against = {found.form: found.to for found in judged}
+    rows = [(form, part) for form in table.forms for part in PARTS]
+    said = []
+    with matplotlib.style.context(RC, after_reset=True), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        canvas = Canvas(figsize=(5.6, 0.25 * len(rows) + 0.9), layout="constrained")
+        axes = canvas.add_subplot()
+        for row, (form, part) in enumerate(rows):
+            colour = SERIES[table.forms.index(form) % len(SERIES)].stand_in
+            for case in result.cases:
+                if case.part == part and form in case.ratios:
+                    ratio = case.ratios[form][against[form]]
+                    axes.plot([ratio.low, ratio.high], [row, row], color=colour, linewidth=1.5)
+                    axes.plot([ratio.median], [row], color=colour, marker="o", markersize=4, linestyle="none")
+        said = [f"{found.form} {found.part} {_ratio(found.worst[1])}" for found in judged if found.worst]
+        axes.axvline(1, color=MUTED.stand_in, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        axes.axvline(table.limit, color=INK.stand_in, linewidth=0.9, zorder=1)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_yticks(range(len(rows)), [f"{form}, {part}" for form, part in rows], color=INK.stand_in)
+        axes.grid(axis="x")
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(f"Times nn.ReLU; the line: published limit, {table.limit:g}", loc="right")
+        title = f"Time against nn.ReLU, {result.scale_name} scale"
+        canvas.suptitle(title, x=0.01, ha="left", fontsize=9)
+        alt = f"{title}. The worst case of each, with its 95 % interval: {'; '.join(said)}."
+        return for_file(render(canvas, salt=salt), title, alt), alt

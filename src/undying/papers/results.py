@@ -1,0 +1,148 @@
+"""What a finished run says, and which learning rate an arm chooses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from undying.lab.collect import last_counted, share
+from undying.lab.store import Run, Store
+from undying.papers import landscape
+from undying.papers.measured import measured, or_nan
+from undying.papers.plan import Plan, Planned
+from undying.papers.trial import Trial
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished run, after its last epoch. Shares are in [0, 1]."""
+
+    planned: Planned
+    id: str
+    status: str
+    """``"finished"`` or ``"diverged"``."""
+    accuracy: float
+    """On the test data; that of guessing if the run diverged."""
+    validation: float
+    """The same on what was held out."""
+    silent: float
+    """Of all units, NaN where unknown; of a diverged run, at the last epoch at which they could be counted."""
+    dead: float
+    sparsity: float
+    seconds: float
+    weights: str
+    """Hash of the trained network."""
+    environment: Mapping[str, str]
+    gradient: float = math.nan
+    """Natural logarithm of the gradient's norm, mean over the epochs in which it was finite; NaN if it never was."""
+    update: float = math.nan
+    """The same of a step's change of the weights."""
+    curvature: float = math.nan
+    """Natural logarithm of the loss's largest curvature; NaN where that is unknown or below 0."""
+    values: Mapping[str, float] = field(default_factory=dict)
+    """What a trial measures beside, by metric; NaN where it is not known."""
+    curves: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    """Of a trial, by metric, over ``over``."""
+
+    def of(self, metric: str) -> float:
+        """One of ``METRICS``."""
+        value: float = self.values[metric] if metric in self.values else getattr(self, metric)
+        return value
+
+
+def read_outcomes(plan: Plan, store: Store) -> tuple[Outcome, ...]:
+    """Every run of ``plan`` that is finished, in its order.
+
+    Raises:
+        UndyingError: one cannot be read.
+    """
+    tasks = {task.name: task for task in plan.scale.tasks}
+    finished = [planned for planned in plan.runs if store.finished(planned.config)]
+    found = []
+    for planned in finished:
+        run, task = store.read(planned.config), tasks[planned.task]
+        if isinstance(task, Trial):
+            found.append(trial_outcome(planned, run))
+        else:
+            found.append(outcome(planned, run, 1 / plan.datasets[task.data].classes))
+    if (grid := plan.scale.grid) is None:
+        return tuple(found)
+    seen = [landscape.read(planned.config, grid, store) for planned in finished]
+    return tuple(
+        replace(o, curvature=math.log(of.top)) if of and of.top and of.top > 0 else o
+        for o, of in zip(found, seen, strict=True)
+    )
+
+
+def outcome(planned: Planned, run: Run, chance: float) -> Outcome:
+    """What ``run`` says; a diverged one no longer tells classes apart and counts as guessing."""
+    last = run.epochs[-1]
+    diverged = run.status == "diverged"
+    counted = last_counted(run.epochs)
+    return Outcome(
+        planned=planned,
+        id=planned.config.id,
+        status=run.status,
+        accuracy=chance if diverged else last["test_accuracy"],
+        validation=chance if diverged else last["validation_accuracy"],
+        silent=or_nan(share(counted, "silent")),
+        dead=or_nan(share(counted, "dead")),
+        sparsity=counted.get("sparsity", math.nan),
+        seconds=run.seconds,
+        weights=last["weights_sha256"],
+        environment=run.environment,
+        gradient=_log_mean(run.epochs, "gradient_norm"),
+        update=_log_mean(run.epochs, "update_norm"),
+    )
+
+
+def trial_outcome(planned: Planned, run: Run) -> Outcome:
+    """What ``run``, of a trial, says."""
+    values, curves = measured(planned.config, run.epochs)
+    counted = last_counted(run.epochs)
+    return Outcome(
+        planned=planned,
+        id=planned.config.id,
+        status=run.status,
+        accuracy=values.pop("score"),
+        validation=values.pop("validation"),
+        silent=or_nan(share(counted, "silent")),
+        dead=or_nan(share(counted, "dead")),
+        sparsity=counted.get("sparsity", math.nan),
+        seconds=run.seconds,
+        weights=run.epochs[-1]["weights_sha256"],
+        environment=run.environment,
+        values=values,
+        curves=curves,
+    )
+
+
+def _log_mean(epochs: Sequence[Mapping[str, Any]], name: str) -> float:
+    """Over the epochs after that before training."""
+    values = [value for epoch in epochs[1:] if (value := epoch.get(name)) is not None]
+    mean = sum(values) / len(values) if values else 0.0
+    return math.log(mean) if mean > 0 else math.nan
+
+
+def choose_rate(validation: Mapping[float, Mapping[int, float]]) -> float | None:
+    """The learning rate with the highest mean validation accuracy; of equals the lowest.
+
+    Args:
+        validation: learning rate -> seed -> accuracy on what was held out.
+
+    Returns:
+        the best of the rates that have runs, compared on the seeds that all of these have; None if fewer than two have
+        runs, or they have no seed in common.
+
+    >>> choose_rate({0.1: {0: 0.5, 1: 0.7}, 0.01: {0: 0.6, 1: 0.7, 2: 0.1}, 0.001: {}})
+    0.01
+    """
+    begun = {rate: of for rate, of in validation.items() if of}
+    seeds = set.intersection(*(set(of) for of in begun.values())) if len(begun) > 1 else set()
+    if not seeds:
+        return None
+    # Rounded, so that the order of a sum does not decide between equals.
+    means = {rate: round(sum(of[seed] for seed in seeds) / len(seeds), 12) for rate, of in begun.items()}
+    return min(means, key=lambda rate: (-means[rate], rate))

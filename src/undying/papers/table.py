@@ -1,0 +1,186 @@
+"""What a table is: tasks with their settings at each scale, published numbers, claims, and what is our own choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from undying.lab.recipe import Recipe
+
+SCALES = ("full", "small", "smoke")
+
+METRICS = {
+    "accuracy": "test accuracy",
+    "silent": "share of silent units",
+    "dead": "share of dead units",
+    "sparsity": "share of outputs that are exactly 0",
+    "gradient": "gradient norm",
+    "update": "norm of a step's change of the weights",
+    "curvature": "largest curvature of the loss",
+    "area": "area under the learning curve",
+    "online": "accuracy at the end of each task",
+    "revived": "share of revived units",
+}
+"""What is measured of a run: after its last epoch, a share in [0, 1]; and those of ``LOGARITHMS``. Those from ``area`` on
+are of trials."""
+
+LOGARITHMS = ("gradient", "update", "curvature")
+"""Norms are means over all of training. They are kept as natural logarithms: a difference is told as a ratio, in per cent."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Runs that belong together: every arm at every rate, one seed after the other."""
+
+    arms: tuple[str, ...]
+    """Activations, as ``undying.lab.activations`` spells them."""
+    rates: tuple[float, ...]
+    """Learning rates."""
+
+
+def times(lr: float, *factors: float) -> tuple[float, ...]:
+    """Learning rates that are so many times ``lr``.
+
+    >>> times(0.001, 3, 0.3)
+    (0.003, 0.0003)
+    """
+    return tuple(float(f"{factor * lr:.6g}") for factor in factors)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One network on one data set: its arms are compared with each other."""
+
+    name: str
+    """What claims and published numbers call it; the same at every scale."""
+    data: str
+    model: str
+    stages: tuple[Stage, ...]
+    """In the order in which they are run, those of all tasks alternating: an interrupted table has the first ones whole."""
+    seeds: tuple[int, ...]
+    epochs: int
+    lr: float
+    """The published rate, or ours where none is published; the others of the stages are the grid."""
+    optimizer: str
+    batch_size: int
+    recipe: Recipe = field(default_factory=Recipe)
+    keep: tuple[str, ...] = ()
+    """What its runs keep beside the numbers; see ``RunConfig``."""
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Each once, in the order of the stages."""
+        return tuple(dict.fromkeys(arm for stage in self.stages for arm in stage.arms))
+
+    def rates(self, arm: str) -> tuple[float, ...]:
+        """Learning rates of an arm, ascending."""
+        return tuple(sorted({rate for stage in self.stages if arm in stage.arms for rate in stage.rates}))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a loss landscape is computed."""
+
+    points: int
+    """Along each direction: an odd number, so that the network itself is one of them."""
+    reach: float
+    """The farthest, in lengths of the direction."""
+    images: int
+    """The first so many test images give the loss."""
+    curved: int
+    """The first so many of these give the Hessian."""
+    iterations: int
+    """Of the power method."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A table at one size."""
+
+    tasks: tuple[Task, ...]
+    limits: tuple[str, ...] = ()
+    """What it cannot answer, and where it differs from the published scale."""
+    answers: bool = True
+    """Whether it can say anything at all about a claim. A smoke test cannot."""
+    grid: Grid | None = None
+    """Where the loss around each run's end is looked at, for a table that shows a landscape."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number of the source."""
+
+    task: str
+    arm: str
+    value: float
+    """A share in [0, 1]."""
+    metric: str = "accuracy"
+    note: str = ""
+    """Where the source leaves open what the number is of."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A difference that the source states: of ``arm`` minus ``against``, in ``metric``."""
+
+    text: str
+    task: str
+    arm: str
+    against: str
+    says: str = "higher"
+    """``"higher"``, ``"lower"``, ``"not worse"`` or ``"no gain"``; see ``undying.papers.verdicts``."""
+    metric: str = "accuracy"
+    own_rates: bool = False
+    """Each of the two at its own best learning rate, instead of both at the published one."""
+    published: str = ""
+    """What the source says of the difference, where its numbers are not given."""
+    by_construction: str = ""
+    """Why no run can decide it, where that is so."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A gain in accuracy, and the arms that tell how much of it remains under a control."""
+
+    task: str
+    arm: str
+    against: str
+    controls: Mapping[str, str] = field(default_factory=dict)
+    """Arm -> what it holds fixed."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A grid of runs with what was published of it."""
+
+    name: str
+    says: str
+    """What the source says, in a line."""
+    source: str
+    scales: Mapping[str, Scale]
+    given: tuple[str, ...]
+    """Settings that the source gives."""
+    chosen: tuple[str, ...]
+    """Settings that are our choice because it does not."""
+    published: tuple[Published, ...]
+    claims: tuple[Claim, ...]
+    gains: tuple[Gain, ...]
+    shows: str = ""
+    """What its page has beside accuracies, ``"norms"``, ``"profile"`` or ``"landscape"``; see
+    ``undying.papers.detail_data``."""
+    score: str = "test accuracy"
+    """What its ``accuracy`` is."""
+    diverged: str = "the accuracy of guessing"
+    """What that of a run is that diverged."""
+    points: str = ""
+    """What a percentage point is, where that is not a share of samples or units."""
+
+    def number(self, task: str, arm: str, metric: str) -> Published | None:
+        """What the source says of an arm."""
+        found = (p for p in self.published if (p.task, p.arm, p.metric) == (task, arm, metric))
+        return next(found, None)
+
+    def difference(self, claim: Claim) -> float | None:
+        """That of the source's two numbers; None where it does not give both."""
+        first, second = (self.number(claim.task, arm, claim.metric) for arm in (claim.arm, claim.against))
+        return first.value - second.value if first and second else None

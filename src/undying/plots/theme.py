@@ -1,0 +1,208 @@
+"""From a matplotlib figure to SVG: the page's copy takes its colours from the page, the file's copy has its own.
+
+Figures are drawn in stand-in colours, one for each role. The copy inside the page gets CSS variables in their place
+and so follows the reader's light or dark setting; the copy on disk gets the light colours on white.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+import matplotlib
+from matplotlib.figure import Figure as Canvas
+
+from undying.report.words import clean
+
+
+@dataclass(frozen=True)
+class Colour:
+    """One role. ``stand_in`` is what matplotlib draws with, and must not be the stand-in of another."""
+
+    variable: str
+    stand_in: str
+    light: str
+    dark: str
+
+
+INK = Colour("--ink", "#010101", "#1d1f23", "#e9e7e2")
+MUTED = Colour("--muted", "#010102", "#5d626b", "#a3a7ae")
+GRID = Colour("--grid", "#010103", "#e4e2dc", "#33373d")
+PAPER = Colour("--paper", "#010104", "#ffffff", "#1b1e22")
+
+# Okabe and Ito's colours without the black, darker on white and lighter on black where the contrast was below 3 : 1.
+SERIES = (
+    Colour("--series-1", "#010111", "#d55e00", "#ff8340"),
+    Colour("--series-2", "#010112", "#0064a3", "#5c9df0"),
+    Colour("--series-3", "#010113", "#00875f", "#2cc79b"),
+    Colour("--series-4", "#010114", "#b9508f", "#e79bc9"),
+    Colour("--series-5", "#010115", "#2e93cc", "#93d8fa"),
+    Colour("--series-6", "#010116", "#b87a00", "#f0b53a"),
+    Colour("--series-7", "#010117", "#807400", "#f0e442"),
+)
+Line = Literal["-", "--", ":", "-."]
+LINES: tuple[Line, ...] = ("-", "--", ":", "-.")
+
+THEME = (INK, MUTED, GRID, PAPER, *SERIES)
+
+RC: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": MUTED.stand_in,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.labelcolor": MUTED.stand_in,
+    "axes.labelsize": 9.5,
+    "axes.linewidth": 0.6,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK.stand_in,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10.0,
+    "axes.titleweight": "bold",
+    "figure.facecolor": "none",
+    "font.size": 9.5,
+    "grid.color": GRID.stand_in,
+    "grid.linewidth": 0.7,
+    "image.composite_image": False,  # a raster goes into the file with one pixel a cell, not resampled
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "text.color": INK.stand_in,
+    "text.parse_math": False,  # a name may hold dollars
+    "xtick.color": MUTED.stand_in,
+    "xtick.labelsize": 9.5,
+    "xtick.major.size": 3.0,
+    "xtick.major.width": 0.6,
+    "ytick.color": MUTED.stand_in,
+    "ytick.labelsize": 9.5,
+    "ytick.major.size": 0.0,
+}
+
+_SVG = "http://www.w3.org/2000/svg"
+_XLINK = "http://www.w3.org/1999/xlink"
+_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+ElementTree.register_namespace("", _SVG)
+ElementTree.register_namespace("xlink", _XLINK)
+
+
+def colour_of(index: int) -> str:
+    """What matplotlib draws the series of that number with: the baseline, which is the first, in ink, others in turn."""
+    return (SERIES[(index - 1) % len(SERIES)] if index else INK).stand_in
+
+
+def style_of(index: int) -> tuple[str, Line]:
+    """Colour and line of one series, different for 28 of them; the baseline is in ink.
+
+    Neighbours differ in their lines too, so that one of two equal curves is seen through the gaps of the other.
+    """
+    cycle, colour = divmod(index - 1, len(SERIES))
+    return colour_of(index), LINES[(colour % 2 + cycle) % len(LINES)] if index else "-"
+
+
+def render(canvas: Canvas, salt: str) -> str:
+    """matplotlib's SVG of ``canvas``, the same bytes each time. ``salt`` keeps the ids of two figures apart."""
+    stream = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": salt}):
+        canvas.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()
+
+
+def for_page(drawn: str, name: str, title: str, description: str) -> str:
+    """``drawn`` as an element of an HTML page that has the variables of ``THEME``."""
+    root = _tidy(drawn, {colour.stand_in: f"var({colour.variable})" for colour in THEME})
+    root.set("role", "img")
+    root.set("aria-labelledby", f"{name}-title {name}-description")
+    _describe(root, title, description, prefix=f"{name}-")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def for_file(drawn: str, title: str, description: str) -> str:
+    """``drawn`` as a file that stands alone: light colours on white."""
+    root = _tidy(drawn, {colour.stand_in: colour.light for colour in THEME})
+    _, _, width, height = root.attrib["viewBox"].split()
+    root.set("width", f"{width}pt")
+    root.set("height", f"{height}pt")
+    root.set("font-family", _FONTS)
+    root.insert(0, ElementTree.Element(f"{{{_SVG}}}rect", {"width": "100%", "height": "100%", "fill": PAPER.light}))
+    _describe(root, title, description, prefix="")
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _describe(root: ElementTree.Element, title: str, description: str, prefix: str) -> None:
+    for position, (tag, text) in enumerate([("title", title), ("desc", description)]):
+        element = ElementTree.Element(f"{{{_SVG}}}{tag}")
+        if prefix:
+            element.set("id", prefix + {"title": "title", "desc": "description"}[tag])
+        element.text = clean(text)
+        root.insert(position, element)
+
+
+def _tidy(drawn: str, colours: dict[str, str]) -> ElementTree.Element:
+    """Parse, recolour, and drop what is not seen: metadata, empty groups, a style sheet that would leak, long decimals.
+
+    It works on the parsed tree because text in the figure may come from the user and must stay as it is.
+    """
+    # The text is matplotlib's own, written a moment ago: there is no foreign XML to be wary of.
+    root = ElementTree.fromstring(drawn)
+    for key in ("width", "height", "version"):
+        root.attrib.pop(key, None)
+    for element in root.iter():
+        if element.tag.endswith(("}g", "}image")):
+            # Nothing refers to these, and two equal images would have the same one.
+            element.attrib.pop("id", None)
+        if element.get("transform", "").startswith("rotate(-0 "):
+            del element.attrib["transform"]
+        for key in ("d", "x", "y"):
+            if key in element.attrib:
+                element.set(key, _shorten(element.attrib[key]))
+        if "style" in element.attrib:
+            element.set("style", _restyle(element.attrib["style"], colours))
+    _prune(root)
+    root.set("style", "stroke-linejoin:round;stroke-linecap:butt")
+    return root
+
+
+def _prune(element: ElementTree.Element) -> None:
+    """Remove what draws nothing below ``element``, and put the content of a group that says nothing in its place."""
+    kept: list[ElementTree.Element] = []
+    for child in element:
+        _prune(child)
+        child.tail = None
+        kind = child.tag.rpartition("}")[2]
+        invisible = (
+            kind in ("metadata", "style")
+            or (kind in ("g", "defs") and not len(child))
+            or child.get("style") == "fill:none"
+        )
+        if kind == "g" and not child.attrib:
+            kept.extend(child)
+        elif not invisible:
+            kept.append(child)
+    if len(element):
+        element.text = None
+    element[:] = kept
+
+
+def _shorten(numbers: str) -> str:
+    """Coordinates to a hundredth of a point.
+
+    >>> _shorten("M 12.345678 100.000000")
+    'M 12.35 100'
+    """
+    shortened = re.sub(r"-?\d+\.\d+", lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), numbers)
+    return " ".join(shortened.split())
+
+
+def _restyle(style: str, colours: dict[str, str]) -> str:
+    """Put the colours in, and leave the font's family to the page.
+
+    >>> _restyle("font-size: 9px; font-family: 'DejaVu Sans', sans-serif; fill: #010101", {"#010101": "var(--ink)"})
+    'font-size:9px;fill:var(--ink)'
+    """
+    style = re.sub(r"#[0-9a-f]{6}", lambda match: colours.get(match[0], match[0]), style)
+    style = re.sub(r"font-family:[^;]*;?|stroke-linecap: square;?", "", style)
+    return re.sub(r"\s*([:;])\s*", r"\1", style).strip("; ")

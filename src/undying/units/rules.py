@@ -1,0 +1,388 @@
+"""Follow the units of every tensor through a forward pass: decided by what produced it, never by its rank alone.
+
+Convolutions and batch, group and instance norm put units on the channel axis; linear layers, layer and RMS norm,
+embeddings, recurrent layers and attention on the last. From there they are followed through the operations that keep,
+move, cut or join axes (:class:`undying.units.layout.Layout`). Through any other operation they are lost, and a
+tensor of more than two dimensions is then ambiguous.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from undying.units.layout import Layout
+
+
+class AmbiguousError(ValueError):
+    """Nothing that is followed decides which axis holds the units of a site."""
+
+
+class UnitAxes(TorchFunctionMode):
+    """While active, remembers the layout of every tensor it can follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._layouts = _ByTensor()
+
+    def of(self, x: Tensor) -> Layout | None:
+        """The layout of ``x``, or None where nothing that is known decides it."""
+        return self._layouts.get(x)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], _: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        # Before the call: an operation in place returns its own input.
+        follow = following(func if name == "__get__" else name.strip("_"), args, kwargs, self.of)
+        out = func(*args, **kwargs)
+        for tensor in tensors_in([out]):
+            self._layouts.set(tensor, follow(tensor))
+        return out
+
+
+class _ByTensor:
+    """Layouts by the identity of tensors that are alive. torch's own dictionary for this takes five times as long."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[weakref.ref[Tensor], Layout]] = {}
+        self._most = 1024
+
+    def get(self, tensor: Tensor) -> Layout | None:
+        entry = self._entries.get(id(tensor))
+        return entry[1] if entry is not None and entry[0]() is tensor else None
+
+    def set(self, tensor: Tensor, layout: Layout | None) -> None:
+        """Remember it, or, given None, forget it."""
+        if layout is None:
+            self._entries.pop(id(tensor), None)
+            return
+        if len(self._entries) > self._most:
+            self._entries = {key: entry for key, entry in self._entries.items() if entry[0]() is not None}
+            self._most = 2 * max(512, len(self._entries))
+        self._entries[id(tensor)] = (weakref.ref(tensor), layout)
+
+
+def following(
+    operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], of: Callable[[Tensor], Layout | None]
+) -> Callable[[Tensor], Layout | None]:
+    """What an operation does to layouts: a function from each tensor that it gives to its layout, or None.
+
+    Args:
+        operation: name of the function or method, without the underscores of dunders and of operations in place; a
+            property as it is.
+        args, kwargs: of the call.
+        of: the layout of an argument, or None.
+    """
+    rule = _RULES.get(operation)
+    if rule is None:
+        return lambda _: None
+    call = _Call(args, kwargs, of)
+
+    def follow(out: Tensor) -> Layout | None:
+        layout = rule(call, out) if out.dim() else None
+        return layout if layout is not None and layout.shape == tuple(out.shape) else None
+
+    return follow
+
+
+def site_layout(name: str, x: Tensor, followed: Layout | None, axes: Mapping[str, int]) -> Layout:
+    """The layout at a site: by the axis that the user names in ``axes``, as followed, or the last of at most two.
+
+    Raises:
+        AmbiguousError: none of these decides it.
+        ValueError: ``axes`` names an axis that x does not have.
+    """
+    axis = axes.get(name)
+    if axis is not None:
+        if not -x.dim() <= axis < x.dim():
+            raise ValueError(f"site {name!r}: axes gives {axis}, but its input has shape {tuple(x.shape)}")
+        return Layout.along(axis, x.shape)
+    if followed is not None and followed.shape == tuple(x.shape):
+        return followed.in_order()
+    if not 0 < x.dim() <= 2:
+        raise AmbiguousError(
+            f"site {name!r}: nothing that is followed decides which axis of its {tuple(x.shape)} input holds the units; "
+            f"name it, for example axes={{{name!r}: 1}}"
+        )
+    return Layout.along(-1, x.shape)
+
+
+class _Call:
+    """The arguments of an operation, and the layouts of those that have one."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], of: Callable[[Tensor], Layout | None]) -> None:
+        self.args, self.kwargs = args, kwargs
+        self._of = {id(t): layout for t in tensors_in((args, kwargs)) if (layout := of(t)) is not None}
+
+    def of(self, tensor: Any) -> Layout | None:
+        return self._of.get(id(tensor))
+
+    @property
+    def layouts(self) -> list[Layout]:
+        return list(self._of.values())
+
+    @property
+    def first(self) -> Layout | None:
+        """Of the first argument: what the operation is a method of."""
+        return self.of(self.argument(0, "input"))
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+
+
+_Rule = Callable[[_Call, Tensor], "Layout | None"]
+
+
+def _elementwise(call: _Call, out: Tensor) -> Layout | None:
+    return _agreed(layout.broadcast(out.shape) for layout in call.layouts)
+
+
+def _kept(call: _Call, out: Tensor) -> Layout | None:
+    return call.first and call.first.broadcast(out.shape)
+
+
+def _copied(call: _Call, out: Tensor) -> Layout | None:
+    source = call.of(call.argument(1, "src"))
+    return source and source.broadcast(out.shape)
+
+
+def _resized(call: _Call, out: Tensor) -> Layout | None:
+    return call.first and call.first.resized(out.shape)
+
+
+def _rearranged(call: _Call, out: Tensor) -> Layout | None:
+    return call.first and call.first.rearranged(out.shape)
+
+
+def _joined(call: _Call, out: Tensor) -> Layout | None:
+    layouts = [layout.resized(out.shape) for layout in call.layouts]
+    return None if None in layouts else _agreed(layouts)
+
+
+def _agreed(layouts: Iterable[Layout | None]) -> Layout | None:
+    """The one layout that all who have one agree on; one of a single unit gives way to one of several."""
+    known = [layout for layout in layouts if layout is not None]
+    different = {layout for layout in known if layout.units > 1} or set(known[:1])
+    return different.pop() if len(different) == 1 else None
+
+
+def _reshaped(call: _Call, out: Tensor) -> Layout | None:
+    return call.first and call.first.reshaped(out.shape)
+
+
+def _reduced(call: _Call, out: Tensor) -> Layout | None:
+    if call.first is None:
+        return None
+    dims = call.argument(1, "dim", call.kwargs.get("axis"))
+    if isinstance(dims, Tensor) or "other" in call.kwargs:  # max and min of two
+        return _elementwise(call, out)
+    if out.dim() == len(call.first.axes):  # dimensions are kept
+        return _resized(call, out)
+    if isinstance(dims, int):
+        return call.first.without([dims])
+    return call.first.without(dims) if isinstance(dims, (tuple, list)) else None
+
+
+def _picked(call: _Call, _: Tensor) -> Layout | None:
+    return call.first and call.first.selected([call.argument(1, "dim", 0)])
+
+
+def _stacked(call: _Call, out: Tensor) -> Layout | None:
+    at = call.argument(1, "dim", 0) % out.dim()
+    layout = _agreed(call.layouts)
+    return layout and layout.stacked(at, out.shape[at])
+
+
+def _permuted(call: _Call, _: Tensor) -> Layout | None:
+    given = call.argument(1, "dims", ())
+    return call.first and call.first.permuted(call.args[1:] if isinstance(given, int) else given)
+
+
+def _transposed(call: _Call, out: Tensor) -> Layout | None:
+    names = ("dim0", "dim1") if "dim0" in call.kwargs else ("axis0", "axis1")
+    order = list(range(out.dim()))
+    a, b = (call.argument(1 + i, name) for i, name in enumerate(names))
+    order[a], order[b] = order[b], order[a]
+    return call.first and call.first.permuted(order)
+
+
+def _axis_moved(call: _Call, out: Tensor) -> Layout | None:
+    source, destination = (
+        [axis % out.dim() for axis in ([given] if isinstance(given, int) else given)]
+        for given in (call.argument(1, "source"), call.argument(2, "destination"))
+    )
+    moved = dict(zip(destination, source, strict=True))
+    rest = iter(d for d in range(out.dim()) if d not in source)
+    return call.first and call.first.permuted(moved[d] if d in moved else next(rest) for d in range(out.dim()))
+
+
+def _last_two_swapped(call: _Call, out: Tensor) -> Layout | None:
+    order = list(range(out.dim()))
+    return call.first and call.first.permuted([*order[:-2], *order[-2:][::-1]])
+
+
+def _reversed(call: _Call, out: Tensor) -> Layout | None:
+    return call.first and call.first.permuted(range(out.dim())[::-1])
+
+
+def _indexed(call: _Call, out: Tensor) -> Layout | None:
+    layout = call.first
+    if layout is None:
+        return None
+    index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+    if len(index) == 1 and isinstance(index[0], Tensor):
+        return _gathered(layout, index[0], out)
+    if not all(i is None or i is Ellipsis or (isinstance(i, (int, slice)) and not isinstance(i, bool)) for i in index):
+        return None
+    missing = len(layout.axes) - sum(isinstance(i, (int, slice)) for i in index)
+    at = index.index(Ellipsis) if Ellipsis in index else len(index)
+    index = (*index[:at], *[slice(None)] * missing, *index[at + 1 :])
+    cut = layout.selected(d for d, i in enumerate(i for i in index if i is not None) if isinstance(i, int))
+    new = [d for d, i in enumerate(i for i in index if not isinstance(i, int)) if i is None]
+    resized = cut.resized([size for d, size in enumerate(out.shape) if d not in new])
+    for d in new:
+        resized = resized and resized.stacked(d, 1)
+    return resized
+
+
+def _gathered(layout: Layout, index: Tensor, out: Tensor) -> Layout | None:
+    """x[index], with numbers or a mask."""
+    taken = index.dim() if index.dtype == torch.bool else 1
+    rest = layout.without(range(taken))
+    if rest is None or index.dim() == 0:
+        return None
+    for size in reversed(out.shape[: out.dim() - len(rest.axes)]):
+        rest = rest.stacked(0, size)
+    return rest
+
+
+def _product(call: _Call, out: Tensor) -> Layout | None:
+    return _weighed(call, out, call.args[0], call.argument(1, "other", call.kwargs.get("mat2")))
+
+
+def _product_reversed(call: _Call, out: Tensor) -> Layout | None:
+    return _weighed(call, out, call.args[1], call.args[0])
+
+
+def _attention(call: _Call, out: Tensor) -> Layout | None:
+    values = call.of(call.argument(2, "value"))
+    return values and _summed(values, out)
+
+
+def _weighed(call: _Call, out: Tensor, left: Tensor, right: Tensor) -> Layout | None:
+    """A product with values whose units are followed, as in attention, has theirs; one with weights has its units where
+    they do: last, or before it with the weights on the left."""
+    values = call.of(right)
+    if values is not None and _keeps_units(values):
+        return _summed(values, out)
+    if isinstance(left, nn.Parameter):
+        return Layout.along(-2, out.shape) if left.dim() == 2 and right.dim() > 1 else None
+    if values is not None:
+        return None
+    if right.dim() == 1:
+        return Layout.single(out.shape)
+    return Layout.along(-1, out.shape) if right.dim() == 2 else None
+
+
+def _keeps_units(values: Layout) -> bool:
+    """Whether sums over the last axis but one are each of a single unit."""
+    return len(values.axes) > 1 and not any(step for _, step in values.axes[-2])
+
+
+def _summed(values: Layout, out: Tensor) -> Layout | None:
+    """Sums of values over their last axis but one."""
+    if not _keeps_units(values) or out.dim() < 2:
+        return None
+    rest = Layout((*values.axes[:-2], values.axes[-1])).broadcast([*out.shape[:-2], out.shape[-1]])
+    return rest and rest.stacked(out.dim() - 2, out.shape[-2])
+
+
+def _normed(call: _Call, out: Tensor) -> Layout | None:
+    """Over one axis, that of the units; over several, such as (C, H, W), as its input."""
+    return _last(call, out) if len(call.argument(1, "normalized_shape")) == 1 else _kept(call, out)
+
+
+def _last(_: _Call, out: Tensor) -> Layout:
+    return Layout.along(-1, out.shape)
+
+
+def _second(_: _Call, out: Tensor) -> Layout:
+    return Layout.along(1, out.shape)
+
+
+def _channels(n: int) -> _Rule:
+    return lambda _, out: Layout.along(out.dim() - n - 1, out.shape)  # without a batch axis the channels come first
+
+
+def _names(rule: _Rule, names: str) -> dict[Any, _Rule]:
+    return dict.fromkeys(names.split(), rule)
+
+
+_RULES: dict[Any, _Rule] = {
+    **_names(
+        _last,
+        "linear bilinear addmm embedding embedding_bag lstm gru rnn_tanh rnn_relu multi_head_attention_forward",
+    ),
+    **_names(_normed, "layer_norm native_layer_norm rms_norm"),
+    **_names(_second, "batch_norm native_batch_norm_legit_no_training group_norm native_group_norm instance_norm"),
+    **{f"conv{t}{n}d": _channels(n) for t in ("", "_transpose") for n in (1, 2, 3)},
+    **_names(
+        _elementwise,
+        """add addcdiv addcmul div divide fmax fmin fmod iadd idiv imul isub itruediv lerp masked_fill maximum minimum mul
+        multiply pow prelu radd rdiv remainder rmul rpow rsub rtruediv sub subtract true_divide truediv where""",
+    ),
+    **_names(
+        _kept,
+        """abs absolute alpha_dropout bfloat16 broadcast_to celu clamp clip clone contiguous cos cpu cuda cumsum detach double
+        dropout dropout1d dropout2d dropout3d elu erf exp expand expand_as expm1 feature_alpha_dropout float gelu half
+        hardshrink hardsigmoid hardswish hardtanh leaky_relu local_response_norm log log1p log_softmax logsigmoid mish
+        nan_to_num neg negative normalize reciprocal relu relu6 requires_grad rrelu rsqrt selu sigmoid sign silu sin softmax
+        softmin softplus softshrink softsign sqrt square tanh tanhshrink threshold to type type_as""",
+    ),
+    **_names(_joined, "cat concat concatenate"),
+    **_names(_resized, "chunk split tensor_split narrow slice repeat"),
+    **_names(
+        _rearranged,
+        """channel_shuffle native_channel_shuffle flip glu index_select interpolate pad pixel_shuffle pixel_unshuffle roll
+        upsample""",
+    ),
+    **{f"{k}_pool{n}d": _rearranged for k in ("max", "avg", "lp", "adaptive_avg", "adaptive_max") for n in (1, 2, 3)},
+    **{f"{k}_pool{n}d_with_indices": _rearranged for k in ("max", "adaptive_max") for n in (1, 2, 3)},
+    **_names(_reshaped, "view reshape flatten unflatten squeeze unsqueeze view_as reshape_as ravel"),
+    **_names(_reduced, "mean sum amax amin max min std var logsumexp median nanmean nansum"),
+    **_names(_picked, "select unbind"),
+    "stack": _stacked,
+    "copy": _copied,
+    "getitem": _indexed,
+    "permute": _permuted,
+    "numpy_T": _reversed,
+    **_names(_transposed, "transpose swapaxes swapdims"),
+    **_names(_axis_moved, "movedim moveaxis"),
+    **_names(_last_two_swapped, "t adjoint mT"),
+    **_names(_product, "matmul mm bmm"),
+    "rmatmul": _product_reversed,
+    "scaled_dot_product_attention": _attention,
+    # Properties all have the same name.
+    Tensor.T.__get__: _reversed,  # type: ignore[attr-defined]
+    Tensor.mT.__get__: _last_two_swapped,  # type: ignore[attr-defined]
+    Tensor.data.__get__: _kept,  # type: ignore[attr-defined]
+}
+"""By the name of the function or method, without the underscores of dunders and of operations in place."""
+
+
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """All tensors in nested lists, tuples and mappings."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from tensors_in(value)
+        elif isinstance(value, Mapping):
+            yield from tensors_in(value.values())

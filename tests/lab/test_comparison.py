@@ -1,0 +1,254 @@
+"""The comparison end to end: killed, interrupted, continued, always the same numbers."""
+
+import functools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from undying._base.errors import UndyingError
+from undying.lab.collect import collect
+from undying.lab.comparison import compare, estimate_seconds, plan
+from undying.lab.execution import Execution
+from undying.lab.settings import Settings
+from undying.lab.store import Store
+
+TWO = Execution(workers=2)
+SETTINGS = Settings(activations=("relu", "sugar"), seeds=3, epochs=4)
+COMMAND = [
+    sys.executable,
+    "-m",
+    "undying",
+    "compare",
+    "--activations",
+    "relu",
+    "sugar",
+    "--seeds",
+    "3",
+    "--epochs",
+    "4",
+]
+
+
+def started(out, *more):
+    return subprocess.Popen(
+        [*COMMAND, "--out", str(out), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background has them ignore Ctrl-C, and their children with them.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def workers_of(process):
+    """Process ids of the pool's workers; empty until they have started."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def succeed(process):
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+
+
+def finished_runs(out):
+    return {p.parent.name: p.stat().st_mtime_ns for p in out.glob("runs/*/result.json")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed")
+    results = compare(SETTINGS, out, TWO)
+    return out, results
+
+
+def test_results_count_every_run(undisturbed):
+    out, results = undisturbed
+    assert [a.name for a in results.activations] == ["relu", "sugar"]
+    assert len(finished_runs(out)) == 6
+    for activation in results.activations:
+        assert len(activation.accuracy.values) == 3
+        assert [len(c.median) for c in activation.curves.values()] == [5] * 7
+        assert [(s.name, s.units, len(s.silent)) for s in activation.sites] == [
+            (f"act{i}", 128, 5) for i in range(1, 7)
+        ]
+    assert not results.baseline.comparisons
+    assert set(results.activations[1].comparisons) == {"accuracy", "silent"}
+
+
+def test_results_are_what_the_runs_hold(undisturbed):
+    out, results = undisturbed
+    for activation in results.activations:
+        accuracies, silent = [], []
+        for seed in range(3):
+            folders = [p.parent for p in out.glob("runs/*/config.json")]
+            config = next(
+                c
+                for c in folders
+                if {"activation": activation.name, "seed": seed}.items()
+                <= json.loads((c / "config.json").read_text()).items()
+            )
+            last = json.loads((config / "metrics.jsonl").read_text().splitlines()[-1])
+            accuracies.append(last["test_accuracy"])
+            census = json.loads((config / "census.json").read_text())
+            silent.append(sum(sum(site["silent"]) for site in census["sites"]) / 768)
+        assert activation.accuracy.values == accuracies
+        assert activation.silent.values == pytest.approx(silent, rel=1e-12)
+
+
+def test_numbers_do_not_depend_on_workers_or_on_what_else_is_in_the_folder(undisturbed, tmp_path):
+    _, results = undisturbed
+    compare(Settings(activations=("sugar", "gelu"), seeds=1, epochs=4), tmp_path, Execution(workers=1))
+    again = compare(SETTINGS, tmp_path, Execution(workers=3))
+    assert again.to_dict()["activations"] == results.to_dict()["activations"]
+    assert len(finished_runs(tmp_path)) == 7  # sugar's seed 0 was shared
+
+
+def test_killed_at_random_moments_it_repeats_nothing_and_ends_with_the_same_bytes(undisturbed, tmp_path):
+    """SIGKILL, ten times, at moments drawn over the time that an undisturbed command takes."""
+    out = tmp_path / "out"
+    clean = tmp_path / "clean"
+    begin = time.monotonic()
+    succeed(started(clean))
+    took = time.monotonic() - begin
+    draw = random.Random(0)
+    seen = {}
+    for _ in range(10):
+        process = started(out, "--checkpoint-seconds", "0.05")
+        try:
+            process.wait(draw.uniform(0.2, 0.9) * took)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        process.communicate()
+        now = finished_runs(out)
+        assert seen.items() <= now.items()  # nothing lost, nothing written again
+        seen = now
+    succeed(started(out))
+    assert seen.items() <= finished_runs(out).items()
+    texts = [(folder / "results.json").read_text().replace(str(folder), "OUT") for folder in (out, clean)]
+    assert texts[0] == texts[1]
+    assert json.loads(texts[0])["activations"] == json.loads(json.dumps(undisturbed[1].to_dict()["activations"]))
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    process = started(tmp_path)
+    while len(workers := workers_of(process)) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    while any(map(running, workers)):
+        time.sleep(0.05)  # never ends if a worker stays
+
+
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path):
+    process = started(tmp_path, "--seeds", "50")  # so that it is still at it when the signal comes
+    while not finished_runs(tmp_path):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    shown, errors = process.communicate()
+    kept = finished_runs(tmp_path)
+    assert process.returncode == 130
+    assert errors.strip() == "undying: stopped; finished runs are kept: give the same command to go on"
+    assert kept
+    if "relu" in {json.loads((tmp_path / "runs" / run / "config.json").read_text())["activation"] for run in kept}:
+        assert f"Partial: {len(kept)} of 100 runs finished" in shown
+        assert "'undying report" in shown
+    succeed(started(tmp_path))
+    assert kept.items() <= finished_runs(tmp_path).items()
+
+
+def test_a_killed_worker_is_replaced_and_its_run_tried_again(tmp_path):
+    process = started(tmp_path)
+    while not finished_runs(tmp_path):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    os.kill(workers_of(process)[0], signal.SIGKILL)
+    succeed(process)
+    assert len(finished_runs(tmp_path)) == 6
+    assert not list(tmp_path.glob("runs/*/failure.json"))
+
+
+def test_a_disk_that_fills_up_is_an_error_and_the_store_goes_on_when_there_is_room(tmp_path):
+    """A limit on file size stands for the full disk: both make write fail with an OSError."""
+    limited = ["prlimit", "--fsize=2000", *COMMAND, "--out", str(tmp_path)]
+    done = subprocess.run(limited, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert str(tmp_path) in lines[0]
+    assert "to go on" in lines[0]
+    assert not finished_runs(tmp_path)
+    succeed(started(tmp_path))
+    assert len(finished_runs(tmp_path)) == 6
+
+
+def test_a_diverged_run_is_counted_with_the_accuracy_of_guessing(tmp_path):
+    settings = Settings(activations=("relu", "leaky_relu"), seeds=2, epochs=1, optimizer="sgd", lr=1e9)
+    results = compare(settings, tmp_path, TWO)
+    for activation in results.activations:
+        assert activation.diverged == 2
+        assert activation.accuracy.values == [0.1, 0.1]
+        assert activation.test_loss is None
+        assert activation.curves["train_loss"].median == [None, None]
+        assert activation.sites[0].silent[1] is None
+        assert activation.sites[0].silent[0] is not None
+
+
+def test_an_unfinished_comparison_is_not_collected_unasked(undisturbed):
+    out, _ = undisturbed
+    with pytest.raises(UndyingError, match=r"2 of 8 runs .* undying compare .*--seeds 4"):
+        collect(Store(out), Settings(activations=("relu", "sugar"), seeds=4, epochs=4))
+
+
+def test_the_plan_and_its_estimate(undisturbed, tmp_path):
+    out, _ = undisturbed
+    done = plan(SETTINGS, out)
+    assert (len(done.runs), len(done.missing)) == (6, 0)
+    assert estimate_seconds(done, TWO) == 0
+    more = Settings(activations=("relu", "sugar"), seeds=5, epochs=4)
+    half = plan(more, out)
+    per_run = [Store(out).read(c).seconds for c in done.runs]
+    assert estimate_seconds(half, TWO) == pytest.approx(4 * sum(per_run) / 6 / 2)
+    fresh = plan(SETTINGS, tmp_path / "new")
+    assert estimate_seconds(fresh, TWO) > 0
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_run_is_found_before_anything_is_trained(undisturbed, tmp_path):
+    compare(Settings(activations=("relu", "sugar"), seeds=1, epochs=1), tmp_path, TWO)
+    victim = next(tmp_path.glob("runs/*/metrics.jsonl"))
+    victim.write_text(victim.read_text()[:-20])
+    with pytest.raises(UndyingError, match=str(victim)):
+        compare(Settings(activations=("relu", "sugar"), seeds=2, epochs=1), tmp_path, TWO)
+    assert len(finished_runs(tmp_path)) == 2
+
+
+def test_a_report_needs_the_data_no_more(tmp_path):
+    """Nor the network: the folder can be read on another machine."""
+    x, y = np.zeros((20, 4), np.float32) + np.arange(20)[:, None], np.arange(20) % 2
+    np.savez(tmp_path / "rows.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    settings = Settings(data=str(tmp_path / "rows.npz"), activations=("relu", "sugar"), seeds=1, epochs=1)
+    results = compare(settings, tmp_path / "out", TWO)
+    assert (results.data["name"], results.data["train"], results.probe) == ("rows", 20, 20)
+    (tmp_path / "rows.npz").unlink()
+    (tmp_path / "out").rename(tmp_path / "moved")
+    store = Store(tmp_path / "moved")
+    again = collect(store, store.settings()).to_dict()
+    assert again["activations"] == results.to_dict()["activations"]
