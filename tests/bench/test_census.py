@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
+import undying
 from undying._base.errors import UndyingError
 from undying.bench import census as bench
 from undying.bench.timing import Timings
@@ -43,7 +44,7 @@ def test_a_case_has_every_figure(monkeypatch):
 
 def test_two_steps_leave_nothing_armed_and_sample_one(monkeypatch):
     written = []
-    monkeypatch.setattr("undying.census.watch.Watch._write", lambda self, counter: written.append(len(counter.counts)))
+    monkeypatch.setattr(undying.Watch, "_write", lambda self, counter: written.append(len(counter.counts)))
     settings = bench.CensusSettings(models=("mlp",), threads=(1,))
     monkeypatch.setitem(
         bench.NETWORKS,
