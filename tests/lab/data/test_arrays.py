@@ -90,3 +90,58 @@ def test_a_truncated_or_flipped_or_missing_file_is_named(tmp_path):
             npz(path)
     with pytest.raises(UndyingError, match=r"there is no .*none\.npz"):
         npz(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64", ">u2", "int16"])
+def test_unsigned_numbers_that_torch_hardly_knows(tmp_path, dtype):
+    content = arrays(dtype=dtype)
+    read = npz(written(tmp_path / "a.npz", content))
+    assert read.shape == (3, 6, 5)
+    assert np.array_equal(read.x_train.permute(0, 2, 3, 1).numpy().astype("int64"), content["x_train"].astype("int64"))
+
+
+def test_sixteen_bits_keep_their_values(tmp_path):
+    content = arrays((6, 6))
+    content["x_train"] = RANDOM.integers(0, 65536, (8, 6, 6)).astype("uint16")
+    content["x_test"] = RANDOM.integers(0, 200, (4, 6, 6)).astype("uint16")
+    read = npz(written(tmp_path / "a.npz", content))
+    assert np.array_equal(read.x_train[:, 0].numpy(), content["x_train"].astype("float32"))
+    assert read.x_test.dtype == read.x_train.dtype == torch.float32
+
+
+@pytest.mark.parametrize("value", [2**63, 70000])
+def test_numbers_that_no_image_has_are_refused(tmp_path, value):
+    content = arrays(dtype="uint64")
+    content["x_train"][0] = value
+    with pytest.raises(UndyingError, match=f"{value}; images are 0 to 255"):
+        npz(written(tmp_path / "a.npz", content))
+
+
+@pytest.mark.parametrize(
+    ("shape", "ours"),
+    [
+        ((8, 8, 2), (2, 8, 8)),
+        ((8, 8, 13), (13, 8, 8)),
+        ((13, 8, 8), (13, 8, 8)),
+        ((4, 4, 3), (3, 4, 4)),
+        ((3, 4, 4), (3, 4, 4)),
+    ],
+)
+def test_square_images_tell_where_the_channels_are(tmp_path, shape, ours):
+    assert npz(written(tmp_path / "a.npz", arrays(shape))).shape == ours
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (3, 8, 4), (6, 5, 7)])
+def test_channels_first_or_last_is_asked_where_nothing_tells(tmp_path, shape):
+    with pytest.raises(UndyingError, match="first or last"):
+        npz(written(tmp_path / "a.npz", arrays(shape)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"), [([1, 2] * 4, "from 1 to 2, and class 0"), ([0, 1] * 3 + [1, 255], "class 2 .*252 others")]
+)
+def test_classes_without_a_training_sample_are_told_of(tmp_path, labels, words):
+    content = {**arrays(), "y_train": np.array(labels), "y_test": np.array([1, 1, 1, 1])}
+    with pytest.raises(UndyingError, match=words):
+        npz(written(tmp_path / "a.npz", content))
+    assert npz(written(tmp_path / "b.npz", {**content, "classes": np.array(256)})).classes == 256

@@ -28,13 +28,13 @@ def test_each_channel_has_mean_0_and_deviation_1_over_the_training_data():
     assert test.double().mean((0, 2, 3)).abs().max() > 1e-4  # by the training data's numbers, not its own
 
 
-def test_features_that_are_no_image_have_one_scale_and_a_constant_is_only_shifted():
-    x = torch.tensor([[1.0, 5.0], [3.0, 7.0]])
+def test_features_that_are_neither_images_nor_a_table_have_one_scale_and_a_constant_is_only_shifted():
+    x = torch.tensor([[[1.0], [5.0]], [[3.0], [7.0]]])
     dataset = Dataset("f", x, torch.tensor([0, 1]), x, torch.tensor([0, 1]), 2)
     assert dataset.scale[0] == 4.0
     assert dataset.scale[1] == pytest.approx(x.std().item())
-    flat = dataclasses.replace(dataset, x_train=torch.full((2, 2), 5.0))
-    assert torch.equal(flat.standardised(flat.x_train), torch.zeros(2, 2))
+    flat = dataclasses.replace(dataset, x_train=torch.full((2, 2, 1), 5.0))
+    assert torch.equal(flat.standardised(flat.x_train), torch.zeros(2, 2, 1))
 
 
 @pytest.mark.parametrize("number", [1, 7, 30, 89, 90])
@@ -85,3 +85,13 @@ def test_what_does_not_fit_is_named(wrong, words):
     with pytest.raises(UndyingError) as error:
         wrong(made())
     assert all(word in str(error.value) for word in words), error.value
+
+
+def test_each_column_of_a_table_has_a_unit_of_its_own():
+    x = torch.randn(50, 3) * torch.tensor([1.0, 1000.0, 0.001]) + torch.tensor([0.0, 5000.0, 1.0])
+    x[:, 2] = 7.0  # a constant column is only shifted
+    data = Dataset("table", x, torch.arange(50) % 2, x, torch.arange(50) % 2, 2)
+    z = data.standardised(x).double()
+    wanted = (x.double() - x.double().mean(0)) / torch.cat([x.double().std(0)[:2], torch.ones(1)])
+    assert torch.allclose(z, wanted, atol=1e-3)
+    assert (z[:, 2] == 0).all()

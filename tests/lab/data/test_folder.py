@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from undying._base.errors import UndyingError
@@ -113,3 +114,97 @@ def test_a_folder_of_something_else_is_named(split, change, words):
     with pytest.raises(UndyingError) as error:
         folder(root)
     assert all(word in str(error.value) for word in words), error.value
+
+
+def stored(root, make, suffix="png", count=3):
+    """Both parts, two classes; ``make(label)`` gives what is saved."""
+    for part in ("train", "test"):
+        for label in (0, 1):
+            (root / part / str(label)).mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(make(label)).save(root / part / str(label) / f"{i}.{suffix}")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("suffix", "dtype", "low", "high"),
+    [
+        ("png", "uint16", 5000, 60000),
+        ("tif", "uint16", 5000, 60000),
+        ("tif", "int32", 300, 100000),
+        ("tif", "float32", 0, 1),
+    ],
+)
+def test_more_than_eight_bits_keep_their_values(tmp_path, suffix, dtype, low, high):
+    made = {0: [], 1: []}
+
+    def make(label):
+        made[label].append((low + (high - low) * RANDOM.random((4, 4))).astype(dtype))
+        return made[label][-1]
+
+    read = folder(stored(tmp_path / "d", make, suffix))
+    assert read.x_train.dtype == torch.float32
+    assert read.shape == (1, 4, 4)
+    for x, pixels in zip(read.x_train, [*made[0][:3], *made[1][:3]], strict=True):
+        assert np.array_equal(x[0].numpy(), pixels.astype("float32"))
+    assert folder(tmp_path / "d", size=8).shape == (1, 8, 8)
+
+
+def test_eight_and_sixteen_bits_together_are_refused(tmp_path):
+    root = stored(tmp_path / "d", lambda label: RANDOM.integers(0, 60000, (4, 4)).astype("uint16"))
+    image(root / "train" / "0" / "9.png", (4, 4), mode="L")
+    with pytest.raises(UndyingError, match=r"more than 8 bits a pixel and \S+9\.png has 8"):
+        folder(root)
+
+
+def drawing(mode):
+    """A black line on what is transparent, and black below."""
+    shown = np.zeros((4, 4, 4), np.uint8)
+    shown[1, :, 3] = 255
+    return Image.fromarray(shown, "RGBA").convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_white(tmp_path, mode):
+    for part in ("train", "test"):
+        for label in "ab":
+            (tmp_path / part / label).mkdir(parents=True)
+            drawing(mode).save(tmp_path / part / label / "0.png")
+    read = folder(tmp_path).x_train[0]
+    assert read[:, 1].eq(0).all()
+    assert read[:, [0, 2, 3]].eq(255).all()
+
+
+def test_a_camera_held_upright_gives_an_upright_image(tmp_path):
+    lying = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    for part in ("train", "test"):
+        for label in "ab":
+            (tmp_path / part / label).mkdir(parents=True)
+            noted = Image.Exif()
+            noted[0x0112] = 6  # turned by a quarter
+            Image.fromarray(lying).save(tmp_path / part / label / "0.png", exif=noted)
+    assert np.array_equal(folder(tmp_path).x_train[0, 0].numpy(), np.rot90(lying, -1))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [("Training", "Testing"), ("Train", "Test"), ("train_set", "test_set"), ("TRN", "tst"), ("train-data", "testdata")],
+)
+def test_a_split_is_known_by_its_usual_names(split, parts):
+    root, _ = split
+    wanted = folder(root)
+    for old, new in zip(("train", "test"), parts, strict=True):
+        (root / old).rename(root / f"_{old}")
+        (root / f"_{old}").rename(root / new)
+    read = folder(root)
+    assert read.names == ("cat", "dog")
+    assert read.sha256 == wanted.sha256
+
+
+@pytest.mark.parametrize("parts", [("valid", "test"), ("train", "val"), ("Training", "train")])
+def test_half_a_split_is_not_taken_for_classes(tmp_path, parts):
+    for part in parts:
+        for name in ("cat", "dog"):
+            image(tmp_path / part / name / "0.png")
+    with pytest.raises(UndyingError, match="folder"):
+        folder(tmp_path)

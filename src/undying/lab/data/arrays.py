@@ -44,19 +44,59 @@ def npz(path: Path) -> Dataset:
     y_train, y_test = (labels(arrays[key], f"{path}: {key}") for key in ("y_train", "y_test"))
     given = arrays.get("classes")
     names = () if given is None or given.ndim == 0 else tuple(str(name) for name in given)
-    highest = max((int(y.max()) for y in (y_train, y_test) if len(y)), default=-1)
-    number = len(names) or (highest + 1 if given is None else int(given))
+    number = len(names) or (count_classes(y_train, y_test, str(path)) if given is None else int(given))
     return Dataset(path.stem, x_train, y_train, x_test, y_test, number, names).checked()
 
 
+def count_classes(y_train: Tensor, y_test: Tensor, what: str) -> int:
+    """The highest label and one, where nobody says how many classes there are.
+
+    Raises:
+        UndyingError: a class below has no training sample: labels that begin at 1, or a label that marks what to ignore.
+    """
+    if not len(y_train) or not len(y_test) or int(y_train.min()) < 0:
+        return int(max((int(y.max()) for y in (y_train, y_test) if len(y)), default=-1)) + 1  # told of by checked()
+    seen = torch.bincount(y_train)
+    number = max(len(seen), int(y_test.max()) + 1)
+    empty = [label for label in range(number) if label >= len(seen) or seen[label] == 0]
+    if empty:
+        raise UndyingError(
+            f"{what}: labels go from {int(y_train.min())} to {number - 1}, and class {empty[0]} has no training sample"
+            f"{f', nor have {len(empty) - 1} others' if len(empty) > 1 else ''}; number the classes from 0, leave out "
+            "labels that mean 'ignore', or name the classes"
+        )
+    return number
+
+
 def _samples(array: np.ndarray[Any, Any], what: str) -> Tensor:
-    """uint8 (N, C, H, W) from (N, H, W) or (N, H, W, C) images; anything else as it stands."""
+    """(N, C, H, W) from (N, H, W) or (N, H, W, C) images; anything else as it stands."""
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # depth maps, X-rays: a float holds 16 bits exactly
+        array = array.astype(np.float32)
+    elif array.dtype.kind == "u" and array.dtype.itemsize > 2:  # of these torch knows too little
+        if array.size and array.max() > np.iinfo(np.int64).max:
+            raise UndyingError(f"{what}: {array.dtype} values up to {array.max()}; images are 0 to 255")
+        array = array.astype(np.int64)
     x = samples(torch.from_numpy(np.ascontiguousarray(array)) if array.dtype.kind in "uif" else array, what)
     if x.ndim == 3:
         return x.unsqueeze(1)
-    if x.ndim == 4 and x.shape[3] in _CHANNELS and x.shape[1] not in _CHANNELS:
-        return x.permute(0, 3, 1, 2).contiguous()
-    return x
+    return x.permute(0, 3, 1, 2).contiguous() if x.ndim == 4 and _channels_last(x, what) else x
+
+
+def _channels_last(x: Tensor, what: str) -> bool:
+    """Whether images are (N, H, W, C), as Keras has them, and not (N, C, H, W).
+
+    Raises:
+        UndyingError: nothing tells.
+    """
+    _, first, second, last = x.shape
+    if (first == second) != (second == last):  # square images
+        return first == second
+    if (last in _CHANNELS) != (first in _CHANNELS):
+        return last in _CHANNELS
+    raise UndyingError(
+        f"{what}: shape {tuple(x.shape)} does not tell whether the channels come first or last; give the data as "
+        "package.module:function, whose tensors are (N, C, H, W)"
+    )
 
 
 def samples(x: Any, what: str) -> Tensor:

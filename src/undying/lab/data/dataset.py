@@ -38,23 +38,35 @@ class Dataset:
         for tensor in (self.x_train, self.y_train, self.x_test, self.y_test):
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.contiguous().numpy().data)
+        if self._is_table:
+            digest.update(b"scaled by column")  # runs of before, which were not, are other runs
         return digest.hexdigest()
+
+    @property
+    def _is_table(self) -> bool:
+        """Whether a sample is a row of features, each with a unit of its own."""
+        return self.x_train.ndim == 2
 
     @cached_property
     def scale(self) -> tuple[Tensor, Tensor]:
-        """(mean, deviation) of the training data in float32: of each channel of an image, else of all values."""
+        """(mean, std) of the training data in float32: of each channel of an image, of each column of a table, else of
+        all values."""
+        if self._is_table:
+            columns = self.x_train.double()
+            mean, std = columns.mean(0).float(), columns.std(0).float()
+            return mean, torch.where(std > 0, std, 1.0)
         channels = self.x_train.unbind(1) if self.x_train.ndim == 4 else (self.x_train,)
         # One channel at a time: the whole in float32 is four times the data. A constant channel is only shifted.
         moments = [(c.float().mean(), c.float().std()) for c in channels]
-        mean, deviation = (torch.stack(m) for m in zip(*moments, strict=True))
-        deviation = torch.where(deviation > 0, deviation, 1.0)
+        mean, std = (torch.stack(m) for m in zip(*moments, strict=True))
+        std = torch.where(std > 0, std, 1.0)
         shape = (-1, 1, 1) if self.x_train.ndim == 4 else ()
-        return mean.reshape(shape), deviation.reshape(shape)
+        return mean.reshape(shape), std.reshape(shape)
 
     def standardised(self, x: Tensor) -> Tensor:
-        """``x``, samples, in float32 and such that the training data have mean 0 and deviation 1, see ``scale``."""
-        mean, deviation = self.scale
-        return (x.float() - mean) / deviation
+        """``x``, samples, in float32 and such that the training data have mean 0 and std 1, see ``scale``."""
+        mean, std = self.scale
+        return (x.float() - mean) / std
 
     def per_class(self) -> dict[str, list[int]]:
         """Number of samples of each class."""

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from undying._base.errors import UndyingError
 from undying.lab.checkpoints import random_state, restore_random, seed_everything
-from undying.lab.data.arrays import labels, samples
+from undying.lab.data.arrays import count_classes, labels, samples
 from undying.lab.data.dataset import Dataset
 from undying.lab.imports import call
 
@@ -41,7 +41,7 @@ def imported(spec: str) -> Dataset:
     finally:
         restore_random(state)
     names = _classes(given[0])
-    number = len(names) or int(max(y_train.max(), y_test.max())) + 1
+    number = len(names) or count_classes(y_train, y_test, f"data {spec!r}")
     return Dataset(spec, x_train, y_train, x_test, y_test, number, names).checked()
 
 
