@@ -1,10 +1,13 @@
 """Batches of every kind, and masks, against counts over the values that they leave."""
 
+import dataclasses
 from collections import namedtuple
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_sequence
+from torch.utils.data import Dataset
 
 import undying
 
@@ -40,6 +43,134 @@ def test_nested_inputs_are_arguments():
     assert undying.census(net, [(Pair(a, b), y)], gradients=True).loss == "mse_loss"
     by_name = undying.census(net, [{"a": a, "b": b}], gradients=True, loss=lambda out, batch: (out - batch["b"]).sum())
     assert by_name["act"].dead is not None
+
+
+class Tagger(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.lin, self.act = nn.LSTM(4, 8), nn.Linear(8, 6), nn.ReLU()
+
+    def forward(self, packed):
+        return self.act(self.lin(self.rnn(packed)[0].data))
+
+
+def test_a_packed_sequence_is_one_input():
+    net, packed = Tagger(), pack_sequence([torch.randn(5, 4), torch.randn(3, 4), torch.randn(2, 4)])
+    fired = (net(packed) > 0).sum(0).tolist()
+    for data in (packed, [packed], [(packed, torch.zeros(3))]):
+        assert undying.census(net, data)["act"].fired.tolist() == fired
+
+
+class Texts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.act = nn.Embedding(128, 8), nn.ReLU()
+
+    def forward(self, texts):
+        return self.act(torch.stack([self.table(torch.tensor(list(map(ord, text)))).mean(0) for text in texts]))
+
+
+def test_a_list_of_texts_is_one_input():
+    net, texts = Texts(), ["hello there", "good bye", "cat"]
+    fired = (net(texts) > 0).sum(0).tolist()
+    for data in ([texts], [(texts, torch.zeros(3))], [texts[:1], texts[1:]]):
+        counted = undying.census(net, data)
+        assert counted["act"].fired.tolist() == fired
+        assert counted["act"].samples == 3
+    assert undying.census(net, [texts]).probe == undying.census(net, [texts[:1], texts[1:]]).probe
+
+
+class Images(nn.Module):
+    """Takes a list of images of different sizes and nothing else, as detection networks do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(3, 5, 1), nn.ReLU()
+
+    def forward(self, images):
+        if isinstance(images, torch.Tensor):
+            raise ValueError("images must be a list")
+        return [self.act(self.conv(image[None])) for image in images]
+
+
+def test_a_batch_that_only_the_model_understands_is_given_whole():
+    net, images = Images(), [torch.randn(3, 4, 5), torch.randn(3, 2, 6), torch.randn(3, 3, 3)]
+    fired = [int((y > 0).sum()) for y in net(images)]
+    for data in ([images], [images, images]):
+        counted = undying.census(net, data)
+        assert [int(site.fired.sum()) for site in counted.sites] == [len(data) * count for count in fired]
+    with pytest.raises(ValueError, match="must be a list"):  # an error of the model's own is told as it is
+        undying.census(net, [torch.randn(1, 3, 4, 5)])
+
+
+@dataclasses.dataclass
+class Graph:
+    x: torch.Tensor
+    y: torch.Tensor
+
+
+class OnGraphs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin, self.act = nn.Linear(4, 6), nn.ReLU()
+
+    def forward(self, graph):
+        return self.act(self.lin(graph.x))
+
+
+class Opaque:
+    def __init__(self, x):
+        self.x = x
+
+
+def test_objects_are_one_input_and_refused_by_since_where_their_content_is_not_known():
+    net, x = OnGraphs(), torch.randn(7, 4)
+    fired = (net(Graph(x, x)) > 0).sum(0).tolist()
+    known = undying.census(net, [Graph(x, x)])
+    assert known["act"].fired.tolist() == fired
+    assert known.since(known)["act"].died.sum() == 0
+    unknown = undying.census(net, [Opaque(x)])
+    assert unknown["act"].fired.tolist() == fired
+    assert unknown.probe is None
+    with pytest.raises(ValueError, match="not fingerprinted"):
+        unknown.since(unknown)
+
+
+def test_inputs_says_what_the_input_is():
+    net, x, y = nn.Sequential(nn.Linear(4, 6), nn.ReLU()), torch.randn(7, 4), torch.zeros(7).long()
+    graph = Graph(x, y)
+    counted = undying.census(
+        net, [graph], inputs=lambda g: g.x, gradients=True, loss=lambda out, g: nn.functional.cross_entropy(out, g.y)
+    )
+    assert counted["1"].fired.tolist() == (net(x) > 0).sum(0).tolist()
+    two = Two()
+    assert undying.census(two, [Graph(x, torch.ones(7, 6))], inputs=lambda g: (g.x, g.y))["act"].fired.tolist() == (
+        (two.lin(x) + 1 > 0).sum(0).tolist()
+    )
+
+
+class Endless(Dataset):
+    """As many of PyTorch's users write one: it raises no IndexError."""
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, i):
+        return torch.full((4,), float(i)), 0
+
+
+def test_a_dataset_ends_at_its_length():
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU())
+    x = torch.stack([Endless()[i][0] for i in range(10)])
+    assert undying.census(net, Endless())["1"].fired.tolist() == (net(x) > 0).sum(0).tolist()
+
+
+def test_a_pair_is_not_taken_for_two_batches():
+    net, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU()), torch.randn(8, 4)
+    for y in (torch.zeros(8).long(), torch.randn(8, 2)):
+        with pytest.raises(ValueError, match=r"give \[\(x, y\)\]"):
+            undying.census(net, (x, y))
+    assert undying.census(net, x.split(4))["1"].samples == 8
 
 
 class Lists(nn.Module):

@@ -2,29 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 Mask = str | Callable[[Any], Tensor]
+Inputs = Callable[[Any], Any]
 
 
-def unpacked(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+def batches_of(data: Any) -> Iterator[Any]:
+    """The batches in ``data``; a tensor or a dict is one.
+
+    Raises:
+        ValueError: it is a pair (x, y), which is one batch or two.
+    """
+    if isinstance(data, (Tensor, Mapping, PackedSequence)):
+        return iter([data])
+    if isinstance(data, (tuple, list)) and _is_pair(data):
+        raise ValueError(
+            f"data is a pair of tensors of {len(data[0])} samples each: give [(x, y)] for one batch of inputs and targets"
+        )
+    if not hasattr(data, "__iter__") and hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        # By index: a dataset need not end its own iteration with an IndexError.
+        return (data[i] for i in range(len(data)))
+    return iter(data)
+
+
+def _is_pair(data: tuple[Any, ...] | list[Any]) -> bool:
+    """Two tensors of as many samples that cannot be two batches; a list may hold two whose texts differ in length."""
+    if len(data) != 2 or not all(isinstance(part, Tensor) and part.dim() for part in data):
+        return False
+    x, y = data
+    differ = (x.dtype, x.dim()) != (y.dtype, y.dim()) or (isinstance(data, tuple) and x.shape[1:] != y.shape[1:])
+    return len(x) == len(y) and differ
+
+
+def unpacked(
+    batch: Any, inputs: Inputs | None = None, *, whole: bool = False
+) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
     """(args, kwargs, target): a dict is keyword arguments and its own target; of a tuple the first is the input and
-    the second the target, and an input that is itself a tuple or a dict is several arguments."""
+    the second the target, and an input that is itself a tuple or a dict is several arguments. Texts are one input, a
+    list of them too, and so is a PackedSequence.
+
+    Args:
+        batch: of the data.
+        inputs: gives the input of a batch, whose target is then the batch itself.
+        whole: the batch is one argument.
+    """
+    if whole:
+        return (batch,), {}, batch
+    if inputs is not None:
+        return (*_arguments(inputs(batch)), batch)
     if isinstance(batch, Mapping):
         return (), dict(batch), batch
-    if not isinstance(batch, (tuple, list)):
+    if not _comes_apart(batch):
         return (batch,), {}, None
-    given, target = batch[0], batch[1] if len(batch) > 1 else None
+    return (*_arguments(batch[0]), batch[1] if len(batch) > 1 else None)
+
+
+def _arguments(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(given, Mapping):
-        return (), dict(given), target
-    return (tuple(given) if isinstance(given, (tuple, list)) else (given,)), {}, target
+        return (), dict(given)
+    return (tuple(given) if _comes_apart(given) else (given,)), {}
 
 
-def mask_of(batch: Any, mask: Mask | None) -> Tensor | None:
+def _comes_apart(value: Any) -> bool:
+    """Whether it is several values, and not one that a tuple or a list holds."""
+    if not isinstance(value, (tuple, list)) or isinstance(value, PackedSequence) or not value:
+        return False
+    return not all(isinstance(part, (str, bytes)) for part in value)
+
+
+def mask_of(batch: Any, mask: Mask | None, inputs: Inputs | None = None) -> Tensor | None:
     """bool, true where a position counts.
 
     Raises:
@@ -35,7 +88,7 @@ def mask_of(batch: Any, mask: Mask | None) -> Tensor | None:
     if callable(mask):
         found = mask(batch)
     else:
-        _, kwargs, _ = unpacked(batch)
+        _, kwargs, _ = unpacked(batch, inputs)
         if mask not in kwargs:
             raise ValueError(f"mask={mask!r}, but the batch has {', '.join(map(repr, kwargs)) or 'no names'}")
         found = kwargs[mask]
@@ -45,13 +98,24 @@ def mask_of(batch: Any, mask: Mask | None) -> Tensor | None:
 
 
 def moved(value: Any, device: torch.device | None) -> Any:
-    """The batch with its tensors on ``device``."""
+    """The batch with its tensors on ``device``: in tuples, lists, dicts and dataclasses, and what has a ``to`` of its
+    own."""
+    if device is None:
+        return value
     if isinstance(value, Tensor):
-        return value if device is None else value.to(device)
+        return value.to(device)
+    if isinstance(value, PackedSequence):  # a tuple, of which one part stays on the CPU
+        packed: Any = value  # torch's types know only some of what it takes
+        return packed.to(device)
     if isinstance(value, Mapping):
         return {key: moved(v, device) for key, v in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(moved(v, device) for v in value))
     if isinstance(value, (tuple, list)):
-        return type(value)(moved(v, device) for v in value)
-    return value
+        parts: Iterable[Any] = (moved(v, device) for v in value)
+        return type(value)(parts)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(
+            value, **{f.name: moved(getattr(value, f.name), device) for f in dataclasses.fields(value) if f.init}
+        )
+    return value.to(device) if callable(getattr(value, "to", None)) else value

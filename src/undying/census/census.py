@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from undying._base.preserve_state import device_of, preserve_state
 from undying._base.unwrap import uncompiled, unwrap_model
 from undying.activations.saturation import is_two_sided
-from undying.census.batches import Mask, mask_of, moved, unpacked
+from undying.census.batches import Inputs, Mask, batches_of, mask_of, moved, unpacked
 from undying.census.counting import Counter, SiteCounts
 from undying.census.fingerprint import Fingerprint
 from undying.census.results import Census, Site, dormancy
@@ -32,6 +32,7 @@ def census(
     tau: float = 0.025,
     gradients: bool = False,
     loss: Callable[[Any, Any], Tensor] | None = None,
+    inputs: Inputs | None = None,
     mask: Mask | None = None,
     axes: Mapping[str, int] | None = None,
     device: torch.device | str | None = None,
@@ -42,12 +43,15 @@ def census(
         model: left as it was: parameters and their ``grad``, buffers, training flags, hooks and random number
             generators. A compiled or distributed one is counted by the network inside, uncompiled.
         data: batches, each a tensor, a tuple ``(input, target, ...)`` or a dict of keyword arguments; an input may
-            itself be a tuple of arguments or a dict of them. One tensor or one dict is taken as a single batch. The
+            itself be a tuple of arguments or a dict of them. One tensor or one dict is taken as a single batch. Where
+            the model does not take a first batch so, it is given the batch as a whole: a list of images, a graph. The
             result does not depend on batch size or order.
         tau: dormancy threshold, at least 0 (Sokar et al. 2023, arXiv:2302.12902).
         gradients: also run the backward pass of ``loss``, to tell dead units from silent ones.
         loss: ``loss(output, target)`` giving a scalar; for a dict batch ``target`` is the dict. Default: cross
             entropy for integer targets, mean squared error for others.
+        inputs: gives the input of a batch, where it is none of these: a tensor, a tuple of arguments or a dict of them.
+            The target of the loss is then the batch.
         mask: which positions count, for padded batches: the name of an entry of dict batches, such as
             ``"attention_mask"``, or a function of the batch. It gives (N, T), not 0 where a token counts, for sites
             whose positions begin with (N, T) or number N * T; sites with one value a sample are counted whole.
@@ -63,8 +67,8 @@ def census(
         a :class:`Census`. Sites whose unit axis nothing decides are in its ``ambiguous``.
 
     Raises:
-        ValueError: no data, no activation called, a mask that does not fit or leaves nothing, axes for no site, or no
-            loss to be had.
+        ValueError: no data, a pair (x, y) as data, no activation called, a mask that does not fit or leaves nothing,
+            axes for no site, or no loss to be had.
         TypeError: the model is in ``nn.DataParallel``, whose replicas cannot be counted.
 
     >>> import torch, undying
@@ -83,20 +87,27 @@ def census(
     counter = Counter(model, axes or {}, gradients)
     uses = counter.uses = Uses(counter.of)
     fingerprint = Fingerprint()
-    batches = 0
+    batches, whole = 0, False
     with contextlib.ExitStack() as stack:
         stack.enter_context(preserve_state(model))
         stack.enter_context(counter.attached())
         stack.enter_context(uncompiled())
         model.eval()
         stack.enter_context(torch.set_grad_enabled(gradients))
-        for batch in [data] if isinstance(data, (Tensor, Mapping)) else data:
+        for batch in batches_of(data):
             batch = moved(batch, place)
-            counter.start_batch(mask_of(batch, mask))
+            counter.start_batch(mask_of(batch, mask, inputs))
             fingerprint.add(batch)
-            args, kwargs, target = unpacked(batch)
-            with counter:
-                output = model(*args, **kwargs)
+            args, kwargs, target = unpacked(batch, inputs, whole=whole)
+            try:
+                with counter:
+                    output = model(*args, **kwargs)
+            except Exception as failure:
+                if batches or inputs is not None or isinstance(batch, Tensor):
+                    raise
+                counter.restart()
+                counter.start_batch(mask_of(batch, mask))
+                output, target, whole = _given_whole(model, batch, counter, failure), batch, True
             if gradients:
                 loss = loss or _default_loss(target)
                 _backward(loss(output, target), model, counter.leaves)
@@ -110,6 +121,16 @@ def census(
     name = None if loss is None else getattr(loss, "__name__", type(loss).__name__)
     sites = [site_of(counts, tau, gradients, uses.unused(counts.name)) for counts in counter.counts.values()]
     return Census(sites, tau, name, fingerprint.read(), counter.ambiguous)
+
+
+def _given_whole(model: nn.Module, batch: Any, counter: Counter, failure: Exception) -> Any:
+    """The output for a batch as one argument, after ``failure`` with its parts; where that fails too, this is the one to
+    tell of."""
+    try:
+        with counter:
+            return model(batch)
+    except Exception:
+        raise failure from None
 
 
 def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | None) -> Site:

@@ -131,6 +131,8 @@ class Counter(UnitAxes):
     def restart(self) -> None:
         """Begin all counts anew."""
         self.counts, self.ambiguous = {}, {}
+        if self.uses is not None:
+            self.uses.restart()
 
     def start_batch(self, mask: Tensor | None = None) -> None:
         """Begin a forward pass. ``mask``: bool, true where a sample's position counts."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,32 +25,86 @@ class Fingerprint:
 
     def __init__(self) -> None:
         self._sum: Any = 0
+        self.unknown: str | None = None
+        """Type of a value that could not be read; there is then no fingerprint."""
 
     def add(self, batch: Any) -> None:
-        """Take in one batch: tensors with the samples along the first axis, in any nest of tuples, lists and dicts."""
+        """Take in one batch: tensors and arrays with the samples along the first axis, texts and numbers, in any nest of
+        tuples, lists, dicts and dataclasses."""
         samples: Tensor | None = None
-        for i, tensor in enumerate(_tensors(batch)):
-            h = _rows(tensor) * (2 * i + 1)
-            same = samples is not None and samples.shape == h.shape
+        try:
+            hashes = _hashes(batch)
+        except _UnknownError as unknown:
+            self.unknown = str(unknown)
+            return
+        for i, rows in enumerate(hashes):
+            h = rows * (2 * i + 1)
             # A tensor that does not go by samples (a scalar, a shared mask) counts as a whole.
-            samples = samples + h if same and samples is not None else h if samples is None else samples + h.sum()
+            samples = h if samples is None else samples + (h if samples.shape == h.shape else h.sum())
         if samples is not None:
             self._sum = self._sum + _mixed(samples).sum()
 
-    def read(self) -> str:
-        """16 hexadecimal digits."""
-        return f"{int(self._sum) & (2**64 - 1):016x}"
+    def read(self) -> str | None:
+        """16 hexadecimal digits; None if a batch held what could not be read."""
+        return None if self.unknown else f"{int(self._sum) & (2**64 - 1):016x}"
+
+
+class _UnknownError(TypeError):
+    """A value of a type whose content is not known."""
+
+
+def _hashes(value: Any) -> list[Tensor]:
+    """int64, one hash a sample, for each tensor in ``value``, in an order that its nesting decides."""
+    if isinstance(value, Tensor):
+        return _of_tensor(value)
+    if isinstance(value, Mapping):
+        keys = sorted(value, key=lambda key: (type(key).__name__, str(key)))
+        return [h for key in keys for h in _hashes(value[key])]
+    if isinstance(value, (tuple, list)):
+        if value and all(isinstance(part, (str, bytes, int, float, type(None))) for part in value):
+            return [torch.tensor([_of_plain(part) for part in value])]  # a sample each
+        return [h for part in value for h in _hashes(part)]
+    if value is None:
+        return []
+    if isinstance(value, (str, bytes, int, float)):
+        return [torch.tensor([_of_plain(value)])]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [h for f in dataclasses.fields(value) for h in _hashes(getattr(value, f.name))]
+    if hasattr(value, "__array__"):  # NumPy's arrays, images of Pillow, frames of pandas
+        array = value.__array__()
+        if array.dtype.kind in "US":
+            return [torch.tensor([_of_plain(str(part)) for part in array.reshape(-1).tolist()])]
+        if array.dtype.kind in "biufc":
+            return _of_tensor(torch.as_tensor(array.copy()))
+    raise _UnknownError(type(value).__name__)
+
+
+def _of_plain(value: Any) -> int:
+    digest = hashlib.blake2b(repr(value).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def _of_tensor(tensor: Tensor) -> list[Tensor]:
+    tensor = tensor.detach()
+    if tensor.is_nested:
+        return [torch.stack([_rows(part.reshape(1, -1)).sum() for part in tensor.unbind()])]
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    return [_rows(tensor.resolve_conj().resolve_neg())]
 
 
 def _rows(tensor: Tensor) -> Tensor:
     """int64: one hash a row of the first axis."""
     if tensor.dtype == torch.bool:
         tensor = tensor.to(torch.uint8)
-    tensor = tensor.detach()
     rows = (tensor.flatten(1) if tensor.dim() > 1 else tensor.reshape(-1, 1)).contiguous()
     if rows.is_complex():
         rows = torch.view_as_real(rows).flatten(1).contiguous()
     bits = _integers(rows)
+    # A bit at the top, such as the sign of a float64, must reach others: two of them would cancel in the sum.
+    bits = bits ^ (bits >> 32)
     return (bits * _weights(bits.shape[1], bits.device)).sum(1) + rows.shape[1]
 
 
@@ -70,13 +126,3 @@ def _mixed(h: Tensor) -> Tensor:
     """Wrapping arithmetic on int64 that spreads every bit."""
     h = (h ^ (h >> 31)) * _MIX
     return h ^ (h >> 29)
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, Mapping):
-        return [t for key in sorted(value) for t in _tensors(value[key])]
-    if isinstance(value, (tuple, list)):
-        return [t for v in value for t in _tensors(v)]
-    return []

@@ -86,8 +86,8 @@ class Census:
     loss: str | None
     """Name of the loss whose gradient decided ``dead``; None without ``gradients=True``."""
     probe: str | None
-    """Fingerprint of the data: the same for the same samples in any order and batching. None for the batches of a
-    training step, which are not fingerprinted."""
+    """Fingerprint of the data: the same for the same samples in any order and batching. None for data that hold objects
+    whose content is not known, and for the batches of a training step, which are not fingerprinted."""
     ambiguous: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Sites that were not counted, since nothing decides which axis holds their units, with the shape of their input;
     ``census(..., axes={name: axis})`` counts them."""
@@ -195,10 +195,12 @@ class Census:
             ValueError: the data differ, or the sites do.
         """
         if (self.probe is None or self.probe != earlier.probe) and not other_probe:
-            raise ValueError(
-                f"the censuses saw different data (probe {self.probe}, earlier {earlier.probe}); count on the same, "
-                "or pass other_probe=True and read changes with care"
+            what = (
+                "the later census's data were not fingerprinted, so they may be others"
+                if self.probe is None
+                else f"the censuses saw different data (probe {self.probe}, earlier {earlier.probe})"
             )
+            raise ValueError(f"{what}; count on the same tensors, or pass other_probe=True and read changes with care")
         if _layout(self) != _layout(earlier):
             raise ValueError(f"the censuses have different sites: {_layout(self)} and earlier {_layout(earlier)}")
         return {

@@ -34,6 +34,10 @@ class Uses:
 
     def __init__(self, layout_of: Callable[[Tensor], Layout | None]) -> None:
         self._layout_of = layout_of
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was seen."""
         self._site: MutableMapping[Tensor, str] = WeakIdKeyDictionary()
         self._used: dict[str, Tensor] = {}
         self._unclear: set[str] = set()
