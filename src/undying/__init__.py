@@ -12,7 +12,9 @@ from undying.census.record import Record
 from undying.census.results import Census, Changes, Site
 from undying.census.sinks import JSONL, Memory
 from undying.census.watch import Watch, watch
-from undying.certify.interpreter import Box, Certificate, CertifiedSite, certify
+from undying.certify.box import Box
+from undying.certify.certificate import Certificate, CertifiedSite
+from undying.certify.interpreter import certify
 from undying.integrations import register
 from undying.ops.lean import lean
 from undying.surrogates import SURROGATES, Surrogate, surrogate, unit_scaled

@@ -1,314 +1,25 @@
-"""Which units can fire for no input in a box: proved by interval bounds, with no data at all."""
+"""Which units can fire for no input in a box: the exported graph of a network, walked once with intervals."""
 
 from __future__ import annotations
 
-import json
-import math
 import operator
-import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from undying._base import text
 from undying._base.errors import UndyingError
-from undying._base.files import write_text
 from undying._base.preserve_state import device_of, preserve_state
 from undying.activations.known import TWINS
 from undying.census.counting import is_activation
-from undying.certify.rules import MAKES, MOVES, RULES, Arithmetic, Interval, Op, Unbounded, Undecided
+from undying.certify.arithmetic import Arithmetic, Interval, Unbounded
+from undying.certify.box import Box
+from undying.certify.certificate import Certificate, CertifiedSite
+from undying.certify.rules import MAKES, MOVES, RULES, Op, Undecided
 from undying.units.layout import Layout
 from undying.units.rules import following, site_layout
-
-__all__ = ["Box", "Certificate", "CertifiedSite", "certify"]
-
-_FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Box:
-    """All inputs x of one shape with low <= x <= high, elementwise.
-
-    Args:
-        low, high: tensors that broadcast to the shape of the network's input **with its batch axis**, usually of
-            length 1: ``(1, 3, 64, 64)``. ``low`` may be -inf and ``high`` inf; the inputs themselves are finite.
-
-    Raises:
-        ValueError: NaN, low > high somewhere, low = inf or high = -inf, no batch axis, or shapes that do not fit.
-        TypeError: not real numbers.
-    """
-
-    low: Tensor
-    """float64, on the CPU."""
-    high: Tensor
-
-    def __post_init__(self) -> None:
-        low, high = (_real(name, end) for name, end in (("low", self.low), ("high", self.high)))
-        try:
-            low, high = torch.broadcast_tensors(low, high)
-        except RuntimeError:
-            raise ValueError(
-                f"box: low has shape {tuple(low.shape)} and high {tuple(high.shape)}; give both the shape of the input"
-            ) from None
-        if low.dim() == 0:
-            raise ValueError("box: low and high are single numbers; give the input's shape, with its batch axis")
-        if low.numel() == 0:
-            raise ValueError(f"box: shape {tuple(low.shape)} holds no input")
-        if not bool(((low <= high) & (low < math.inf) & (high > -math.inf)).all()):
-            raise ValueError("box: low must be at most high everywhere, below inf, with high above -inf and no NaN")
-        object.__setattr__(self, "low", low.contiguous())
-        object.__setattr__(self, "high", high.contiguous())
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the input, with its batch axis."""
-        return tuple(self.low.shape)
-
-    @classmethod
-    def of(cls, data: Iterable[Any]) -> Box:
-        """The smallest box, with a batch axis of length 1, that holds ``data``: batches as :func:`undying.census` takes
-        them, of one floating point input (dicts of one entry).
-
-        Raises:
-            ValueError: no data, more than one input, an empty batch, NaN, or samples of different shapes.
-            TypeError: an input that is not real floating point numbers.
-
-        >>> Box.of(torch.tensor([[0.0, 3.0], [1.0, 2.0]])).high
-        tensor([[1., 3.]], dtype=torch.float64)
-        """
-        low: Tensor | None = None
-        high: Tensor | None = None
-        for batch in [data] if isinstance(data, (Tensor, Mapping)) else data:
-            x = _real("data", _input_of(batch))
-            if x.dim() == 0 or x.shape[0] == 0:
-                raise ValueError(f"Box.of: a batch of shape {tuple(x.shape)} holds no sample")
-            if low is not None and x.shape[1:] != low.shape[1:]:
-                raise ValueError(f"Box.of: samples of shape {tuple(x.shape[1:])} after {tuple(low.shape[1:])}")
-            least, most = x.amin(0, keepdim=True), x.amax(0, keepdim=True)
-            low = least if low is None else torch.minimum(low, least)
-            high = most if high is None else torch.maximum(high, most)
-        if low is None or high is None:
-            raise ValueError("Box.of: data gave no batch")
-        return cls(low, high)
-
-    @classmethod
-    def nonnegative(cls, shape: Iterable[int]) -> Box:
-        """All finite inputs >= 0 of a shape, with its batch axis: what a network sees behind a ReLU.
-
-        >>> Box.nonnegative((1, 2)).high
-        tensor([[inf, inf]], dtype=torch.float64)
-        """
-        low = torch.zeros(tuple(shape), dtype=torch.float64)
-        return cls(low, torch.full_like(low, math.inf))
-
-    def __contains__(self, x: Tensor) -> bool:
-        """Whether every sample of a batch lies in the box (of batch length 1, or of the batch's own)."""
-        return bool(((x.double().cpu() >= self.low) & (x.double().cpu() <= self.high)).all())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Box) and torch.equal(self.low, other.low) and torch.equal(self.high, other.high)
-
-    __hash__ = None  # type: ignore[assignment]  # equal by value, as tensors are
-
-    def __str__(self) -> str:
-        return f"{tuple(self.shape)} in [{float(self.low.min()):.6g}, {float(self.high.max()):.6g}]"
-
-
-def _real(name: str, value: Any) -> Tensor:
-    tensor: Tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
-    if not tensor.is_floating_point():
-        raise TypeError(
-            f"box: {name} must hold real floating point numbers, not {tensor.dtype}; token ids have no range"
-        )
-    return tensor.detach().to("cpu", torch.float64)
-
-
-def _input_of(batch: Any) -> Any:
-    if isinstance(batch, Mapping):
-        if len(batch) != 1:
-            raise ValueError(
-                f"Box.of: a batch has the inputs {', '.join(map(str, batch))}; certify takes networks of one input"
-            )
-        return next(iter(batch.values()))
-    return batch[0] if isinstance(batch, (tuple, list)) else batch
-
-
-@dataclass(frozen=True)
-class CertifiedSite:
-    """One call of an activation: bounds of each unit's pre-activation over the box and all positions."""
-
-    name: str
-    """As the census names it: qualified module name, ``#2`` for the module's second call."""
-    kind: str
-    """Type of the activation."""
-    upper: Tensor | None
-    """float64, one entry a unit: no input in the box takes the pre-activation above it. None where the certificate
-    ended before this site."""
-    lower: Tensor | None
-    """float64: nor below this."""
-
-    @property
-    def reached(self) -> bool:
-        """Whether there are bounds."""
-        return self.upper is not None
-
-    @property
-    def units(self) -> int | None:
-        """How many units; None where not reached."""
-        return None if self.upper is None else self.upper.numel()
-
-    @property
-    def dead(self) -> Tensor | None:
-        """bool: certified dead, upper <= 0: the unit fires for no input in the box."""
-        return None if self.upper is None else self.upper <= 0
-
-    @property
-    def always_on(self) -> Tensor | None:
-        """bool: lower > 0: the unit fires for every input in the box, at every position."""
-        return None if self.lower is None else self.lower > 0
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What holds for every input in ``box``, in eval mode, with the weights as they were."""
-
-    sites: list[CertifiedSite]
-    """In call order."""
-    stopped: list[str]
-    """Operations that could not be bounded, as ``module (operation)``: the certificate ends there."""
-    box: Box
-    model: str
-    """Type of the network."""
-    dtype: str
-    """Type it computes in."""
-
-    def __getitem__(self, name: str) -> CertifiedSite:
-        for site in self.sites:
-            if site.name == name:
-                return site
-        raise KeyError(f"no site {name!r}; sites: {', '.join(site.name for site in self.sites)}")
-
-    @property
-    def dead_units(self) -> int:
-        """Units certified dead, over the sites that were reached."""
-        return sum(int(site.dead.sum()) for site in self.sites if site.dead is not None)
-
-    @property
-    def covers(self) -> str:
-        """What the certificate says, in words."""
-        ends = f" It ends at {', '.join(self.stopped)}: what depends on them is not reached." if self.stopped else ""
-        return (
-            f"Holds for every finite input of {self.box}, to {self.model} in eval mode, computed in {self.dtype}, with the "
-            f"weights and buffers as they were when it was made.{ends}"
-        )
-
-    def table(self) -> str:
-        """A line a site, as text."""
-        rows = [("site", "kind", "units", "dead", "always on", "largest upper bound"), *map(_row, self.sites)]
-        return text.table(rows, left=2)
-
-    def __str__(self) -> str:
-        return f"{self.table()}\n{self.covers}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON; infinities and NaN become the strings ``"inf"``, ``"-inf"`` and ``"nan"``."""
-        return {
-            "format": _FORMAT,
-            "kind": "undying.Certificate",
-            "model": self.model,
-            "dtype": self.dtype,
-            "box": {"shape": list(self.box.shape), "low": _packed(self.box.low), "high": _packed(self.box.high)},
-            "stopped": list(self.stopped),
-            "sites": [
-                {
-                    "name": site.name,
-                    "kind": site.kind,
-                    "upper": None if site.upper is None else _plain(site.upper),
-                    "lower": None if site.lower is None else _plain(site.lower),
-                }
-                for site in self.sites
-            ],
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Certificate:
-        """The inverse of :meth:`to_dict`.
-
-        Raises:
-            ValueError: not a certificate, or one that a newer version wrote.
-        """
-        if data.get("kind") != "undying.Certificate" or not isinstance(data.get("format"), int):
-            raise ValueError("not a certificate: no kind 'undying.Certificate' with a format number")
-        if data["format"] > _FORMAT:
-            raise ValueError(
-                f"certificate has format {data['format']}, and this undying reads up to {_FORMAT}: upgrade undying to read it"
-            )
-        try:
-            box, shape = data["box"], data["box"]["shape"]
-            return cls(
-                [
-                    CertifiedSite(site["name"], site["kind"], _tensor(site["upper"]), _tensor(site["lower"]))
-                    for site in data["sites"]
-                ],
-                list(data["stopped"]),
-                Box(_unpacked(box["low"], shape), _unpacked(box["high"], shape)),
-                data["model"],
-                data["dtype"],
-            )
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise ValueError(f"damaged certificate: {type(error).__name__} {error}") from error
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as JSON: beside ``path`` first and then renamed, so that no half file is ever found there."""
-        write_text(Path(path), json.dumps(self.to_dict(), allow_nan=False))
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Certificate:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            OSError: no such file.
-            ValueError: not a certificate, or one that a newer version wrote.
-        """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-            if not isinstance(data, dict):
-                raise ValueError("not a certificate: not a JSON object")
-            return cls.from_dict(data)
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: {error}") from error
-
-
-def _row(site: CertifiedSite) -> tuple[str, ...]:
-    if site.upper is None or site.dead is None or site.always_on is None:
-        return site.name, site.kind, "", "not reached", "", ""
-    dead, on = int(site.dead.sum()), int(site.always_on.sum())
-    largest = f"{float(site.upper.max()):.4g}" if site.units else ""
-    return site.name, site.kind, str(site.units), str(dead), str(on), largest
-
-
-def _plain(values: Tensor) -> list[float | str]:
-    return [v if math.isfinite(v) else str(v) for v in values.flatten().tolist()]
-
-
-def _tensor(values: list[float | str] | None) -> Tensor | None:
-    return None if values is None else torch.tensor([float(v) for v in values], dtype=torch.float64)
-
-
-def _packed(end: Tensor) -> list[float | str]:
-    """One number where all are the same."""
-    same = end.numel() > 0 and bool((end == end.flatten()[0]).all())
-    return _plain(end.flatten()[:1] if same else end)
-
-
-def _unpacked(values: list[float | str], shape: list[int]) -> Tensor:
-    end = torch.tensor([float(v) for v in values], dtype=torch.float64)
-    return end.expand(math.prod(shape)).reshape(shape) if len(values) == 1 else end.reshape(shape)
 
 
 def certify(
@@ -317,7 +28,7 @@ def certify(
     """Bound every unit's pre-activation over all inputs in a box; a unit whose upper bound is <= 0 cannot fire.
 
     Interval bounds (Gowal et al. 2018, arXiv:1810.12715) over the graph of :func:`torch.export.export`, with margins
-    for the rounding of the network's own arithmetic, stated in :mod:`undying.certify.rules`: a certified unit does not
+    for the rounding of the network's own arithmetic, stated in :mod:`undying.certify.arithmetic`: a certified unit does not
     fire in the real float32, bfloat16 or float16 forward pass either. Bounds hold, and are not tight: that a unit is not
     certified says nothing.
 
