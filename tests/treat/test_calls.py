@@ -163,7 +163,7 @@ def test_every_spelling_is_found_and_replaced(spelled, target, function, compile
 
 def test_what_torch_compile_hides_raises_while_compiling_and_works_in_eager_mode(monkeypatch):
     """As with a torch that has not the private set any more."""
-    monkeypatch.setattr(forwards, "_shown_to_compile", lambda: False)
+    monkeypatch.setattr(forwards, "show_to_compile", lambda _: False)
     model = one_call(lambda x: torch.relu_(x))
     truth = truth_of(model, lambda self, x: self.b(sugar(self.a(x))))
     convert(model)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 
 import torch
 from torch import nn
+
+from undying._torch import compiler_is_loaded, without_compile
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
@@ -16,8 +17,8 @@ def unwrap_model(model: nn.Module) -> nn.Module:
         TypeError: it is in ``nn.DataParallel``, or holds one: replicas come and go within a forward pass.
     """
     while True:
-        if hasattr(model, "_orig_mod"):
-            model = model._orig_mod  # type: ignore[assignment]
+        if (inside := without_compile(model)) is not model:
+            model = inside
         elif isinstance(model, nn.parallel.DistributedDataParallel):
             model = model.module
         else:
@@ -31,6 +32,6 @@ def unwrap_model(model: nn.Module) -> nn.Module:
 
 def uncompiled() -> contextlib.AbstractContextManager[None]:
     """While it is active, what ``torch.compile`` has compiled runs as it was written, so that hooks and modes see it."""
-    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing it takes a second
+    if not compiler_is_loaded():  # nothing is compiled, and importing it takes a second
         return contextlib.nullcontext()
     return torch.compiler.set_stance("force_eager")  # type: ignore[no-any-return]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from undying._torch import not_a_view
 from undying.bench.forms import BASELINE, FORMS, LIMIT, Form
 from undying.bench.memory import kept, node_name
 from undying.bench.settings import DTYPES, ActivationSettings, choose, in_turn
@@ -90,7 +91,7 @@ def _forward(form: Form, x: Tensor, threads: int) -> tuple[Callable[[], Tensor],
         # A leaf may not be overwritten, nor a view of one. This is neither, shares the memory and costs next to nothing.
         # What is overwritten stays so, which no form's speed depends on.
         leaf = x.clone().requires_grad_()
-        return lambda: module(torch.ops.aten._unsafe_view.default(leaf, leaf.shape)), leaf
+        return lambda: module(not_a_view(leaf)), leaf
     leaf = x.detach().requires_grad_()
     if form.compiled:
         compiled = torch.compile(module, fullgraph=True, dynamic=False, options={"cpp.threads": threads})

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from undying._base.module_stack import ModuleStack
+from undying._torch import disable_torch_function
 from undying.activations.known import OURS, TWINS, TYPE_OF
 from undying.activations.saturation import ends
 from undying.activations.sugar import SUGAR
@@ -145,14 +146,14 @@ class Counter(UnitAxes):
             if not self.active:  # a forward that checkpointing computes again
                 return None
             x = args[0] if args else kwargs["input"]
-            with torch._C.DisableTorchFunction():
+            with disable_torch_function():
                 call = self._under_way[module] = self._begin(label, type(module), x, ends(type(module), module, (), {}))
             return _with_first(args, kwargs, call.x)
 
         return hook
 
     def _after(self, module: nn.Module, _args: tuple[Any, ...], h: Tensor) -> None:
-        with torch._C.DisableTorchFunction():
+        with disable_torch_function():
             if module in self._under_way:
                 self._end(self._under_way.pop(module), h)
 

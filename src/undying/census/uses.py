@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
+from undying._torch import base_of
 from undying.units.layout import Layout
 from undying.units.rules import tensors_in
 
@@ -115,7 +116,7 @@ def _columns(name: str, tensor: Tensor, args: tuple[Any, ...], kwargs: dict[str,
     if name == "linear":
         return (_any(weight), -1) if weight.dim() == 2 else None
     if name in ("matmul", "mm"):
-        fixed = any(isinstance(w, nn.Parameter) for w in (weight, weight._base))
+        fixed = any(isinstance(w, nn.Parameter) for w in (weight, base_of(weight)))
         return ((weight != 0).any(1), -1) if fixed and weight.dim() == 2 else None
     if name in ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"):
         return (weight != 0).flatten(1).any(1), tensor.dim() - int(name[-2]) - 1

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from undying._base.unwrap import uncompiled, unwrap_model
+from undying._torch import in_backward
 from undying.census.census import census, site_of
 from undying.census.counting import Counter
 from undying.census.record import Record
@@ -107,7 +108,8 @@ class Watch:
 
     def _begin_forward(self, outermost: nn.Module) -> None:
         evaluating = not outermost.training and not torch.is_grad_enabled()
-        if self._counter is not None and not evaluating and not _in_backward():
+        # A forward pass within a backward pass is one that checkpointing computes again.
+        if self._counter is not None and not evaluating and not in_backward():
             self._counter.start_batch()
             self._counter.__enter__()
 
@@ -224,11 +226,6 @@ def watch(
     [0, 5, 10]
     """
     return Watch(model, optimizer, every, probe, sinks, tau, axes or {})
-
-
-def _in_backward() -> bool:
-    """A forward pass within a backward pass is one that checkpointing computes again."""
-    return torch._C._current_graph_task_id() != -1
 
 
 def _has_closure(args: Any, kwargs: Any) -> bool:

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from undying._base.errors import UndyingError
 from undying._base.preserve_state import device_of, preserve_state
+from undying._torch import OpOverload, schema_of
 from undying.activations.known import TWINS
 from undying.census.counting import is_activation
 from undying.certify.arithmetic import Arithmetic, Interval, Unbounded
@@ -150,7 +152,7 @@ class _Walk:
         name, out = _name(node), _tensors(node)[0]
         if name == "detach":
             return self._values[node.all_input_nodes[0]]
-        if not isinstance(node.target, torch._ops.OpOverload) or (name in MOVES and _written(node)):
+        if not isinstance(node.target, OpOverload) or (name in MOVES and _written(node)):
             raise Unbounded
         arguments = {key: _resolved(value, self._values) for key, value in _bound(node).items()}
         varying = any(isinstance(v, (Interval, Undecided)) for v in _flat(arguments.values()))
@@ -263,16 +265,16 @@ _LIFTS = {"lift_fresh", "lift_fresh_copy", "detach"}  # a constant written in a 
 
 def _name(node: Node) -> str:
     """The operator without underscores around it (``relu_`` is relu); with its namespace where that is not ATen."""
-    if not isinstance(node.target, torch._ops.OpOverload):
+    if not isinstance(node.target, OpOverload):
         return getattr(node.target, "__name__", str(node.target))
-    space, name = str(node.target._schema.name).split("::")
+    space, name = str(schema_of(node.target).name).split("::")
     return name.strip("_") if space == "aten" else f"{space}::{name}"
 
 
 def _bound(node: Node) -> dict[str, Any]:
     """A node's arguments by the names of its operator's schema, defaults included."""
     arguments: dict[str, Any] = {}
-    for i, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
+    for i, argument in enumerate(schema_of(node.target).arguments):
         default = argument.default_value if argument.has_default_value() else None
         arguments[argument.name] = node.args[i] if i < len(node.args) else node.kwargs.get(argument.name, default)
     return arguments
@@ -303,9 +305,9 @@ def _tensors(node: Node) -> list[Tensor]:
 
 def _written(node: Node) -> list[Node]:
     """The nodes whose memory an operation in place overwrites."""
-    if not isinstance(node.target, torch._ops.OpOverload) or _name(node) == "detach":
+    if not isinstance(node.target, OpOverload) or _name(node) == "detach":
         return []  # detach_ (torch.tensor in a forward makes one) changes no number
-    arguments = node.target._schema.arguments
+    arguments = schema_of(node.target).arguments
     overwritten = {a.name for a in arguments if a.alias_info is not None and a.alias_info.is_write}
     values = [value for name, value in _bound(node).items() if name in overwritten]
     return [v for v in _flat(values) if isinstance(v, Node)]
@@ -313,7 +315,7 @@ def _written(node: Node) -> list[Node]:
 
 def _storages(node: Node) -> set[int]:
     """The memory a node's tensors lie in; views and results of operations in place share it."""
-    return {t.untyped_storage()._cdata for t in _tensors(node)}
+    return {StorageWeakRef(t.untyped_storage()).cdata for t in _tensors(node)}
 
 
 def _geometry(node: Node) -> list[Any]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from undying._torch import below_autograd, in_dual_level, in_functorch
 from undying.ops import native, quantised, reference
 from undying.surrogates import SURROGATES, Scaled, Surrogate
 
@@ -98,7 +99,7 @@ class KernelBAReLU(Function):
     def forward(ctx: Any, x: Tensor, alpha: float, eps: float, library: ModuleType) -> Tensor:
         ctx.save_for_backward(x)
         ctx.settings, ctx.library = (alpha, eps), library
-        with native.below_autograd():
+        with below_autograd():
             y: Tensor = library.operator("barelu")(x, alpha, eps)
         return y
 
@@ -106,7 +107,7 @@ class KernelBAReLU(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (x,) = ctx.saved_tensors
         if is_plain(gradient):
-            with native.below_autograd():
+            with below_autograd():
                 return ctx.library.operator("barelu_backward")(gradient, x, *ctx.settings), None, None, None
         alpha, eps = ctx.settings
         return _through(reference.barelu, x, gradient, alpha, eps, False), None, None, None
@@ -163,12 +164,7 @@ def _in_order_of_memory(x: Tensor, strides: tuple[int, ...]) -> Tensor:
 
 def is_plain(gradient: Tensor) -> bool:
     """Whether a backward pass is only that: nobody differentiates it, and the gradient is a tensor and nothing more."""
-    return (
-        not torch.is_grad_enabled()
-        and type(gradient) is Tensor
-        and not reference.in_functorch()
-        and not reference.in_dual_level()
-    )
+    return not torch.is_grad_enabled() and type(gradient) is Tensor and not in_functorch() and not in_dual_level()
 
 
 def _through(form: Any, x: Tensor, gradient: Tensor, *settings: Any) -> Tensor:

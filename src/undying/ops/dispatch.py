@@ -19,6 +19,13 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from undying._torch import (
+    dispatch_mode_depth,
+    in_dual_level,
+    in_functorch,
+    jit_tracing_state,
+    saved_tensor_hooks,
+)
 from undying.ops import autograd, lean, native, quantised, reference, triton_loader
 from undying.surrogates import Surrogate
 
@@ -69,7 +76,7 @@ def quantised_sugar(
         and autograd.kernel(surrogate, region, native) is not None
     )
     # Hooks are at work in torch.utils.checkpoint: an x from outside its region must be there when that is run again.
-    inplace = inplace and _saved_tensor_hooks(True) is None
+    inplace = inplace and saved_tensor_hooks() is None
     return autograd.Quantised.apply(  # type: ignore[no-any-return]
         x, surrogate, region, strength, grid, stochastic, inplace, by_kernel
     )
@@ -163,10 +170,10 @@ def is_plain_eager(x: Tensor) -> bool:
     """Whether nothing but reverse-mode autograd can see this call."""
     return (
         type(x) in _PLAIN
-        and not reference.in_functorch()
-        and not reference.in_dual_level()
-        and not _dispatch_modes()
-        and _tracing_state() is None
+        and not in_functorch()
+        and not in_dual_level()
+        and not dispatch_mode_depth()
+        and jit_tracing_state() is None
     )
 
 
@@ -200,22 +207,12 @@ def _compiles_plainly(x: Tensor) -> bool:
         and torch.is_grad_enabled()
         and x.requires_grad
         and type(x) in _PLAIN
-        and not reference.in_functorch()
-        and not reference.in_dual_level()
+        and not in_functorch()
+        and not in_dual_level()
     )
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
-
-
-def _unknown(*_: bool) -> int:
-    return 1
-
-
-# Private names. Without the first nothing is done in place; without one of the others no eager call counts as plain.
-_saved_tensor_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", _unknown)
-_dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", _unknown)
-_tracing_state = getattr(torch._C, "_get_tracing_state", _unknown)
 
 
 def _check(path: str) -> None:

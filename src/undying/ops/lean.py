@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from undying._torch import SEES_WHAT_IS_SAVED, base_of, saved_tensor_hooks, version_of
+
 __all__ = ["is_lean", "lean", "remember"]
 
 
@@ -64,7 +66,7 @@ def is_lean() -> bool:
     """
     if _here.sources is None or torch.compiler.is_compiling():
         return False
-    hooks = _hooks_in_force()
+    hooks = saved_tensor_hooks()
     return hooks is not None and hooks[0] is _here.pack
 
 
@@ -72,7 +74,7 @@ def remember(y: Tensor, x: Tensor) -> None:
     """Note that y = relu(x) and that x is kept for the backward pass. Only where :func:`is_lean`."""
     assert _here.sources is not None
     if type(x) is Tensor and y.stride() == x.stride():
-        _here.sources[y] = _Source(x.detach(), x._version, y._version)
+        _here.sources[y] = _Source(x.detach(), version_of(x), version_of(y))
 
 
 @contextlib.contextmanager
@@ -100,12 +102,12 @@ def lean() -> Iterator[None]:
     ...     loss = net(torch.ones(4, 2)).sum()
     >>> loss.backward()
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not SEES_WHAT_IS_SAVED:
         yield
         return
     before, sources = (_here.sources, _here.pack), WeakTensorKeyDictionary()
     # torch applies the innermost hooks alone, so what is to be kept is handed on to those around.
-    keep, give = _hooks_in_force() or (_keep, _give)
+    keep, give = saved_tensor_hooks() or (_keep, _give)
 
     def pack(tensor: Tensor) -> Any:
         source = _source_of(tensor, sources)
@@ -133,29 +135,25 @@ def _source_of(tensor: Tensor, sources: WeakTensorKeyDictionary) -> _Source | No
     """The source of the y that ``tensor`` is, or is a view of, if nobody wrote to it since."""
     if not sources:
         return None
-    y = tensor if tensor._base is None else tensor._base
+    base = base_of(tensor)
+    y = tensor if base is None else base
     source: _Source | None = sources.get(y)
     if source is None or y.dtype != tensor.dtype:
         return None
-    unchanged = y._version == source.y_version and source.x._version == source.x_version
+    unchanged = version_of(y) == source.y_version and version_of(source.x) == source.x_version
     return source if unchanged else None
-
-
-def _hooks_in_force() -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]] | None:
-    hooks: Any = torch._C._autograd._top_saved_tensors_default_hooks(True)  # its type does not say that it may be None
-    return hooks  # type: ignore[no-any-return]
 
 
 def _keep(tensor: Tensor) -> tuple[Tensor, int]:
     # With hooks, autograd does not notice that a saved tensor was overwritten: that is left to the hooks.
-    return tensor, tensor._version
+    return tensor, version_of(tensor)
 
 
 def _give(kept: tuple[Tensor, int]) -> Tensor:
     tensor, version = kept
-    if tensor._version != version:
+    if version_of(tensor) != version:
         raise RuntimeError(
             "one of the variables needed for gradient computation has been modified by an inplace operation: a tensor of "
-            f"shape {tuple(tensor.shape)} is at version {tensor._version}; expected version {version} instead"
+            f"shape {tuple(tensor.shape)} is at version {version_of(tensor)}; expected version {version} instead"
         )
     return tensor

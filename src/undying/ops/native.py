@@ -6,7 +6,6 @@ everything works through :mod:`undying.ops.reference`.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import logging
@@ -14,12 +13,11 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
 
+from undying._torch import OpOverload, below_autograd, dispatch_keys
 from undying.surrogates import SURROGATES, Surrogate
 
 __all__ = [
@@ -27,7 +25,6 @@ __all__ = [
     "INSTRUCTIONS",
     "NAMESPACE",
     "SlopeKernel",
-    "below_autograd",
     "instructions",
     "like",
     "like_second",
@@ -54,14 +51,6 @@ NAMESPACE = "undying"
 _INTERFACE = 1
 _NUMBERS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """As csrc/variant.h has them."""
-
-# Operators are called below autograd, which has nothing to do here and costs 10 us a call. A private name: where a later
-# torch does not have it, they are called as usual.
-below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", contextlib.nullcontext)
-
-# Private too: without it no kernel is used. Only these keys say that a tensor is nothing more than its memory: not lazily
-# negated, batched, sparse, nested, or zeros that are nowhere written down.
-_dispatch_keys: Any = getattr(torch._C, "_dispatch_keys", None)
 
 _LIBRARY = Path(__file__).with_name("kernels.so")
 
@@ -162,7 +151,7 @@ def slope_kernel(surrogate: Surrogate, low: float, high: float) -> SlopeKernel |
 
 def serves(x: Tensor) -> bool:
     """Whether the activation kernels take this tensor: ordinary memory of the CPU in one of ``DTYPES``."""
-    return _missing is None and x.dtype in _NUMBERS and _dispatch_keys(x).raw_repr() in _ORDINARY
+    return _missing is None and x.dtype in _NUMBERS and dispatch_keys(x).raw_repr() in _ORDINARY
 
 
 def tally(
@@ -219,7 +208,7 @@ def _best_instructions() -> str:
 def _ordinary_keys() -> Iterator[int]:
     for mode in (False, True):
         with torch.inference_mode(mode):
-            yield _dispatch_keys(torch.empty(0, device="cpu")).raw_repr()
+            yield dispatch_keys(torch.empty(0, device="cpu")).raw_repr()
 
 
 def _nothing(*_: object) -> None:
@@ -237,7 +226,7 @@ def like_second(_: Tensor, x: Tensor, *__: object) -> Tensor:
 
 
 _missing = _load()
-if _missing is None and _dispatch_keys is None:
+if _missing is None and dispatch_keys is None:
     _missing = f"torch {torch.__version__} has no torch._C._dispatch_keys"
 _instructions = None if _missing else _best_instructions()
 _ORDINARY = frozenset() if _missing else frozenset(_ordinary_keys())

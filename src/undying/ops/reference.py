@@ -23,8 +23,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
 
+from undying._torch import in_dual_level, in_functorch
 from undying.surrogates import Surrogate
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -107,29 +107,3 @@ def _differentiating() -> bool:
         return True
     # Forward-mode AD and functorch work with gradients disabled too.
     return in_functorch() or in_dual_level()
-
-
-def in_functorch() -> bool:
-    """Whether a transform of torch.func is at work; while compiling, Dynamo evaluates this and guards on the stack."""
-    # A private name. Where a later torch has it no more, every call counts as transformed: slower, and right.
-    # By its type, since what Dynamo makes of the None that is returned here is not None.
-    return _peek is None or not isinstance(_peek(), type(None))
-
-
-_peek = getattr(torch._C._functorch, "peek_interpreter_stack", None)
-
-
-def in_dual_level() -> bool:
-    """Whether forward-mode derivatives may be under way."""
-    inside: bool = _dual_level()
-    return inside
-
-
-def _dual_level() -> bool:
-    # While compiling this runs as it is: traced, Dynamo would guard on a number that it changes itself when it enters a
-    # level. So there is no guard: the answer is for levels that are entered in what is compiled.
-    return forward_ad._current_level >= 0
-
-
-# All that torch.compiler.assume_constant_result does; but it imports Dynamo first, for over a second.
-_dual_level._dynamo_marked_constant = True  # type: ignore[attr-defined]

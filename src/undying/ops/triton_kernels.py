@@ -15,9 +15,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch._ops import OpOverload
 from torch.library import triton_op, wrap_triton
 
+from undying._torch import OpOverload, below_autograd
 from undying.ops import autograd, native
 from undying.surrogates import Surrogate
 
@@ -191,13 +191,13 @@ INTERPRETED = not isinstance(sugar_backward, triton.JITFunction)
 
 
 def _check(x: Tensor, gradient: Tensor) -> None:
-    torch._check(
-        x.dtype in native.DTYPES,
-        lambda: f"x must be float16, bfloat16 or float32, not {x.dtype}; float64 is for the composite form",
-    )
-    torch._check(gradient.dtype == x.dtype, lambda: "the gradient must have the type of x")
-    torch._check(gradient.shape == x.shape, lambda: "the gradient must have the shape of x")
-    torch._check(gradient.device == x.device, lambda: "the gradient must be on the device of x")
+    if x.dtype not in native.DTYPES:
+        raise RuntimeError(f"x must be float16, bfloat16 or float32, not {x.dtype}; float64 is for the composite form")
+    for what, same in (("type", gradient.dtype == x.dtype), ("shape", gradient.shape == x.shape)):
+        if not same:
+            raise RuntimeError(f"the gradient must have the {what} of x")
+    if gradient.device != x.device:
+        raise RuntimeError("the gradient must be on the device of x")
 
 
 def _ordered_as(out: Tensor, x: Tensor) -> Tensor:
@@ -288,7 +288,7 @@ class SlopeKernel:
     high: float
 
     def __call__(self, gradient: Tensor, x: Tensor, strength: float) -> Tensor:
-        with native.below_autograd():
+        with below_autograd():
             result: Tensor = self.operator(gradient, x, self.a, strength, self.low, self.high)
         return result
 

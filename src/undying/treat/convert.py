@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from undying._torch import is_compiled_in_place
 from undying.activations.barelu import BAReLU
 from undying.activations.known import OURS, TWINS
 from undying.activations.sugar import SUGAR
@@ -250,7 +251,7 @@ def _refuse_wrapped(model: nn.Module, what: str) -> None:
     for name, module in model.named_modules():
         bases = [base.__name__ for base in type(module).__mro__ if base.__module__.split(".")[0] == "torch"]
         wrapper = next((base for base in bases if base in _WRAPPERS), None)
-        if wrapper is None and getattr(module, "_compiled_call_impl", None) is not None:
+        if wrapper is None and is_compiled_in_place(module):
             wrapper, afterwards = "compiled module", "compile it"
         elif wrapper is not None:
             afterwards = _WRAPPERS[wrapper]

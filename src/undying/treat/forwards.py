@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from undying._torch import show_to_compile
 from undying.activations.known import TYPE_OF, is_inplace
 
 
@@ -46,11 +47,11 @@ class Replacing:
     def __init__(self, owner: nn.Module, kind: str, child: str, hidden: str | None) -> None:
         self.owner, self.kind, self.child, self.hidden = owner, kind, child, hidden
         self.original = vars(owner).get("forward")
-        self.compilable = hidden is None or _shown_to_compile()
+        self.compilable = hidden is None or show_to_compile(TYPE_OF)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self.compilable = self.hidden is None or _shown_to_compile()  # in this process
+        self.compilable = self.hidden is None or show_to_compile(TYPE_OF)  # in this process
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self.compilable and torch.compiler.is_compiling():
@@ -60,20 +61,6 @@ class Replacing:
             )
         with _Replacement(self.owner, self.kind, self.child):
             return _forward(self, args, kwargs)
-
-
-def _shown_to_compile() -> bool:
-    """Have torch.compile show the functions of ``TYPE_OF`` to modes; of itself it leaves out torch.relu_ and others.
-
-    The set that it goes by is private; where it is gone, the answer is False and compiling raises.
-    """
-    try:
-        from torch._dynamo.variables.torch import get_overridable_functions
-
-        get_overridable_functions().update(TYPE_OF)
-        return set(TYPE_OF) <= set(get_overridable_functions())
-    except (ImportError, AttributeError, TypeError):
-        return False
 
 
 class Passing:

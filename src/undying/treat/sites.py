@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode, get_overridable_functions
 
 from undying._base.module_stack import ModuleStack
 from undying._base.preserve_state import preserve_state
+from undying._torch import disable_torch_function
 from undying.activations.known import OURS, TYPE_OF, type_of
 from undying.treat.change import is_converted
 
@@ -171,7 +172,7 @@ class _Recorder(TorchFunctionMode):
     def _counting(self, site: Site, function: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **kwargs: Any) -> Any:
             self.passes[-1][site.module, site.attribute] += 1
-            with torch._C.DisableTorchFunction():
+            with disable_torch_function():
                 return function(*args, **kwargs)
 
         return counted

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from undying._base.errors import UndyingError
+from undying._torch import COMPILED_PREFIX
 
 _INSIDE = ("state_dict", "model_state_dict", "model")
 """Where training scripts keep the weights among other things."""
-_WRAPPED = ("module.", "_orig_mod.")
+_WRAPPED = ("module.", COMPILED_PREFIX)
 """What DistributedDataParallel and torch.compile put before names."""
 
 
