@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from undying._torch import version_of
+
 
 def device_of(model: nn.Module) -> torch.device | None:
     """The device of the first parameter; None without parameters."""
@@ -62,7 +64,7 @@ def _buffers_copied(model: nn.Module) -> Iterator[None]:
     # A buffer that two modules share is one copy, too.
     # An inference tensor has no version and cannot be written outside inference mode: nothing to restore.
     writable = [buffer for _, _, buffer in originals if not buffer.is_inference()]
-    saved = {id(buffer): (buffer, buffer._version, buffer.clone()) for buffer in writable}
+    saved = {id(buffer): (buffer, version_of(buffer), buffer.clone()) for buffer in writable}
     copies = {key: copy.clone() for key, (_, _, copy) in saved.items()}
     for module, name, buffer in originals:
         module._buffers[name] = copies.get(id(buffer), buffer)
@@ -72,7 +74,7 @@ def _buffers_copied(model: nn.Module) -> Iterator[None]:
         for module, name, buffer in originals:
             module._buffers[name] = buffer
         for buffer, version, copy in saved.values():
-            if buffer._version != version:  # written past the module, by somebody who holds the tensor itself
+            if version_of(buffer) != version:  # written past the module, by somebody who holds the tensor itself
                 with torch.no_grad():
                     buffer.copy_(copy)
 
