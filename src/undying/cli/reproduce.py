@@ -16,11 +16,12 @@ from undying.cli.progress import RunsTable
 from undying.lab import executors
 from undying.lab.execution import Execution
 from undying.lab.recipe import one_of
-from undying.lab.settings import AnyRun, RunConfig
+from undying.lab.settings import AnyRun
 from undying.lab.store import Store
-from undying.papers import landscape, overhead
+from undying.papers import overhead
 from undying.papers.analysis import Findings, find_out
-from undying.papers.detail_data import read_details
+from undying.papers.details import SECTIONS, read_sections
+from undying.papers.details.protocol import Section
 from undying.papers.forecast import GPU_BASIS, KNOWN, Size, cpu_seconds, gpu_seconds, listed
 from undying.papers.page.overhead import write_overhead
 from undying.papers.page.page import write_page
@@ -81,14 +82,15 @@ class ReproduceCommand:
         if self.page_only:
             self._write(console, table, plan, store)
             return 0
-        finished = self._finished(table, plan, store)  # a damaged run is found now, and not after hours of training
+        finished, _ = self._read(table, plan, store)  # a damaged run is found now, and not after hours of training
         missing = _missing(plan.runs, finished)
         _print_plan(console, table, self.scale, plan, finished, self.execution, missing)
         if self.dry_run:
             return 0
         try:
             self._train(console, missing, store)
-            self._chart(console, plan, store)
+            if table.shows:
+                SECTIONS[table.shows].compute(plan, self.execution, store, lambda text: _say(console, text))
         finally:  # stopped or failed, the page says what is there
             self._write(console, table, plan, store)
         return 0
@@ -137,37 +139,21 @@ class ReproduceCommand:
             )
         return 0
 
-    def _finished(self, table: Table, plan: Plan, store: Store) -> tuple[Outcome, ...]:
-        """Runs of the store, and those on record that it does not have."""
+    def _read(self, table: Table, plan: Plan, store: Store) -> tuple[tuple[Outcome, ...], tuple[Section, ...]]:
+        """Runs of the store, those on record that it does not have, and what the table shows of them."""
         recorded = read_records(table, plan, self.recorded) if self.recorded else ()
         found = {o.planned: o for o in (*recorded, *read_outcomes(plan, store))}
-        return tuple(found[planned] for planned in plan.runs if planned in found)
+        return read_sections(table, plan, [found[planned] for planned in plan.runs if planned in found], store)
 
     def _train(self, console: Console, missing: Sequence[AnyRun], store: Store) -> None:
         with RunsTable(store, missing, console) as live:
             executors.run(missing, store.out, self.execution, live.finished)
 
-    def _chart(self, console: Console, plan: Plan, store: Store) -> None:
-        """The loss landscapes that are not there yet, for a table that shows any."""
-        if (grid := plan.scale.grid) is None:
-            return
-        runs = [planned.config for planned in plan.runs if isinstance(planned.config, RunConfig)]
-        for number, config in enumerate(runs, 1):
-            if landscape.read(config, grid, store) is None:
-                _say(console, f"landscape {number} of {len(runs)}: {config.activation}, seed {config.seed}")
-                try:
-                    landscape.chart(config, grid, self.execution, store)
-                except OSError as error:
-                    raise UndyingError(
-                        f"cannot write to {store.out}: {error.strerror}; make room and give the same command to go on"
-                    ) from None
-
     def _write(self, console: Console, table: Table, plan: Plan, store: Store) -> None:
-        outcomes = self._finished(table, plan, store)
+        outcomes, sections = self._read(table, plan, store)
         findings = find_out(table, self.scale, plan, outcomes)
-        findings = replace(findings, details=read_details(table, plan, outcomes, store))
         try:
-            page = write_page(findings, store.out, self.seeds)
+            page = write_page(findings, store.out, self.seeds, sections)
         except OSError as error:
             raise UndyingError(
                 f"cannot write the page to {store.out}: {error.strerror}; choose another folder with --out"
@@ -232,12 +218,8 @@ def _print_plan(
             on_gpu += len(left) * gpu_seconds(task, size)
             done = [outcome.seconds for outcome in finished if outcome.planned.task == task.name]
             on_core += len(left) * (sum(done) / len(done) if done else cpu_seconds(task, size))
-    if (grid := plan.scale.grid) is not None:
-        _say(
-            console,
-            f"then the loss around the end of each run: {grid.points} x {grid.points} points on {grid.images:,} images, "
-            "which the estimate leaves out",
-        )
+    if table.shows and (announced := SECTIONS[table.shows].announce(plan.scale)):
+        _say(console, announced)
     if not missing:
         return
     if scale == "full" and not only_trials(plan.scale.tasks):

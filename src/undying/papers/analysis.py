@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from undying.papers.detail_data import Detail
 from undying.papers.plan import Plan
 from undying.papers.results import Outcome, choose_rate
 from undying.papers.table import LOGARITHMS, Claim, Gain, Table, Task
@@ -99,8 +98,6 @@ class Findings:
     tasks: Mapping[str, TaskFinding]
     claims: tuple[ClaimFinding, ...]
     gains: tuple[GainFinding, ...] = field(default=())
-    details: tuple[Detail, ...] = ()
-    """What the table shows beside accuracies."""
 
 
 def find_out(table: Table, scale_name: str, plan: Plan, outcomes: tuple[Outcome, ...]) -> Findings:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from undying.lab.collect import last_counted, share
 from undying.lab.store import Run, Store
-from undying.papers import landscape
 from undying.papers.measured import measured, or_nan
 from undying.papers.plan import Plan, Planned
 from undying.papers.trial import Trial
@@ -45,6 +44,8 @@ class Outcome:
     """What a trial measures beside, by metric; NaN where it is not known."""
     curves: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
     """Of a trial, by metric, over ``over``."""
+    epochs: Sequence[Mapping[str, Any]] = field(default=(), compare=False, repr=False)
+    """The lines of metrics.jsonl, the first of before training; none of a run on record."""
 
     def of(self, metric: str) -> float:
         """One of ``METRICS``."""
@@ -59,21 +60,14 @@ def read_outcomes(plan: Plan, store: Store) -> tuple[Outcome, ...]:
         UndyingError: one cannot be read.
     """
     tasks = {task.name: task for task in plan.scale.tasks}
-    finished = [planned for planned in plan.runs if store.finished(planned.config)]
     found = []
-    for planned in finished:
+    for planned in [planned for planned in plan.runs if store.finished(planned.config)]:
         run, task = store.read(planned.config), tasks[planned.task]
         if isinstance(task, Trial):
             found.append(trial_outcome(planned, run))
         else:
             found.append(outcome(planned, run, 1 / plan.datasets[task.data].classes))
-    if (grid := plan.scale.grid) is None:
-        return tuple(found)
-    seen = [landscape.read(planned.config, grid, store) for planned in finished]
-    return tuple(
-        replace(o, curvature=math.log(of.top)) if of and of.top and of.top > 0 else o
-        for o, of in zip(found, seen, strict=True)
-    )
+    return tuple(found)
 
 
 def outcome(planned: Planned, run: Run, chance: float) -> Outcome:
@@ -95,6 +89,7 @@ def outcome(planned: Planned, run: Run, chance: float) -> Outcome:
         environment=run.environment,
         gradient=_log_mean(run.epochs, "gradient_norm"),
         update=_log_mean(run.epochs, "update_norm"),
+        epochs=run.epochs,
     )
 
 
@@ -116,6 +111,7 @@ def trial_outcome(planned: Planned, run: Run) -> Outcome:
         environment=run.environment,
         values=values,
         curves=curves,
+        epochs=run.epochs,
     )
 
 

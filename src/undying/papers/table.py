@@ -166,8 +166,7 @@ class Table:
     claims: tuple[Claim, ...]
     gains: tuple[Gain, ...]
     shows: str = ""
-    """What its page has beside accuracies, ``"norms"``, ``"profile"`` or ``"landscape"``; see
-    ``undying.papers.detail_data``."""
+    """The section that its page has beside accuracies: one of ``undying.papers.details.SECTIONS``."""
     score: str = "test accuracy"
     """What its ``accuracy`` is."""
     diverged: str = "the accuracy of guessing"

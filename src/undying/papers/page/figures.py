@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,14 +14,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from undying.lab.statistics import curve
 from undying.papers.analysis import Findings, TaskFinding
-from undying.papers.page.detail_figures import WIDTH, draw_detail
+from undying.papers.details.protocol import WIDTH, Section
 from undying.papers.table import METRICS
 from undying.papers.trial import Measure, Trial
 from undying.papers.verdicts import Estimate, estimate
 from undying.plots.theme import INK, MUTED, RC, colour_of, for_file, render, style_of
 
 
-def draw(findings: Findings) -> dict[str, tuple[str, str]]:
+def draw(findings: Findings, sections: Sequence[Section] = ()) -> dict[str, tuple[str, str]]:
     """File name -> (SVG, description), in the order of the page; a task without runs has none."""
     drawn: dict[str, tuple[str, str]] = {}
     # after_reset: a user's matplotlibrc must not change a page.
@@ -34,9 +34,9 @@ def draw(findings: Findings) -> dict[str, tuple[str, str]]:
                     canvas, title, alt = found
                     file = f"{findings.table.name}.{name}.{kind}.svg"
                     drawn[file] = for_file(render(canvas, salt=file), title, alt), alt
-        for detail in findings.details:
-            for kind, (canvas, title, alt) in draw_detail(detail, findings.scale_name).items():
-                file = f"{findings.table.name}.{detail.task.name}.{kind}.svg"
+        for section in sections:
+            for kind, (canvas, title, alt) in section.figures(findings.scale_name).items():
+                file = f"{findings.table.name}.{section.task.name}.{kind}.svg"
                 drawn[file] = for_file(render(canvas, salt=file), title, alt), alt
     return drawn
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from undying._base.files import write_text
 from undying.papers.analysis import Findings
-from undying.papers.page import details
+from undying.papers.details.protocol import Section
 from undying.papers.page.arms import arms
 from undying.papers.page.cells import bullets, divergences
 from undying.papers.page.claims import claims, rules
@@ -17,13 +17,14 @@ from undying.papers.page.provenance import runs, runs_table, settings
 from undying.papers.table import Task
 
 
-def write_page(findings: Findings, out: Path, seeds: Sequence[int] = ()) -> Path:
+def write_page(findings: Findings, out: Path, seeds: Sequence[int] = (), sections: Sequence[Section] = ()) -> Path:
     """Write ``<name>.md``, its figures and ``<name>.runs.csv`` into ``out``, each whole or not at all, the page last.
 
     Args:
         findings: what to write.
         out: a folder.
         seeds: the ``--seeds`` that were asked for, for the command on the page.
+        sections: what the table shows beside accuracies.
 
     Returns:
         the path of the page.
@@ -32,17 +33,19 @@ def write_page(findings: Findings, out: Path, seeds: Sequence[int] = ()) -> Path
         OSError: a file cannot be written.
     """
     name = findings.table.name
-    figures = draw(findings)
+    figures = draw(findings, sections)
     texts = {file: svg for file, (svg, _) in figures.items()}
     texts[f"{name}.runs.csv"] = runs_table(findings)
-    texts[f"{name}.md"] = page(findings, {file: alt for file, (_, alt) in figures.items()}, seeds)
+    texts[f"{name}.md"] = page(findings, {file: alt for file, (_, alt) in figures.items()}, seeds, sections)
     out.mkdir(parents=True, exist_ok=True)
     for file, text in texts.items():
         write_text(out / file, text)
     return out / f"{name}.md"
 
 
-def page(findings: Findings, figures: dict[str, str], seeds: Sequence[int] = ()) -> str:
+def page(
+    findings: Findings, figures: dict[str, str], seeds: Sequence[int] = (), sections: Sequence[Section] = ()
+) -> str:
     """The page; ``figures`` are file name -> description."""
     table = findings.table
     parts = [
@@ -56,7 +59,7 @@ def page(findings: Findings, figures: dict[str, str], seeds: Sequence[int] = ())
         parts += [f"## {_heading(task.task)}, {findings.scale_name} scale", arms(findings, task)]
         parts += divergences(task)
         parts += [f"![{alt}]({file})" for file, alt in figures.items() if file.startswith(f"{table.name}.{name}.")]
-        parts += [told for detail in findings.details if detail.task.name == name for told in details.told(detail)]
+        parts += [part for section in sections if section.task.name == name for part in section.table()]
     if findings.gains:
         parts += [f"## What remains of the gain, {findings.scale_name} scale", gains(findings)]
     parts += [

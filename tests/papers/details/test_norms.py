@@ -1,16 +1,14 @@
-"""What tables show beside accuracies: planted runs with known answers."""
+"""Norms of planted runs with known answers."""
 
 import math
 from dataclasses import replace
 
 import pytest
-import torch
 
 import planted
-from undying.census.results import Census, Site
 from undying.lab.store import Run
 from undying.papers.analysis import find_out
-from undying.papers.detail_data import read_norms, read_profile
+from undying.papers.details.norms import Norms
 from undying.papers.plan import make_plan
 from undying.papers.results import outcome
 from undying.papers.tables import TABLES
@@ -25,35 +23,26 @@ def plan():
     return replace(made, scale=replace(made.scale, answers=True))
 
 
-class Planted:
-    """A store whose runs have these norms: of layer i, (i + 1) times ``scale(config)``, at three steps an epoch."""
-
-    def __init__(self, scale):
-        self.scale = scale
-
-    def read(self, config):
-        size = self.scale(config)
-        norms = {
-            f"{i}.{name}": {
-                "gradient": [(i + 1) * size * s for s in (1, 2, 3)],
-                "update": [0.5 * size, None, 1.5 * size],
-            }
-            for i in range(2)
-            for name in ("weight", "bias")
+def lines(planned):
+    """The norms of layer i are (i + 1) times those of a run, at three steps an epoch: twice as large with ReLU, and larger
+    with the seed."""
+    size = (2 if planned.arm == "relu" else 1) * (1 + planned.config.seed)
+    norms = {
+        f"{i}.{name}": {
+            "gradient": [(i + 1) * size * s for s in (1, 2, 3)],
+            "update": [0.5 * size, None, 1.5 * size],
         }
-        whole = {"gradient_norm": 4 * size, "update_norm": size}
-        return Run(
-            config, "finished", 1.0, [{"epoch": 0}, *({"epoch": e, "norms": norms, **whole} for e in (1, 2))], {}
-        )
+        for i in range(2)
+        for name in ("weight", "bias")
+    }
+    whole = {"gradient_norm": 4 * size, "update_norm": size}
+    return [{"epoch": 0}, *({"epoch": e, "norms": norms, **whole} for e in (1, 2))]
 
 
 def test_norms_by_layer_are_ratios_paired_by_seed(plan):
     """Twice those of the first arm whatever the seed: no spread, and the distribution of every step of every seed."""
-    found = read_norms(
-        plan.scale.tasks[0],
-        planted.outcomes(plan, lambda run: 0.5),
-        Planted(lambda config: (2 if config.activation == "relu" else 1) * (1 + config.seed)),
-    )
+    outcomes = planted.outcomes(plan, lambda run: 0.5, epochs=lines)
+    found = Norms.read(plan.scale.tasks[0], plan.scale, outcomes, None)  # no file is read again
     assert list(found.arms) == list(GRADIENTS.scales["smoke"].tasks[0].arms)
     assert found.against == "leaky_relu"
     relu = found.arms["relu"]
@@ -99,46 +88,9 @@ def test_an_outcome_has_the_mean_norms_of_the_epochs_that_have_any(plan):
     assert math.isnan(found.update)
 
 
-class Counted:
-    """A store in which unit j of a site of 4 fires at j of 200 values, under SUGAR at j + 1; seed 1 was never counted."""
-
-    def census(self, config):
-        if config.seed == 1:
-            return None
-        fired = torch.arange(4) + (config.activation == "sugar")
-        none, no = torch.zeros(4, dtype=torch.float64), torch.zeros(4, dtype=torch.bool)
-        sites = [Site(name, "", 4, 200, fired, fired, none, none, none, none, fired == 0, None, no) for name in "ba"]
-        return Census(sites, 0.025, None, None)
-
-
-def test_a_profile_has_every_unit_of_every_site_in_its_order():
-    plan = make_plan(TABLES["sugar-profile"].scales["smoke"], (4,))
-    found = read_profile(plan.scale.tasks[0], planted.outcomes(plan, lambda run: 0.5), Counted())
-    assert found.sites == ("b", "a")
-    assert found.arms["relu"]["a"] == {seed: [0, 1 / 200, 2 / 200, 3 / 200] for seed in (0, 2, 3)}
-    assert found.share("relu", "a", 0).values == (0.25,) * 3
-    assert found.share("sugar", "a", 0).values == (0,) * 3
-    assert found.share("relu", "b", 0.01).values == (0.75,) * 3
-    assert found.difference("sugar", "relu", "a", 0.01).values == (-0.25,) * 3
-
-
 @pytest.mark.parametrize("name", ["full", "small", "smoke"])
 def test_the_gradients_are_of_the_runs_of_barelu_cifar10(name):
     [mine], [theirs] = (TABLES[table].scales[name].tasks for table in ("barelu-gradients", "barelu-cifar10"))
     assert replace(mine, stages=()) == replace(theirs, stages=())
     assert mine.keep == ("norms",)
     assert set(mine.arms) <= set(theirs.arms)
-
-
-def test_the_profile_is_of_the_runs_of_sugar_cifar10():
-    """The same ids: nothing is trained twice."""
-    scale = TABLES["sugar-profile"].scales["smoke"]
-    assert {run.config for run in make_plan(scale).runs} <= {
-        run.config for run in make_plan(TABLES["sugar-cifar10"].scales["smoke"]).runs
-    }
-    for name in ("small", "full"):
-        theirs = {task.name: task for task in TABLES["sugar-cifar10"].scales[name].tasks}
-        for task in TABLES["sugar-profile"].scales[name].tasks:
-            assert replace(task, stages=(), lr=1.0) == replace(theirs[task.name], stages=(), lr=1.0)
-            assert all(task.lr in theirs[task.name].rates(arm) for arm in task.arms)
-            assert {"vgg16", "resnet18"} == theirs.keys()

@@ -1,25 +1,11 @@
-"""The landscape and the curvature of quadratics in closed form, and of a run from its weights."""
-
-import json
-import math
-from dataclasses import replace
+"""The surface and the curvature of quadratics in closed form."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from undying._base.errors import UndyingError
-from undying.lab.execution import Execution
-from undying.lab.executors import work
-from undying.lab.runs.batches import Batches, dataset_of
-from undying.lab.runs.classification import build_model
-from undying.lab.store import Store
-from undying.papers import landscape
-from undying.papers.landscape import chart, curvature_along, directions, surface, top_curvature
-from undying.papers.plan import make_plan
-from undying.papers.results import read_outcomes
+from undying.papers.details.surface import curvature_along, directions, surface, top_curvature
 from undying.papers.table import Grid
-from undying.papers.tables import TABLES
 
 GRID = Grid(points=5, reach=0.7, images=7, curved=7, iterations=200)
 
@@ -117,38 +103,3 @@ def test_the_top_eigenvalue_of_a_network_is_that_of_its_whole_hessian():
     whole = torch.cat([torch.cat([block.reshape(8, 8) for block in row], 1) for row in blocks])
     top = torch.linalg.eigvalsh(whole).max()
     assert top_curvature(loss(first, second), (first, second), 300, generator()) == pytest.approx(float(top), rel=1e-6)
-
-
-def test_a_run_is_charted_from_its_weights(tmp_path):
-    """With ReLU in SUGAR's place the loss in the middle is that of the trained network."""
-    table = TABLES["sugar-landscape"]
-    plan = make_plan(table.scales["smoke"], (5,))
-    plan = replace(plan, scale=replace(plan.scale, grid=replace(plan.scale.grid, iterations=30)))
-    run = next(planned for planned in plan.runs if planned.arm == "sugar")
-    config, store, execution = run.config, Store(tmp_path), Execution()
-    assert work.execute(config, tmp_path, execution, False) == work.FINISHED
-    grid = plan.scale.grid
-    assert landscape.read(config, grid, store) is None
-    chart(config, grid, execution, store)
-    found = landscape.read(config, grid, store)
-    assert landscape.read(config, GRID, store) is None  # another one
-
-    dataset = dataset_of(config, execution)
-    network = build_model(config, dataset).eval()
-    network.load_state_dict(store.weights(config))
-    x, y = next(Batches(dataset, config, execution).test())
-    with torch.no_grad():
-        loss = float(F.cross_entropy(network(x[: grid.images]), y[: grid.images]))
-    assert found.middle == pytest.approx(loss, rel=1e-5)
-    assert [len(row) for row in found.losses] == [grid.points] * grid.points
-    [outcome] = read_outcomes(plan, store)
-    assert outcome.curvature == pytest.approx(math.log(found.top))
-
-    path = store.path(config, landscape.FILE)
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "format": 2}))
-    with pytest.raises(UndyingError, match="newer"):
-        landscape.read(config, grid, store)
-    path.write_text("{")
-    with pytest.raises(UndyingError, match="damaged"):
-        landscape.read(config, grid, store)

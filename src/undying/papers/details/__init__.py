@@ -1,0 +1,43 @@
+"""The sections that a page can have beside accuracies: a module each, which reads, tabulates and draws one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from undying.lab.store import Store
+from undying.papers.details.landscape import Landscapes
+from undying.papers.details.norms import Norms
+from undying.papers.details.profile import Profile
+from undying.papers.details.protocol import Section
+from undying.papers.plan import Plan
+from undying.papers.results import Outcome
+from undying.papers.table import Table
+
+__all__ = ["SECTIONS", "read_sections"]
+
+SECTIONS: dict[str, type[Section]] = {
+    "norms": Norms,
+    "profile": Profile,
+    "landscape": Landscapes,
+}
+"""By what ``Table.shows`` calls them."""
+
+
+def read_sections(
+    table: Table, plan: Plan, outcomes: Sequence[Outcome], store: Store
+) -> tuple[tuple[Outcome, ...], tuple[Section, ...]]:
+    """What ``table`` shows of each task that has runs.
+
+    Returns:
+        ``outcomes`` with what the sections add to them, and the sections.
+
+    Raises:
+        UndyingError: a file cannot be read.
+    """
+    if not table.shows:
+        return tuple(outcomes), ()
+    found = (SECTIONS[table.shows].read(task, plan.scale, outcomes, store) for task in plan.scale.tasks)
+    sections = tuple(section for section in found if section is not None)
+    for section in sections:
+        outcomes = [section.complete(outcome) for outcome in outcomes]
+    return tuple(outcomes), sections
