@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+DEMO := $(VENV)/.demo
 READY := $(VENV)/.ready
 
 .PHONY: demo test check clean help
@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-demo: $(READY)  ## compare six activations on digits; ends with the path of the report
+demo: $(DEMO)  ## compare six activations on digits; ends with the path of the report
 	$(BIN)/undying compare --out demo
 
 test: $(READY)  ## run every test
@@ -24,14 +24,17 @@ check: $(READY)  ## formatting, lint and types
 clean:  ## remove the environment and the demo
 	rm -rf $(VENV) demo
 
-$(INSTALLED): pyproject.toml
+# What a user installs. A second time when torch is there: the kernels are compiled against its headers, where there is a
+# compiler.
+$(DEMO): pyproject.toml setup.py $(wildcard csrc/*)
 	$(PYTHON) -c 'import sys; sys.exit("undying needs Python 3.10 or newer, not %d.%d: make PYTHON=/path/to/python3" % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable ".[lab]" --group dev
-	touch $(INSTALLED)
-
-# Once more when torch is there: the kernels are compiled against its headers, where there is a compiler.
-$(READY): $(INSTALLED) setup.py $(wildcard csrc/*)
+	$(BIN)/python -m pip install --quiet --editable ".[lab]"
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $(DEMO)
+
+# And what the tests and checks need on top of it.
+$(READY): $(DEMO)
+	$(BIN)/python -m pip install --quiet --group dev
 	touch $(READY)

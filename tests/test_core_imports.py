@@ -40,7 +40,7 @@ def test_the_core_works_where_no_extra_is_installed():
 @pytest.mark.parametrize("missing", ["tyro", "scipy", "jinja2"])
 def test_the_command_without_its_extra_names_the_extra(missing):
     done = run(
-        f"import sys\nsys.modules[{missing!r}] = None\nfrom undying.__main__ import main\nsys.argv = ['undying']\nsys.exit(main())"
+        f"import sys\nsys.modules[{missing!r}] = None\nfrom undying.__main__ import main\nsys.argv = ['undying', 'compare']\nsys.exit(main())"
     )
     assert done.returncode == 2
     assert "undying[lab]" in done.stderr

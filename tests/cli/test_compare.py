@@ -7,13 +7,10 @@ import shlex
 import sys
 
 import pytest
-import torch
 
-import undying
 from stores import finish, prepared
 from undying import cli
 from undying.lab import Execution, Settings
-from undying.ops import native, triton_loader
 
 SMALL = ["compare", "--activations", "relu", "sugar", "--seeds", "2", "--epochs", "1"]
 
@@ -92,7 +89,7 @@ def test_a_mistake_is_one_line_and_exit_2(arguments, words, capsys):
     assert all(word in errors for word in words), errors
 
 
-@pytest.mark.parametrize("arguments", [[], ["compare", "--lrr", "1"], ["compare", "--lr", "x"], ["train"]])
+@pytest.mark.parametrize("arguments", [["compare", "--lrr", "1"], ["compare", "--lr", "x"], ["bench"]])
 def test_what_cannot_be_parsed_is_exit_2_too(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)
@@ -132,21 +129,11 @@ def test_a_report_that_cannot_be_written_keeps_the_runs(out, capsys, monkeypatch
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("undying.cli.compare.write_report", full)
+    monkeypatch.setattr("undying.report.write.write_report", full)
     assert cli.main(["report", str(out)]) == 2
     errors = capsys.readouterr().err
     assert "No space left" in errors
     assert "undying report" in errors
-
-
-def test_doctor_says_what_computes_and_why(capsys):
-    with undying.ops.using("composite"):
-        assert cli.main(["doctor"]) == 0
-    said = capsys.readouterr().out
-    assert f"native kernels  {'missing: they were' if native.missing() else 'loaded, ' + native.instructions()}" in said
-    assert "eager, CPU      composite form" in said
-    assert f"Triton kernels  {triton_loader.state(torch.device('cpu'))}" in said
-    assert torch.__version__ in said
 
 
 def test_a_report_of_what_is_finished_is_marked_as_partial(tmp_path, capsys):

@@ -1,57 +1,122 @@
-"""The commands, a module each. Exit status: 0 success, 1 a finding, 2 a mistake the user can mend, 130 interrupted."""
+"""The commands, a module each, imported when it is asked for.
+
+Exit status: 0 success, 1 a finding, 2 a mistake the user can mend, 130 interrupted.
+"""
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import sys
 from collections.abc import Sequence
-
-import tyro
-from rich.console import Console
+from dataclasses import make_dataclass
+from importlib.util import find_spec
+from typing import Annotated, Any, NamedTuple, Union
 
 from undying._base.errors import UndyingError
-from undying.cli.audit import AuditCommand
-from undying.cli.bench import BenchCommand
-from undying.cli.census import CensusCommand
-from undying.cli.compare import CompareCommand, ReportCommand
-from undying.cli.doctor import DoctorCommand
-from undying.cli.reproduce import ReproduceCommand
-from undying.cli.runs import RunsCommand
+from undying._version import __version__
 
-Command = (
-    CompareCommand
-    | ReportCommand
-    | RunsCommand
-    | ReproduceCommand
-    | AuditCommand
-    | CensusCommand
-    | BenchCommand
-    | DoctorCommand
-)
+
+class Command(NamedTuple):
+    """Where a command is, and what ``undying --help`` says of it: the first sentence of its own help."""
+
+    module: str
+    name: str
+    says: str
+
+
+COMMANDS = {
+    "compare": Command(
+        "compare",
+        "CompareCommand",
+        "Train the same network with several activations and seeds, and report what changed.",
+    ),
+    "report": Command("compare", "ReportCommand", "Write the report of a comparison again, without training."),
+    "runs": Command("runs", "RunsCommand", "List the runs in a folder of 'undying compare', also while it works."),
+    "reproduce": Command(
+        "reproduce",
+        "ReproduceCommand",
+        "Run a table of the SUGAR or BAReLU paper, and write a page with what was published, our numbers and a verdict.",
+    ),
+    "census": Command(
+        "census",
+        "CensusCommand",
+        "Count which units of a network fire, and which are silent, dead, dormant, saturated or unused.",
+    ),
+    "audit": Command(
+        "audit",
+        "AuditCommand",
+        "Show where a network holds or calls its activations, and what convert_ would leave alone.",
+    ),
+    "bench": Command(
+        "bench",
+        "BenchCommand",
+        "Measure speed and memory on this machine's CPU, beside PyTorch's activations and the forms in public use.",
+    ),
+    "doctor": Command("doctor", "DoctorCommand", "Show how activations are computed here, and why."),
+}
+
+EXTRA = ("jinja2", "matplotlib", "numpy", "rich", "scipy", "sklearn", "tyro")
+"""What the extra ``lab`` installs, by the names that are imported."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     try:
-        command: Command = tyro.extras.subcommand_cli_from_dict(
-            {
-                "compare": CompareCommand,
-                "report": ReportCommand,
-                "runs": RunsCommand,
-                "reproduce": ReproduceCommand,
-                "census": CensusCommand,
-                "audit": AuditCommand,
-                "bench": BenchCommand,
-                "doctor": DoctorCommand,
-            },
-            prog="undying",
-            description="Find dead ReLU units, bring them back, prove whether it helped.",
-            args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-        return command(Console())
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
     except UndyingError as error:
         print(f"undying: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("undying: stopped; finished runs are kept: give the same command to go on", file=sys.stderr)
+        print("undying: stopped; finished runs are kept: run the same command again to resume", file=sys.stderr)
         return 130
+
+
+def _main(words: list[str]) -> int:
+    if words == ["--version"]:
+        print(f"undying {__version__}")
+        return 0
+    if words == ["doctor"]:  # nothing to read from the command line: it works without the extra
+        return int(_load("doctor")()())
+    name, *rest = words or [""]
+    if name not in COMMANDS and name not in ("-h", "--help"):
+        near = "".join(f"; did you mean {known!r}?" for known in difflib.get_close_matches(name, COMMANDS, 1))
+        problem = f"unknown command {name!r}{near or ';'}" if name else "name a command;"
+        raise UndyingError(f"{problem} known: {', '.join(COMMANDS)} (undying --help)")
+    if missing := [module for module in EXTRA if find_spec(module) is None]:
+        raise UndyingError(f"this needs {', '.join(missing)}, part of an extra: pip install 'undying[lab]'")
+    return _run(_load(name), f"undying {name}", rest) if name in COMMANDS else _run(_everything(), "undying", words)
+
+
+def _load(name: str) -> Any:
+    """The class of a command."""
+    command = COMMANDS[name]
+    return getattr(importlib.import_module(f"undying.cli.{command.module}"), command.name)
+
+
+def _run(command: Any, prog: str, words: list[str]) -> int:
+    import tyro
+    from rich.console import Console
+
+    given = tyro.cli(command, prog=prog, args=words, config=(tyro.conf.FlagCreatePairsOff,))
+    return int(given(Console()))
+
+
+def _everything() -> Any:
+    """What ``undying --help`` describes: an empty class stands for each command, so that none is imported."""
+    import tyro
+
+    choices = [
+        Annotated[make_dataclass(command.name, []), tyro.conf.subcommand(name, description=command.says)]
+        for name, command in COMMANDS.items()
+    ]
+    version = Annotated[bool, tyro.conf.arg(help="Show the version and exit.")]
+    everything = make_dataclass(
+        "Undying",
+        [
+            ("command", Annotated[Union[tuple(choices)], tyro.conf.arg(name="", metavar="COMMAND ...")]),  # noqa: UP007
+            ("version", version, False),
+        ],
+    )
+    everything.__doc__ = "Find dead ReLU units, bring them back, prove whether it helped."
+    return everything

@@ -18,7 +18,6 @@ from undying.census.results import Census
 from undying.lab import data, imports, models
 from undying.lab.data.imported import imported
 from undying.lab.models.checkpoint import load_weights
-from undying.report.census import census_page
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,9 @@ class CensusCommand:
         pairs = zip(x[:limit].split(self.batch_size), y[:limit].split(self.batch_size), strict=True)
         return _made(self.model, found), pairs
 
-    def _write(self, counted: Census) -> None:
+    def _page(self, counted: Census) -> str:
+        from undying.report.census import census_page
+
         facts = [
             ("model", self.model),
             ("weights", str(self.checkpoint.name) if self.checkpoint else f"as made, seed {self.seed}"),
@@ -108,10 +109,10 @@ class CensusCommand:
             ("tau", f"{self.tau:g}"),
             ("probe", str(counted.probe)),
         ]
-        for path, content in (
-            (self.json, counted.to_json),
-            (self.html, lambda: census_page(counted, self.model, facts)),
-        ):
+        return census_page(counted, self.model, facts)
+
+    def _write(self, counted: Census) -> None:
+        for path, content in ((self.json, counted.to_json), (self.html, lambda: self._page(counted))):
             if path is not None:
                 try:
                     write_text(path, content())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
@@ -12,16 +12,12 @@ from rich.console import Console
 from undying._base.errors import RunsFailedError, UndyingError
 from undying._base.files import write_text
 from undying._base.text import duration
-from undying.cli.progress import RunsTable
-from undying.lab.collect import collect
-from undying.lab.comparison import Plan, compare, estimate_seconds, plan
 from undying.lab.execution import Execution
-from undying.lab.results import Results
 from undying.lab.settings import Settings
-from undying.lab.store import Store
-from undying.report.overview import overview
-from undying.report.terminal import print_overview, print_summary
-from undying.report.write import write_report
+
+if TYPE_CHECKING:
+    from undying.lab.comparison import Plan
+    from undying.lab.results import Results
 
 _OUT = Path("undying-compare")
 
@@ -41,6 +37,10 @@ class CompareCommand:
     """Print the plan and the estimated time, and do nothing."""
 
     def __call__(self, console: Console) -> int:
+        from undying.cli.progress import RunsTable
+        from undying.lab.comparison import compare, estimate_seconds, plan
+        from undying.lab.store import Store
+
         todo = plan(self.settings, self.out, self.execution)
         _print_plan(console, self.settings, todo, self.out, self.execution.slots)
         if self.dry_run:
@@ -59,6 +59,10 @@ class CompareCommand:
 
     def _show_partial(self, console: Console, written: bool) -> None:
         """What is finished of a comparison that ends early; why it does is the caller's to say."""
+        from undying.lab.collect import collect
+        from undying.lab.store import Store
+        from undying.report.terminal import print_summary
+
         try:
             results = collect(Store(self.out), self.settings, partial=True)
         except UndyingError:  # nothing is finished, or the folder is not even made
@@ -72,9 +76,9 @@ class CompareCommand:
 
 @dataclass(frozen=True)
 class ReportCommand:
-    """Write the report of a comparison again, without training; of one that is not finished, what is there.
+    """Write the report of a comparison again, without training.
 
-    Of several comparisons: one page with a table over all of them, and a section each.
+    Of a comparison that is not finished, it shows what is there. Of several comparisons: one page with a table over all of them, and a section each.
     """
 
     outs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (_OUT,)
@@ -83,6 +87,11 @@ class ReportCommand:
     """File for the page of several comparisons; default: undying-report.html."""
 
     def __call__(self, console: Console) -> int:
+        from undying.lab.collect import collect
+        from undying.lab.store import Store
+        from undying.report.overview import overview
+        from undying.report.terminal import print_overview
+
         stores = [Store(out) for out in self.outs or (_OUT,)]
         comparisons = [(store.out, collect(store, store.settings(), partial=True)) for store in stores]
         if len(comparisons) == 1 and self.page is None:
@@ -111,6 +120,9 @@ def _print_plan(console: Console, settings: Settings, todo: Plan, out: Path, wor
 
 
 def _report(console: Console, results: Results, out: Path) -> None:
+    from undying.report.terminal import print_summary
+    from undying.report.write import write_report
+
     try:
         page = write_report(results, out)
     except OSError as error:

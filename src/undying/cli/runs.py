@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
@@ -15,15 +15,14 @@ from undying._base.errors import UndyingError
 from undying._base.files import write_text
 from undying.lab.recipe import one_of
 from undying.lab.settings import AnyRun
-from undying.lab.status import STATUSES, RunState, planned_runs, runs_of
-from undying.lab.store import Store
-from undying.report.runs import CONFIG, in_common, runs_table, tally, to_csv, to_json
-from undying.report.words import clean
+
+if TYPE_CHECKING:
+    from undying.lab.status import RunState
 
 
 @dataclass(frozen=True)
 class RunsCommand:
-    """List the runs in a folder of 'undying compare', while it works as well as afterwards.
+    """List the runs in a folder of 'undying compare', also while it works.
 
     A run is finished, diverged (its loss stopped being finite), running, interrupted (the same command goes on with it),
     failed or damaged.
@@ -45,6 +44,11 @@ class RunsCommand:
     """Also write the runs to this file as JSON."""
 
     def __call__(self, console: Console) -> int:
+        from undying.lab.status import STATUSES, planned_runs, runs_of
+        from undying.lab.store import Store
+        from undying.report.runs import in_common, runs_table, tally
+        from undying.report.words import clean
+
         for status in self.status:
             one_of("status", status, STATUSES)
         wanted = [_condition(word) for word in self.where]
@@ -80,6 +84,8 @@ class RunsCommand:
         )
 
     def _export(self, states: list[RunState]) -> None:
+        from undying.report.runs import to_csv, to_json
+
         for path, content in ((self.csv, to_csv), (self.json, to_json)):
             if path is not None:
                 try:
@@ -90,6 +96,8 @@ class RunsCommand:
 
 def _condition(word: str) -> Callable[[RunState], bool]:
     """Of ``field=value``: whether a run's config has it. Numbers are equal by value, several words as they are typed."""
+    from undying.report.runs import CONFIG
+
     field, equals, value = word.partition("=")
     field = field.replace("-", "_")
     if not equals or field not in CONFIG:

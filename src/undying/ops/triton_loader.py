@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import os
+from importlib.util import find_spec
 from types import ModuleType
 
 import torch
@@ -39,7 +41,14 @@ def missing(device: torch.device | None = None) -> str | None:
 
 
 def state(*devices: torch.device) -> str:
-    """Whether there are Triton kernels, and on which of ``devices``, in words."""
+    """Whether there are Triton kernels, and on which of ``devices``, in words.
+
+    Importing them takes seconds. It is not done where they are for none of the devices, whatever is installed.
+    """
+    if find_spec("triton") and not _load.cache_info().currsize and "TRITON_INTERPRET" not in os.environ:
+        unfit = [why for device in devices if (why := _unfit(device, interpreted=False))]
+        if len(unfit) == len(devices):
+            return "; ".join(["Triton is installed", *unfit])
     if why := missing():
         return f"missing: {why}"
     kernels = library()
@@ -60,14 +69,21 @@ def _load() -> ModuleType | str:
 def _refusal(device: torch.device) -> str | None:
     """Compiling needs more than Triton: a C compiler, Python's headers, a device that is new enough."""
     kernels = library()
-    if device.type not in (*DEVICES, *(["cpu"] if kernels.INTERPRETED else [])):
-        interpreter = ", where they need TRITON_INTERPRET=1 before their first use" if device.type == "cpu" else ""
-        return f"they are not for {device.type}{interpreter}"
+    if why := _unfit(device, kernels.INTERPRETED):
+        return why
     try:
         kernels.operator("barelu")(torch.ones(1, device=device), 0.5, 1.0)
     except Exception as error:
         return _said(f"they do not run on {device}: {type(error).__name__}: {error}")
     return None
+
+
+def _unfit(device: torch.device, interpreted: bool) -> str | None:
+    """Why the kernels are not for devices of this type, or None if they are."""
+    if device.type in DEVICES or (interpreted and device.type == "cpu"):
+        return None
+    interpreter = ", where they need TRITON_INTERPRET=1 before their first use" if device.type == "cpu" else ""
+    return f"they are not for {device.type}{interpreter}"
 
 
 def _said(reason: str) -> str:

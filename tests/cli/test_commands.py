@@ -1,0 +1,122 @@
+"""The command line as a whole: it knows every command and imports only the one that is asked for."""
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib import import_module
+from importlib.metadata import requires
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+import undying
+from undying import cli
+from undying.cli import COMMANDS, EXTRA
+
+SLOW = ("scipy", "matplotlib", "sklearn", "torchvision", "PIL", "pandas", "jinja2", "torch._dynamo", "triton")
+ROOMS = ("undying.bench", "undying.lab.statistics", "undying.papers", "undying.plots", "undying.report")
+HELPS = tuple(f"{name} --help" for name in COMMANDS if name not in ("bench", "reproduce"))
+
+
+def run(program):
+    """The lines that a process of its own prints, on a machine without a GPU."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRITON")}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**environment, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()
+
+
+@pytest.fixture(scope="module")
+def imported():
+    """What each command, one after the other, has imported by its end, beside what ``import torch`` does."""
+    lines = run(
+        "import json, sys, torch\nbefore = set(sys.modules)\nfrom undying import cli\n"
+        f"for words in {('--version', 'doctor', '--help', *HELPS)!r}:\n"
+        "    try: status = cli.main(words.split())\n"
+        "    except SystemExit as stop: status = stop.code\n"
+        "    assert status == 0, words\n"
+        "    print('imported', words, json.dumps(sorted(set(sys.modules) - before)), sep='\\t')"
+    )
+    told = (line.split("\t") for line in lines if line.startswith("imported\t"))
+    return {words: set(json.loads(names)) for _, words, names in told}
+
+
+def test_version_and_doctor_import_little_beside_torch(imported):
+    assert not imported["doctor"] & {*SLOW, *ROOMS, *EXTRA, "undying.lab", "undying.cli.compare"}
+    assert "undying.ops" in imported["--version"]
+
+
+def test_help_lists_every_command_and_imports_none(imported):
+    commands = {f"undying.cli.{command.module}" for command in COMMANDS.values()} - {"undying.cli.doctor"}
+    assert not imported["--help"] & {*SLOW, *ROOMS, *commands, "undying.lab"}
+
+
+def test_the_help_of_a_command_needs_no_library_that_it_runs_with(imported):
+    assert not imported[HELPS[-1]] & {*SLOW, *ROOMS}
+    assert "undying.lab.settings" in imported[HELPS[-1]]
+
+
+def test_version_and_doctor_work_where_no_extra_is_installed():
+    said = run(
+        "import sys, warnings\nwarnings.simplefilter('ignore')\n"
+        f"for name in {EXTRA!r}: sys.modules[name] = None\n"
+        "from undying.__main__ import main\n"
+        "for word in ('--version', 'doctor'):\n    sys.argv = ['undying', word]\n    assert main() == 0"
+    )
+    assert said[0] == f"undying {undying.__version__}"
+    assert said[1] == f"torch           {torch.__version__}, {torch.get_num_threads()} threads"
+    there = "Triton is installed; they are not for cpu" if find_spec("triton") else "missing: they do not import"
+    assert said[3].startswith(f"Triton kernels  {there}")
+
+
+def test_the_extra_is_what_the_package_says():
+    named = [
+        re.match(r"[\w-]+", line).group() for line in requires("undying") if re.search(r"""extra == ["']lab""", line)
+    ]
+    assert sorted(EXTRA) == sorted({"scikit-learn": "sklearn"}.get(name, name) for name in named)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_line_of_a_command_is_where_its_own_help_begins(name):
+    command = COMMANDS[name]
+    own = inspect.getdoc(getattr(import_module(f"undying.cli.{command.module}"), command.name))
+    assert own.split("\n\n")[0] == command.says
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_has_a_line_for_each(flag, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([flag])
+    assert stopped.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[1:])) <= 80  # the first is the usage
+    shown = " ".join(" ".join(line.strip("│ ") for line in lines).split())
+    for name, command in COMMANDS.items():
+        assert f"• {name} {command.says}" in shown
+    assert "--version" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["name a command"]),
+        (["train"], ["'train'"]),
+        (["cmpare", "--help"], ["'cmpare'", "did you mean 'compare'?"]),
+        (["--verison"], ["'--verison'"]),
+    ],
+)
+def test_what_is_no_command_is_one_line_with_those_there_are(arguments, words, capsys):
+    assert cli.main(arguments) == 2
+    errors = capsys.readouterr().err
+    assert len(errors.strip().splitlines()) == 1
+    assert all(word in errors for word in (*words, *COMMANDS)), errors
