@@ -13,12 +13,12 @@ from rich.console import Console
 
 from undying._base.errors import UndyingError
 from undying._base.files import write_text
+from undying._base.text import clean
 from undying.lab.recipe import one_of
 from undying.lab.settings import AnyRun
 from undying.lab.status import STATUSES, RunState, planned_runs, runs_of
 from undying.lab.store import Store
 from undying.report.runs import CONFIG, in_common, runs_table, tally, to_csv, to_json
-from undying.report.words import clean
 
 
 @dataclass(frozen=True)
