@@ -11,8 +11,8 @@ import matplotlib
 import pytest
 
 from undying.lab.results import Curve, Results, SiteHistory
-from undying.plots.theme import PAPER, THEME, style_of
-from undying.report.figures import Figure, _curve_arrays, _settings, draw, learning, silent_units
+from undying.plots.theme import PAPER, THEME, styled
+from undying.report.figures import Figure, draw, learning, silent_units
 from undying.report.words import between, percent, ratio
 
 
@@ -84,31 +84,6 @@ def test_a_file_has_its_own_colours_and_a_white_background(figures: dict[str, Fi
         assert root.get("width", "").endswith("pt")
 
 
-def test_activations_can_be_told_apart() -> None:
-    assert len({style_of(index) for index in range(29)}) == 29
-
-
-def test_stand_ins_are_distinct() -> None:
-    for field in ("variable", "stand_in", "light", "dark"):
-        assert len({getattr(colour, field) for colour in THEME}) == len(THEME)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_colours_stand_out_from_the_paper(scheme: str) -> None:
-    def luminance(colour: str) -> float:
-        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    paper = luminance(getattr(PAPER, scheme))
-    for colour in THEME:
-        own = luminance(getattr(colour, scheme))
-        contrast = (max(own, paper) + 0.05) / (min(own, paper) + 0.05)
-        # WCAG: 4.5 for text, 3 for graphics; the grid and the paper are meant to stay back.
-        least = {"--ink": 4.5, "--muted": 4.5, "--grid": 1.0, "--paper": 1.0}.get(colour.variable, 3.0)
-        assert contrast >= least, (colour.variable, contrast)
-
-
 def test_matplotlib_is_left_as_it_was(results: Results) -> None:
     before = dict(matplotlib.rcParams)
     with matplotlib.rc_context({"font.size": 77.0, "text.usetex": True}):
@@ -135,7 +110,7 @@ def test_nothing_known_is_drawn_as_nothing(make_results: Callable[..., Results])
 def test_many_activations_get_a_panel_each(make_results: Callable[..., Results]) -> None:
     names = ["relu", *(f"a{index}" for index in range(12))]
     results = make_results(names, seeds=3, epochs=400)
-    with _settings():
+    with styled():
         accuracy, loss = learning(results)
     assert (accuracy.name, loss.name) == ("learning-test_accuracy", "learning-train_loss")
     for figure in (accuracy, loss):
@@ -149,19 +124,7 @@ def test_many_activations_get_a_panel_each(make_results: Callable[..., Results])
 def test_a_number_that_is_unknown_is_said_to_be(make_results: Callable[..., Results]) -> None:
     results = make_results(["relu", "gelu"], seeds=2, epochs=1)
     results = replace(results, activations=[results.baseline, replace(results.activations[1], silent=None)])
-    with _settings():
+    with styled():
         figure = silent_units(results)
     assert "gelu unknown" in figure.alt
     assert "unknown" in figure.page
-
-
-def test_epochs_without_a_count_leave_no_gap() -> None:
-    """Units are counted after some epochs only: the line goes from one to the next, and ends where a run diverged."""
-    curve = Curve(median=[0.1, 0.2, None, 0.4, None], low=[0.0, 0.1, None, 0.3, None], high=[0.2, 0.3, None, 0.5, None])
-    epochs, low, median, high = _curve_arrays(curve, 100)
-    assert epochs.tolist() == [0, 1, 3]
-    assert [values.tolist() for values in (low, median, high)] == [
-        pytest.approx([0, 10, 30]),
-        pytest.approx([10, 20, 40]),
-        pytest.approx([20, 30, 50]),
-    ]

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from undying.lab.results import Results
-from undying.report.words import MISSING, between, clean, clip, lead, percent, points, probability, ratio, signed
+from undying.report.words import MISSING, between, lead, percent, points, probability, ratio, signed
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
@@ -31,16 +31,6 @@ def test_probabilities() -> None:
         "< 0.001",
         MISSING,
     ]
-
-
-def test_clean_keeps_letters_and_shows_the_rest() -> None:
-    assert clean("naïve 漢字 🙂\n") == "naïve 漢字 🙂\n"
-    assert clean("\x00\x1b\x9b\ud800\ufffe") == "�" * 5
-
-
-def test_clip_is_one_line_of_at_most_the_width() -> None:
-    assert clip("a\nb", 9) == "a b"
-    assert all(len(clip("abcdefghijklmnop", width)) == width for width in range(4, 16))
 
 
 def verdicts(results: Results, accuracy: list[str], silent: list[str]) -> Results:

@@ -1,10 +1,39 @@
-"""Plain text: tables and durations."""
+"""Plain text: tables, durations, and what of a name or a number can be shown."""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
+import re
 from collections.abc import Iterable, Sequence
+from typing import TypeGuard
+
+# What XML 1.0 and a terminal can hold. The rest (escape sequences, lone surrogates) can come in through a name.
+_UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def known(value: float | None) -> TypeGuard[float]:
+    """Whether there is a number to show."""
+    return value is not None and math.isfinite(value)
+
+
+def clean(text: str) -> str:
+    """``text`` with everything that a page or a terminal cannot hold made visible."""
+    return _UNPRINTABLE.sub("�", text)
+
+
+def clip(text: str, width: int) -> str:
+    """One line of at most ``width`` characters; a long name loses its middle, as names differ at both ends.
+
+    >>> clip("features.denseblock4.relu", 13)
+    'featur…4.relu'
+    """
+    line = " ".join(clean(text).split())
+    if len(line) <= width:
+        return line
+    tail = (width - 1) // 2
+    return f"{line[: width - 1 - tail]}…{line[-tail:]}"
 
 
 def table(rows: Sequence[Sequence[str]], left: int) -> str:

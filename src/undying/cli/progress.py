@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from undying._base.errors import UndyingError
+from undying._base.text import clean, known
 from undying.integrations.rich import names_and_numbers
 from undying.lab.settings import AnyRun
 from undying.lab.status import RunState, run_state, under_way
 from undying.lab.store import Store
-from undying.report.words import clean, known
 
 
 class RunsTable:

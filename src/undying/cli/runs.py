@@ -13,6 +13,7 @@ from rich.console import Console
 
 from undying._base.errors import UndyingError
 from undying._base.files import write_text
+from undying._base.text import clean
 from undying.lab.recipe import one_of
 from undying.lab.settings import AnyRun
 
@@ -47,7 +48,6 @@ class RunsCommand:
         from undying.lab.status import STATUSES, planned_runs, runs_of
         from undying.lab.store import Store
         from undying.report.runs import in_common, runs_table, tally
-        from undying.report.words import clean
 
         for status in self.status:
             one_of("status", status, STATUSES)

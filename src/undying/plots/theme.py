@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 from xml.etree import ElementTree
 
 import matplotlib
+import matplotlib.style
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter
 
-from undying.report.words import clean
+from undying._base.text import clean
+
+NARROW = 4.17
+"""Inches: 400 px on a page, so that 9.5 pt can still be read when a phone shows a figure at its full width."""
+WIDE = 5.6
+"""Inches: a figure in a file of its own."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,16 @@ ElementTree.register_namespace("", _SVG)
 ElementTree.register_namespace("xlink", _XLINK)
 
 
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw and render within it; matplotlib's settings are as they were afterwards."""
+    # after_reset: a user's matplotlibrc must not change a figure.
+    with matplotlib.style.context(RC, after_reset=True), warnings.catch_warnings():
+        # A glyph that the measuring font lacks is drawn by the browser's font.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        yield
+
+
 def colour_of(index: int) -> str:
     """What matplotlib draws the series of that number with: the baseline, which is the first, in ink, others in turn."""
     return (SERIES[(index - 1) % len(SERIES)] if index else INK).stand_in
@@ -101,6 +122,29 @@ def style_of(index: int) -> tuple[str, Line]:
     """
     cycle, colour = divmod(index - 1, len(SERIES))
     return colour_of(index), LINES[(colour % 2 + cycle) % len(LINES)] if index else "-"
+
+
+def entitle(canvas: Canvas, title: str, size: float = 9) -> None:
+    """A title above everything, from the left edge."""
+    canvas.suptitle(title, x=0.01, ha="left", fontsize=size)
+
+
+def columns(names: Sequence[str]) -> int:
+    """How many of ``names`` fit beside each other in a narrow figure."""
+    return 3 if all(len(name) <= 11 for name in names) else 2
+
+
+def plain_numbers() -> FuncFormatter:
+    """Ticks of a logarithmic axis as 0.001, not as powers of ten."""
+    return FuncFormatter(lambda value, _: f"{value:g}")
+
+
+def label_rows(axes: Axes, names: Sequence[str]) -> None:
+    """A line of the axes for each of ``names``, the first on top, and a grid along the numbers only."""
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), names, color=INK.stand_in)
+    axes.grid(axis="x")
+    axes.grid(visible=False, axis="y")
 
 
 def render(canvas: Canvas, salt: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from undying._base.text import clean, known
 from undying.lab.results import Results, SiteHistory
 from undying.plots.theme import THEME
 from undying.report import words
@@ -43,7 +44,7 @@ def environment() -> Environment:
         "seconds_ratio": words.seconds_ratio,
         "few": FEW,
     }
-    pages.tests["known"] = words.known
+    pages.tests["known"] = known
     return pages
 
 
@@ -67,7 +68,7 @@ def page(results: Results, figures: Sequence[Figure]) -> str:
 
 def _printable(value: Any) -> Any:
     """Applied to whatever the template prints."""
-    return words.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _counted(number: int, noun: str) -> str:

@@ -12,11 +12,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from undying._base.text import comma_separated
+from undying._base.text import clean, comma_separated, known
 from undying.lab.collect import last_counted, share
 from undying.lab.settings import RunConfig
 from undying.lab.status import STATUSES, RunState
-from undying.report.words import UNKNOWN, clean, known
+from undying.report.words import UNKNOWN
 from undying.report.write import finite, harmless
 
 CONFIG = tuple(field.name for field in fields(RunConfig))

@@ -10,14 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from undying._base.text import clean, known
 from undying.lab.results import ActivationResult, Results, Summary
 from undying.report.words import (
     MINUS,
     MISSING,
     UNKNOWN,
     VERDICTS,
-    clean,
-    known,
     lead,
     points,
     probability,

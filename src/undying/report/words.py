@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections import Counter
-from typing import TypeGuard
 
+from undying._base.text import known
 from undying.lab.results import ActivationResult, Results, Summary
 
 MISSING = "–"
@@ -16,14 +14,6 @@ MINUS = "−"
 
 VERDICTS = {"higher": "higher", "lower": "lower", "none": "no difference detected", "cannot tell": "cannot tell"}
 """A comparison's verdict as it is shown."""
-
-# What XML 1.0 and a terminal can hold. The rest (escape sequences, lone surrogates) can come in through a name.
-_UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def known(value: float | None) -> TypeGuard[float]:
-    """Whether there is a number to show."""
-    return value is not None and math.isfinite(value)
 
 
 def percent(share: float | None) -> str:
@@ -120,24 +110,6 @@ def progress(results: Results) -> str:
         return ""
     said = f"Partial: {results.finished} of {results.planned} runs finished"
     return f"{said}, none of {listed(results.unfinished)}." if results.unfinished else f"{said}."
-
-
-def clean(text: str) -> str:
-    """``text`` with everything that a page or a terminal cannot hold made visible."""
-    return _UNPRINTABLE.sub("�", text)
-
-
-def clip(text: str, width: int) -> str:
-    """One line of at most ``width`` characters; a long name loses its middle, as names differ at both ends.
-
-    >>> clip("features.denseblock4.relu", 13)
-    'featur…4.relu'
-    """
-    line = " ".join(clean(text).split())
-    if len(line) <= width:
-        return line
-    tail = (width - 1) // 2
-    return f"{line[: width - 1 - tail]}…{line[-tail:]}"
 
 
 def product_name(activation: str) -> str:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from undying._base.files import write_text
-from undying._base.text import comma_separated
+from undying._base.text import clean, comma_separated
 from undying.lab.results import ActivationResult, Results
 from undying.report.figures import draw
 from undying.report.html import page
-from undying.report.words import clean
 
 COLUMNS = (
     "activation",

@@ -27,13 +27,13 @@ from undying.lab.runs.batches import Batches, dataset_of
 from undying.lab.runs.classification import build_model
 from undying.lab.settings import AnyRun, RunConfig
 from undying.lab.store import Store
-from undying.papers.details.protocol import WIDTH, Drawn, Section
+from undying.papers.details.protocol import Drawn, Section
 from undying.papers.details.surface import curvature_along, directions, surface, top_curvature
 from undying.papers.plan import Plan, Planned
 from undying.papers.results import Outcome
 from undying.papers.table import Grid, Scale, Task
 from undying.papers.verdicts import estimate
-from undying.plots.theme import INK, SERIES
+from undying.plots.theme import INK, SERIES, WIDE
 from undying.report.words import MISSING, digits
 
 FILE = "landscape.json"
@@ -232,7 +232,7 @@ def _contours(heights: dict[str, Any], steps: Any, title: str, said: str) -> tup
     """The same levels for every arm."""
     low, high = (edge([edge(height) for height in heights.values()]) for edge in (np.min, np.max))
     levels = np.linspace(low, max(high, low + 1e-6), 14)[1:-1]
-    canvas = Canvas(figsize=(WIDTH, 3.1), layout="constrained")
+    canvas = Canvas(figsize=(WIDE, 3.1), layout="constrained")
     for axes, (arm, height) in zip(np.atleast_1d(canvas.subplots(1, len(heights))), heights.items(), strict=True):
         inside = [level for level in levels if height.min() < level < height.max()]
         if inside:
@@ -254,7 +254,7 @@ def _contours(heights: dict[str, Any], steps: Any, title: str, said: str) -> tup
 
 def _surfaces(heights: dict[str, Any], steps: Any, title: str, said: str) -> tuple[Canvas, str, str]:
     """As wires, every second of a fine grid."""
-    canvas = Canvas(figsize=(WIDTH, 3.1))
+    canvas = Canvas(figsize=(WIDE, 3.1))
     x, y = np.meshgrid(steps, steps)
     every = 2 if len(steps) > 11 else 1
     high = max(height.max() for height in heights.values())

@@ -14,12 +14,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from undying._base.text import markdown
 from undying.lab.store import Store
-from undying.papers.details.protocol import WIDTH, Drawn, Section, at_its_rate
+from undying.papers.details.protocol import Drawn, Section, at_its_rate
 from undying.papers.page.cells import difference
 from undying.papers.results import Outcome
 from undying.papers.table import METRICS, Scale, Task
 from undying.papers.verdicts import Estimate, estimate
-from undying.plots.theme import INK, colour_of, style_of
+from undying.plots.theme import INK, WIDE, colour_of, style_of
 from undying.report.words import digits
 
 KINDS = ("gradient", "update")
@@ -132,7 +132,7 @@ def _ratios(
 
 def _curves(norms: Norms, where: str) -> tuple[Canvas, str, str]:
     """Both norms over all parameters, by epoch."""
-    canvas = Canvas(figsize=(WIDTH, 2.6), layout="constrained")
+    canvas = Canvas(figsize=(WIDE, 2.6), layout="constrained")
     said = []
     for axes, kind in zip(canvas.subplots(1, 2), KINDS, strict=True):
         for i, (arm, of) in enumerate(norms.arms.items()):
@@ -156,7 +156,7 @@ def _curves(norms: Norms, where: str) -> tuple[Canvas, str, str]:
 def _boxes(norms: Norms, kind: str, where: str) -> tuple[Canvas, str, str]:
     """Distribution of each layer's norm over the steps and seeds: median, quartiles, and 5 to 95 %."""
     layers = norms.weights
-    canvas = Canvas(figsize=(WIDTH, 0.16 * len(layers) * len(norms.arms) + 1.2), layout="constrained")
+    canvas = Canvas(figsize=(WIDE, 0.16 * len(layers) * len(norms.arms) + 1.2), layout="constrained")
     axes = canvas.add_subplot()
     said = []
     for i, (arm, of) in enumerate(norms.arms.items()):

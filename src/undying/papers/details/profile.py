@@ -11,12 +11,12 @@ from matplotlib.ticker import MaxNLocator
 
 from undying._base.text import markdown
 from undying.lab.store import Store
-from undying.papers.details.protocol import WIDTH, Drawn, Section, at_its_rate
+from undying.papers.details.protocol import Drawn, Section, at_its_rate
 from undying.papers.page.cells import points_of
 from undying.papers.results import Outcome
 from undying.papers.table import Scale, Task
 from undying.papers.verdicts import Estimate, estimate
-from undying.plots.theme import style_of
+from undying.plots.theme import WIDE, style_of
 
 _BINS = 20
 _EDGES = [i / _BINS for i in range(-1, _BINS + 1)]
@@ -89,7 +89,7 @@ def _histograms(profile: Profile, scale_name: str) -> tuple[Canvas, str, str]:
     """A histogram of the firing rates of each site's units, with a bin of its own for those that never fire."""
     columns = 4
     rows = math.ceil(len(profile.sites) / columns)
-    canvas = Canvas(figsize=(WIDTH + 1, 1.25 * rows + 0.8), layout="constrained")
+    canvas = Canvas(figsize=(WIDE + 1, 1.25 * rows + 0.8), layout="constrained")
     panels = canvas.subplots(rows, columns, squeeze=False).flat
     said = []
     for site, axes in zip(profile.sites, panels, strict=False):  # sites first: a panel drawn too many would be lost

@@ -13,9 +13,6 @@ from undying.papers.plan import Plan
 from undying.papers.results import Outcome
 from undying.papers.table import Scale, Task
 
-WIDTH = 5.6
-"""Of the figures of a page, in inches."""
-
 Drawn = dict[str, tuple[Canvas, str, str]]
 """Kind of figure -> figure, title, description."""
 

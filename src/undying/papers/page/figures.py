@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
-import matplotlib.style
-import numpy as np
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from undying.lab.statistics import curve
 from undying.papers.analysis import Findings, TaskFinding
-from undying.papers.details.protocol import WIDTH, Section
+from undying.papers.details.protocol import Section
 from undying.papers.table import METRICS
 from undying.papers.trial import Measure, Trial
 from undying.papers.verdicts import Estimate, estimate
-from undying.plots.theme import INK, MUTED, RC, colour_of, for_file, render, style_of
+from undying.plots.curves import Line, by_rate, lines, numbers
+from undying.plots.dots import Row, dots
+from undying.plots.theme import WIDE, for_file, render, styled
 
 
 def draw(findings: Findings, sections: Sequence[Section] = ()) -> dict[str, tuple[str, str]]:
     """File name -> (SVG, description), in the order of the page; a task without runs has none."""
     drawn: dict[str, tuple[str, str]] = {}
-    # after_reset: a user's matplotlibrc must not change a page.
-    with matplotlib.style.context(RC, after_reset=True), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+    with styled():
         for name, task in findings.tasks.items():
             for kind, figure in (_of_trial(task.task) if isinstance(task.task, Trial) else _FIGURES).items():
                 found = figure(task, findings.scale_name)
@@ -59,104 +54,65 @@ def _dots(task: TaskFinding, scale: str, metric: str) -> tuple[Canvas, str, str]
     }
     if not shown:
         return None
-    canvas = Canvas(figsize=(WIDTH, 0.25 * len(shown) + 0.8), layout="constrained")
-    axes = canvas.add_subplot()
-    for row, found in enumerate(shown.values()):
-        colour = colour_of(row)
-        dots: dict[str, Any] = {"color": colour, "linestyle": "none", "marker": "o", "markeredgewidth": 0}
-        # A seed has the same place above or below the line in every row.
-        heights = row + np.linspace(-0.22, 0.22, found.n) if found.n > 1 else [row]
-        axes.plot(found.values, heights, markersize=3, alpha=0.4, **dots)
-        if found.low is not None and found.high is not None:
-            axes.plot([found.low, found.high], [row, row], color=colour, linewidth=2)
-        axes.plot([found.mean], [row], markersize=6, **dots)
-        axes.text(1.02, row, f"{found.mean:.1f}", transform=axes.get_yaxis_transform(), va="center")
-    baseline = next(iter(shown.values())).mean
-    axes.axvline(baseline, color=MUTED.stand_in, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.set_yticks(range(len(shown)), list(shown), color=INK.stand_in)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.grid(axis="x")
-    axes.grid(visible=False, axis="y")
     what = METRICS[metric].capitalize()
-    axes.set_xlabel(f"{what} (%)")
     title = f"{what}, {task.task.name} on {task.task.data}, rate {task.task.lr:g}, {scale} scale"
-    canvas.suptitle(title, x=0.01, ha="left", fontsize=9)
+    rows = [
+        Row(arm, f"{found.mean:.1f}", found.mean, found.low, found.high, found.values, _places(found.n))
+        for arm, found in shown.items()
+    ]
     said = "; ".join(f"{arm} {_words(found)}" for arm, found in shown.items())
-    return canvas, title, f"{title}. Mean over the seeds, %, with its 95 % interval: {said}."
+    return (
+        dots(rows, f"{what} (%)", WIDE, title, far=True),
+        title,
+        f"{title}. Mean over the seeds, %, with its 95 % interval: {said}.",
+    )
+
+
+def _places(runs: int) -> list[float]:
+    """A seed has the same place above or below the line in every row that has all seeds."""
+    return [run / (runs - 1) - 0.5 for run in range(runs)] if runs > 1 else [0.0]
 
 
 def _rates(task: TaskFinding, scale: str) -> tuple[Canvas, str, str] | None:
     """Test accuracy by learning rate of each arm that has a grid."""
-    lines = {
+    means = {
         arm: {
-            rate: estimate([100 * run.accuracy for run in runs.values()]) for rate, runs in found.runs.items() if runs
+            rate: estimate([100 * run.accuracy for run in runs.values()]).mean
+            for rate, runs in found.runs.items()
+            if runs
         }
         for arm, found in task.arms.items()
         if sum(map(bool, found.runs.values())) > 1
     }
-    if not lines:
+    if not means:
         return None
-    canvas = Canvas(figsize=(WIDTH, 2.6), layout="constrained")
-    axes = canvas.add_subplot()
-    for number, (arm, points) in enumerate(lines.items()):
-        colour, line = style_of(number)
-        means = [point.mean for point in points.values()]
-        axes.plot(list(points), means, color=colour, linestyle=line, marker="o", markersize=4, linewidth=1.5, label=arm)
-        own = task.arms[arm].own_rate
-        if own is not None:
-            axes.plot([own], [points[own].mean], color=colour, marker="o", markersize=10, fillstyle="none")
-    axes.set_xscale("log")
-    ticks = sorted({rate for points in lines.values() for rate in points})
-    axes.set_xticks(ticks)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.set_xlabel("Learning rate")
-    axes.set_ylabel("Test accuracy (%)")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     title = f"Test accuracy by learning rate, {task.task.name} on {task.task.data}, {scale} scale"
-    canvas.suptitle(title, x=0.01, ha="left", fontsize=9)
+    shown = [Line(arm, list(of), list(of.values())) for arm, of in means.items()]
+    rings = {arm: rate for arm in means if (rate := task.arms[arm].own_rate) is not None}
     said = "; ".join(
-        f"{arm}: " + ", ".join(f"{point.mean:.1f} at {rate:g}" for rate, point in points.items())
-        for arm, points in lines.items()
+        f"{arm}: " + ", ".join(f"{mean:.1f} at {rate:g}" for rate, mean in of.items()) for arm, of in means.items()
     )
+    canvas = by_rate(shown, rings, "Test accuracy (%)", title)
     return canvas, title, f"{title}. Mean over the seeds, %; a ring is the rate chosen on validation data. {said}."
 
 
 def _curve(task: TaskFinding, scale: str, measure: Measure, over: str) -> tuple[Canvas, str, str] | None:
     """Each arm of a trial at the table's rate: median over the seeds, with the quartiles of the baseline."""
-    lines: dict[str, tuple[list[float], list[float], list[float], list[float]]] = {}
+    shown = []
     for arm, found in task.arms.items():
         curves = [run.curves for run in found.at(task.task.lr).values()]
         if curves:
             along = curve([one[measure.metric] for one in curves])
             longest = max((one["over"] for one in curves), key=len)
-            points = [
-                (x, measure.factor * low, measure.factor * middle, measure.factor * high)
-                for x, low, middle, high in zip(longest, along.low, along.median, along.high, strict=True)
-                if x is not None and low is not None and middle is not None and high is not None
-            ]
-            if points:
-                x, low, middle, high = (list(axis) for axis in zip(*points, strict=True))
-                lines[arm] = x, low, middle, high
-    if not lines:
+            middle, low, high = (numbers(of, measure.factor) for of in (along.median, along.low, along.high))
+            line = Line(arm, numbers(longest), middle, low, high).measured()
+            if line.x:
+                shown.append(line)
+    if not shown:
         return None
-    canvas = Canvas(figsize=(WIDTH, 2.8), layout="constrained")
-    axes = canvas.add_subplot()
-    for number, (arm, (x, low, middle, high)) in enumerate(lines.items()):
-        colour, line = style_of(number)
-        if number == 0:
-            axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
-        axes.plot(x, middle, color=colour, linewidth=1.5, linestyle=line, label=arm)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.set_xlabel(over)
-    axes.set_ylabel(measure.heading.replace(", %", " (%)"))
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     title = f"{measure.text}, {task.task.name}, rate {task.task.lr:g}, {scale} scale"
-    canvas.suptitle(title, x=0.01, ha="left", fontsize=9)
-    said = "; ".join(f"{arm} {middle[0]:.1f} to {middle[-1]:.1f}" for arm, (_, _, middle, _) in lines.items())
+    said = "; ".join(f"{line.name} {line.middle[0]:.1f} to {line.middle[-1]:.1f}" for line in shown)
+    canvas = lines(shown, over, measure.heading.replace(", %", " (%)"), title)
     return canvas, title, f"{title}. Median over the seeds, first and last point: {said}."
 
 

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import warnings
 from collections import Counter
 from pathlib import Path
-
-import matplotlib.style
-from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, NullLocator
 
 from undying._base.files import write_text
 from undying._base.text import duration, markdown
@@ -17,7 +12,8 @@ from undying.bench.forms import BASELINE
 from undying.bench.timing import Ratio
 from undying.papers.overhead import PARTS, Judged, Overhead, OverheadResult, Timed, judge
 from undying.papers.page.cells import bullets
-from undying.plots.theme import INK, MUTED, RC, SERIES, for_file, render
+from undying.plots.dots import Cases, ratios
+from undying.plots.theme import colour_of, for_file, render, styled
 from undying.report.words import MISSING
 
 
@@ -113,31 +109,23 @@ def _figure(table: Overhead, result: OverheadResult, salt: str) -> tuple[str, st
     """Every case of every judged form, on a logarithmic axis, with the limit."""
     judged = judge(table, result)
     against = {found.form: found.to for found in judged}
-    rows = [(form, part) for form in table.forms for part in PARTS]
-    said = []
-    with matplotlib.style.context(RC, after_reset=True), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        canvas = Canvas(figsize=(5.6, 0.25 * len(rows) + 0.9), layout="constrained")
-        axes = canvas.add_subplot()
-        for row, (form, part) in enumerate(rows):
-            colour = SERIES[table.forms.index(form) % len(SERIES)].stand_in
-            for case in result.cases:
-                if case.part == part and form in case.ratios:
-                    ratio = case.ratios[form][against[form]]
-                    axes.plot([ratio.low, ratio.high], [row, row], color=colour, linewidth=1.5)
-                    axes.plot([ratio.median], [row], color=colour, marker="o", markersize=4, linestyle="none")
-        said = [f"{found.form} {found.part} {_ratio(found.worst[1])}" for found in judged if found.worst]
-        axes.axvline(1, color=MUTED.stand_in, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-        axes.axvline(table.limit, color=INK.stand_in, linewidth=0.9, zorder=1)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_yticks(range(len(rows)), [f"{form}, {part}" for form, part in rows], color=INK.stand_in)
-        axes.grid(axis="x")
-        axes.grid(visible=False, axis="y")
-        axes.set_xlabel(f"Times nn.ReLU; the line: published limit, {table.limit:g}", loc="right")
-        title = f"Time against nn.ReLU, {result.scale_name} scale"
-        canvas.suptitle(title, x=0.01, ha="left", fontsize=9)
-        alt = f"{title}. The worst case of each, with its 95 % interval: {'; '.join(said)}."
-        return for_file(render(canvas, salt=salt), title, alt), alt
+    rows = [
+        Cases(
+            f"{form}, {part}",
+            colour_of(1 + number),
+            [
+                (ratio.low, ratio.median, ratio.high)
+                for case in result.cases
+                if case.part == part and form in case.ratios
+                for ratio in [case.ratios[form][against[form]]]
+            ],
+        )
+        for number, form in enumerate(table.forms)
+        for part in PARTS
+    ]
+    title = f"Time against nn.ReLU, {result.scale_name} scale"
+    said = [f"{found.form} {found.part} {_ratio(found.worst[1])}" for found in judged if found.worst]
+    alt = f"{title}. The worst case of each, with its 95 % interval: {'; '.join(said)}."
+    label = f"Times nn.ReLU; the line: published limit, {table.limit:g}"
+    with styled():
+        return for_file(render(ratios(rows, label, table.limit, title), salt=salt), title, alt), alt
