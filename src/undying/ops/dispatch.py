@@ -19,7 +19,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from undying.ops import autograd, lean, native, quantised, reference, triton_loader
+from undying.ops import autograd, lean, native, reference, triton_loader
 from undying.surrogates import Surrogate
 
 __all__ = ["PATHS", "report", "setting", "using"]
@@ -45,34 +45,6 @@ def sugar(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor
             lean.remember(y, x)
         return y
     return reference.sugar(x, surrogate, region, strength)
-
-
-def quantised_sugar(
-    x: Tensor,
-    surrogate: Surrogate,
-    region: str,
-    strength: float | Tensor,
-    bits: int,
-    stochastic: bool,
-    inplace: bool,
-) -> Tensor:
-    """SUGAR that keeps its derivative in so many bits, in plain eager mode; elsewhere :func:`sugar`."""
-    if torch.compiler.is_compiling():
-        return sugar(x, surrogate, region, strength)
-    grid = quantised.grid_of(surrogate, region, bits)
-    if not (torch.is_grad_enabled() and x.requires_grad and is_plain_eager(x)):
-        return sugar(x, surrogate, region, strength)
-    by_kernel = (
-        _setting != "composite"
-        and not isinstance(strength, Tensor)
-        and library_for(x) is native
-        and autograd.kernel(surrogate, region, native) is not None
-    )
-    # Hooks are at work in torch.utils.checkpoint: an x from outside its region must be there when that is run again.
-    inplace = inplace and _saved_tensor_hooks(True) is None
-    return autograd.Quantised.apply(  # type: ignore[no-any-return]
-        x, surrogate, region, strength, grid, stochastic, inplace, by_kernel
-    )
 
 
 def barelu(x: Tensor, alpha: float, eps: float, inplace: bool) -> Tensor:
@@ -212,8 +184,7 @@ def _unknown(*_: bool) -> int:
     return 1
 
 
-# Private names. Without the first nothing is done in place; without one of the others no eager call counts as plain.
-_saved_tensor_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", _unknown)
+# Private names. Without one of them no eager call counts as plain.
 _dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", _unknown)
 _tracing_state = getattr(torch._C, "_get_tracing_state", _unknown)
 
