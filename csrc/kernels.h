@@ -4,10 +4,8 @@
 #include "variant.h"
 
 #define BACKWARD(surrogate) undying::VARIANT::sugar_backward<undying::VARIANT::surrogate>,
-#define QUANTISE(surrogate) undying::VARIANT::sugar_quantise<undying::VARIANT::surrogate>,
-#define KERNELS                                                                             \
-  {                                                                                         \
-    undying::VARIANT::tally, undying::VARIANT::tally_output, {SURROGATES(BACKWARD)},        \
-    {SURROGATES(QUANTISE)}, undying::VARIANT::sugar_dequantise, undying::VARIANT::barelu,   \
-    undying::VARIANT::barelu_backward                                                       \
+#define KERNELS                                                                      \
+  {                                                                                  \
+    undying::VARIANT::tally, undying::VARIANT::tally_output, {SURROGATES(BACKWARD)}, \
+    undying::VARIANT::barelu, undying::VARIANT::barelu_backward                      \
   }

@@ -19,7 +19,7 @@ namespace {
 
 // Of the operators: raised, here and in src/undying/ops/native.py, with every change to what they take, do or return, so
 // that a library which was left over from before is not used.
-constexpr int64_t INTERFACE = 1;
+constexpr int64_t INTERFACE = 2;
 
 int64_t interface() { return INTERFACE; }
 
@@ -196,10 +196,6 @@ Tensor ordered_as(const Tensor& like, const Tensor& x) {
   return torch::stable::copy_(copy, x);
 }
 
-void check_one_axis(const char* op, const Tensor& x) {
-  STD_TORCH_CHECK(x.dim() == 1 && x.is_contiguous(), op, ": the tensor must have one axis and be contiguous");
-}
-
 // out = f(first, second) of x's type and shape, and dense in x's order; first has x's shape too.
 template <class F>
 Tensor map(const char* op, const Tensor& first, const Tensor& x, const F& f) {
@@ -224,60 +220,6 @@ Tensor sugar_backward(Tensor gradient, Tensor x, double a, double strength, doub
   const Variant* variant = in_use.variant;
   const Slope slope{float(a), float(strength), float(low), float(high)};
   return map("sugar_backward", gradient, x, [&](const Elements& e) { variant->sugar_backward[surrogate](slope, e); });
-}
-
-Grid grid_of(int64_t bits, double scale, int64_t zero, bool stochastic, int64_t seed) {
-  STD_TORCH_CHECK(bits == 8 || bits == 4, "quantise: bits must be 8 or 4, not ", bits);
-  STD_TORCH_CHECK(zero >= 0 && zero < (1 << bits), "quantise: zero must be a code of ", bits, " bits, not ", zero);
-  STD_TORCH_CHECK(scale > 0, "quantise: scale must be above 0");
-  return {int(bits), int(zero), float(scale), stochastic, uint64_t(seed)};
-}
-
-void check_codes(const char* op, const Tensor& codes, const Tensor& x, int64_t bits) {
-  STD_TORCH_CHECK(codes.is_cpu() && codes.scalar_type() == ScalarType::Byte && codes.is_contiguous() &&
-                      codes.numel() == (bits == 8 ? x.numel() : (x.numel() + 1) / 2),
-                  op, ": codes must be contiguous uint8 on the CPU, one for every element of x (two with 4 bits)");
-}
-
-// Whole bytes for every thread: two elements of 4 bits share one.
-template <class F>
-void parallel_over_pairs(int64_t count, const F& f) {
-  torch::stable::parallel_for(0, (count + 1) / 2, GRAIN / 2, [&](int64_t begin, int64_t end) {
-    f(2 * begin, std::min(2 * end, count));
-  });
-}
-
-template <int surrogate>
-void sugar_quantise(Tensor x, Tensor codes, int64_t bits, double a, double strength, double low, double high,
-                    double scale, int64_t zero, bool stochastic, int64_t seed) {
-  const Variant* variant = in_use.variant;
-  const Slope slope{float(a), float(strength), float(low), float(high)};
-  const Grid grid = grid_of(bits, scale, zero, stochastic, seed);
-  const Dtype dtype = dtype_of("quantise", x);
-  STD_TORCH_CHECK(x.is_cpu() && dtype != FLOAT64, "quantise: x must be on the CPU and not float64");
-  check_one_axis("quantise", x);
-  check_codes("quantise", codes, x, bits);
-  const void* from = x.const_data_ptr();
-  void* to = codes.mutable_data_ptr();
-  parallel_over_pairs(x.numel(), [&](int64_t begin, int64_t end) {
-    variant->sugar_quantise[surrogate](slope, grid, Elements{from, nullptr, to, dtype, begin, end});
-  });
-}
-
-Tensor sugar_dequantise(Tensor gradient, Tensor codes, int64_t bits, double scale, int64_t zero) {
-  const Variant* variant = in_use.variant;
-  const Grid grid = grid_of(bits, scale, zero, false, 0);
-  const Dtype dtype = dtype_of("dequantise", gradient);
-  STD_TORCH_CHECK(gradient.is_cpu() && dtype != FLOAT64, "dequantise: the gradient must be on the CPU and not float64");
-  check_one_axis("dequantise", gradient);
-  check_codes("dequantise", codes, gradient, bits);
-  Tensor out = torch::stable::empty_like(gradient);
-  const void *from = gradient.const_data_ptr(), *by = codes.const_data_ptr();
-  void* to = out.mutable_data_ptr();
-  parallel_over_pairs(gradient.numel(), [&](int64_t begin, int64_t end) {
-    variant->sugar_dequantise(grid, Elements{from, by, to, dtype, begin, end});
-  });
-  return out;
 }
 
 Tensor barelu(Tensor x, double alpha, double eps) {
@@ -321,12 +263,6 @@ STABLE_TORCH_LIBRARY(undying, m) {
 #define DEFINE(surrogate) \
   m.def(#surrogate "_backward(Tensor gradient, Tensor x, float a, float strength, float low, float high) -> Tensor");
   SURROGATES(DEFINE)
-#define DEFINE_QUANTISE(surrogate)                                                                        \
-  m.def(#surrogate                                                                                        \
-        "_quantise(Tensor x, Tensor(a!) codes, int bits, float a, float strength, float low, float high, " \
-        "float scale, int zero, bool stochastic, int seed) -> ()");
-  SURROGATES(DEFINE_QUANTISE)
-  m.def("dequantise(Tensor gradient, Tensor codes, int bits, float scale, int zero) -> Tensor");
   m.def("barelu(Tensor x, float alpha, float eps) -> Tensor");
   m.def("barelu_backward(Tensor gradient, Tensor x, float alpha, float eps) -> Tensor");
 }
@@ -342,10 +278,6 @@ STABLE_TORCH_LIBRARY_IMPL(undying, CPU, m) {
 #define IMPLEMENT(surrogate) \
   m.impl(#surrogate "_backward", TORCH_BOX(&undying::sugar_backward<undying::number_of_##surrogate>));
   SURROGATES(IMPLEMENT)
-#define IMPLEMENT_QUANTISE(surrogate) \
-  m.impl(#surrogate "_quantise", TORCH_BOX(&undying::sugar_quantise<undying::number_of_##surrogate>));
-  SURROGATES(IMPLEMENT_QUANTISE)
-  m.impl("dequantise", TORCH_BOX(&undying::sugar_dequantise));
   m.impl("barelu", TORCH_BOX(&undying::barelu));
   m.impl("barelu_backward", TORCH_BOX(&undying::barelu_backward));
 }

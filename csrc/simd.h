@@ -35,8 +35,6 @@ typedef int32_t Ints __attribute__((vector_size(BYTES)));
 typedef uint32_t Words __attribute__((vector_size(BYTES)));
 typedef int64_t Longs __attribute__((vector_size(BYTES)));
 typedef uint16_t Shorts __attribute__((vector_size(BYTES / 2)));  // as many as Floats
-typedef uint8_t Bytes __attribute__((vector_size(BYTES / 4)));    // as many as Floats
-typedef uint8_t Pairs __attribute__((vector_size(BYTES / 8)));    // half as many: two of 4 bits in each
 
 struct Bfloat16 {
   uint16_t bits;
@@ -89,23 +87,13 @@ INLINE bool all_of(Ints mask) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Between lanes of 8, 16 and 32 bits. GCC takes vectors apart for these, lane by lane, unless it is told the instruction.
+// Between lanes of 16 and 32 bits. GCC takes vectors apart for these, lane by lane, unless it is told the instruction.
 
 INLINE Words widen(Shorts v) {
 #if defined(__AVX512F__)
   return (Words)_mm512_cvtepu16_epi32((__m256i)v);
 #elif defined(__AVX2__)
   return (Words)_mm256_cvtepu16_epi32((__m128i)v);
-#else
-  return __builtin_convertvector(v, Words);
-#endif
-}
-
-INLINE Words widen(Bytes v) {
-#if defined(__AVX512F__)
-  return (Words)_mm512_cvtepu8_epi32((__m128i)v);
-#elif defined(__AVX2__)
-  return (Words)_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(as<long long>(v)));
 #else
   return __builtin_convertvector(v, Words);
 #endif
@@ -121,38 +109,6 @@ INLINE Shorts shorts(Words v) {
 #else
   return __builtin_convertvector(v, Shorts);
 #endif
-}
-
-INLINE Bytes bytes(Words v) {
-#if defined(__AVX512F__)
-  return (Bytes)_mm512_cvtepi32_epi8((__m512i)v);
-#elif defined(__AVX2__)
-  const __m128i both = (__m128i)shorts(v);
-  return as<Bytes>((long long)_mm_cvtsi128_si64(_mm_packus_epi16(both, both)));
-#else
-  return __builtin_convertvector(v, Bytes);
-#endif
-}
-
-// Lanes 2k and 2k + 1 in the low and the high half of byte k.
-INLINE Pairs pairs(Words v) {
-  const Longs both = as<Longs>(v), joined = (both | (both >> 28)) & 255;
-#if defined(__AVX512F__)
-  return as<Pairs>((long long)_mm_cvtsi128_si64(_mm512_cvtepi64_epi8((__m512i)joined)));
-#else
-  return __builtin_convertvector(joined, Pairs);
-#endif
-}
-
-INLINE Words unpair(Pairs v) {
-#if defined(__AVX512F__)
-  const Longs joined = (Longs)_mm512_cvtepu8_epi64(_mm_cvtsi64_si128(as<long long>(v)));
-#elif defined(__AVX2__)
-  const Longs joined = (Longs)_mm256_cvtepu8_epi64(_mm_cvtsi32_si128(as<int>(v)));
-#else
-  const Longs joined = __builtin_convertvector(v, Longs);
-#endif
-  return as<Words>((joined & 15) | ((joined & 240) << 28));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

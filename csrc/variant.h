@@ -43,15 +43,6 @@ struct Slope {
   float a, strength, low, high;
 };
 
-// How a derivative is coded: round(derivative * scale) + zero, in ``bits`` (8 or 4) bits. Rounding is to nearest, or up
-// with the probability that makes the code unbiased.
-struct Grid {
-  int bits, zero;
-  float scale;
-  bool stochastic;
-  uint64_t seed;
-};
-
 // Above this sqrt(x^2 + eps) - sqrt(eps) rounds to x, and x^2 would overflow further up.
 constexpr float ROOTED = 4.6e18f;
 
@@ -64,8 +55,6 @@ struct Variant {
   void (*tally)(const View&, double low, double high, Tally* tallies);
   void (*tally_output)(const View&, OutputTally* tallies);
   void (*sugar_backward[SURROGATE_COUNT])(const Slope&, const Elements& gradient_x_out);
-  void (*sugar_quantise[SURROGATE_COUNT])(const Slope&, const Grid&, const Elements& x_none_codes);
-  void (*sugar_dequantise)(const Grid&, const Elements& gradient_codes_out);
   void (*barelu)(float alpha, float eps, const Elements& x_x_out);
   void (*barelu_backward)(float alpha, float eps, const Elements& gradient_x_out);
 };

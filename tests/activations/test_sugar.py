@@ -118,10 +118,12 @@ def test_surrogate_may_be_given_as_object_or_callable() -> None:
 
 
 def test_inplace_leaves_x_alone() -> None:
-    x = X.clone()
-    y = undying.SUGAR(inplace=True)(x)
-    assert torch.equal(x, X)
-    assert torch.equal(y, torch.relu(X))
+    leaf = X.clone().requires_grad_()
+    for x in (X.clone(), leaf * 1):
+        y = undying.SUGAR(inplace=True)(x)
+        assert torch.equal(x, X)
+        assert torch.equal(y, torch.relu(X))
+    assert torch.equal(torch.autograd.grad(y.sum(), leaf)[0], slope(X, "bsilu"))
     assert repr(undying.SUGAR(inplace=True)) == "SUGAR(bsilu(a=1.67), inplace=True)"
 
 

@@ -63,8 +63,10 @@ REASON = "they were not built: install undying again where a C++ compiler and to
 @pytest.mark.skipif(native.missing() is not None, reason="there is no library")
 def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert native._load() is None
-    monkeypatch.setattr(native, "_INTERFACE", native._INTERFACE + 1)
-    assert "was built for another undying (interface 1, not 2): install undying again" in native._load()
+    built = native._INTERFACE
+    monkeypatch.setattr(native, "_INTERFACE", built + 1)
+    expected = f"was built for another undying (interface {built}, not {built + 1}): install undying again"
+    assert expected in native._load()
 
 
 def test_asking_for_instructions_that_are_not_there() -> None:

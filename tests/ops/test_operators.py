@@ -18,7 +18,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 every_operator = pytest.mark.parametrize("name", OPERATORS)
 both_libraries = pytest.mark.usefixtures("each_library")
-of_the_native_library = pytest.mark.skipif(native.missing() is not None, reason="there is no native library")
 
 
 @both_libraries
@@ -35,41 +34,6 @@ def test_opcheck(name: str) -> None:
         torch.library.opcheck(operator("barelu"), (x, 0.2, 0.1), test_utils=utilities)
     else:
         torch.library.opcheck(operator(f"{name}_backward"), (g, x, *arguments(name)), test_utils=utilities)
-
-
-@of_the_native_library
-@pytest.mark.parametrize("bits", [8, 4])
-@pytest.mark.parametrize("name", undying.SURROGATES)
-def test_opcheck_of_encoding(name: str, bits: int) -> None:
-    x, codes = numbers(15), torch.zeros(15 if bits == 8 else 8, dtype=torch.uint8)
-    operator = native.operator(f"{name}_quantise")
-    torch.library.opcheck(operator, (x, codes, bits, *arguments(name), 9.0, 1, True, 7))
-
-
-@of_the_native_library
-@pytest.mark.parametrize("bits", [8, 4])
-def test_opcheck_of_decoding(bits: int) -> None:
-    codes = torch.zeros(15 if bits == 8 else 8, dtype=torch.uint8)
-    gradient = numbers(15, seed=1).requires_grad_()
-    torch.library.opcheck(torch.ops.undying.dequantise.default, (gradient, codes, bits, 9.0, 1))
-
-
-@of_the_native_library
-@pytest.mark.parametrize(
-    ("codes", "bits", "zero", "message"),
-    [
-        (torch.zeros(5, dtype=torch.uint8), 8, 1, "codes must be contiguous uint8"),
-        (torch.zeros(6, dtype=torch.uint8), 4, 1, "codes must be contiguous uint8"),
-        (torch.zeros(6), 8, 1, "codes must be contiguous uint8"),
-        (torch.zeros(6, dtype=torch.uint8), 7, 1, "bits must be 8 or 4, not 7"),
-        (torch.zeros(6, dtype=torch.uint8), 8, 256, "zero must be a code of 8 bits, not 256"),
-    ],
-)
-def test_wrong_codes(codes: Tensor, bits: int, zero: int, message: str) -> None:
-    with pytest.raises(RuntimeError, match=message):
-        torch.ops.undying.dequantise(torch.zeros(6), codes, bits, 9.0, zero)
-    with pytest.raises(RuntimeError, match=message):
-        torch.ops.undying.bsilu_quantise(torch.zeros(6), codes, bits, *arguments("bsilu"), 9.0, zero, False, 0)
 
 
 @both_libraries

@@ -47,8 +47,6 @@ def test_on_the_cpu_when_asked_for_by_name_alone() -> None:
         assert isinstance(undying.sugar(x).grad_fn.kernel, triton_loader.library().SlopeKernel)
         assert undying.barelu(x, eps=0.1).grad_fn.library is triton_loader.library()
         assert undying.sugar(x.double()).grad_fn.kernel is None
-        # its codes are left to plain operations
-        assert not undying.sugar(x, save="8bit").grad_fn.by_kernel
 
 
 def test_on_a_gpu_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:

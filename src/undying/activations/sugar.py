@@ -20,8 +20,6 @@ from undying.surrogates import surrogate as resolve
 
 __all__ = ["SUGAR", "StrengthSchedule", "sugar"]
 
-_BITS = {"8bit": 8, "4bit": 4}
-
 
 def sugar(
     x: Tensor,
@@ -30,8 +28,6 @@ def sugar(
     region: str = "all",
     strength: float | Tensor = 1.0,
     inplace: bool = False,
-    save: str = "exact",
-    rounding: str = "nearest",
 ) -> Tensor:
     """ReLU whose derivative is a surrogate's: y = relu(x), dy/dx = f~'(x).
 
@@ -43,14 +39,8 @@ def sugar(
             derivative, 1, for x > 0 and uses f~' for x <= 0 only.
         strength: in [0, 1]; the derivative is ``strength * f~'(x) + (1 - strength) * relu'(x)``.
             A 0-dimensional tensor is taken as it is, unchecked, so that no value leaves its device.
-        inplace: accepted wherever ``nn.ReLU`` takes it. x is overwritten with ``save="8bit"`` or ``"4bit"`` while a
-            gradient is recorded; otherwise it is a no-op, since the backward pass needs x.
-        save: what is kept for the backward pass. ``"exact"`` keeps x. ``"8bit"`` keeps one byte an element, the
-            derivative on a grid that holds 0 and 1: for B-SiLU in steps of 1/193. ``"4bit"`` keeps half a byte, and is
-            coarse: steps of 1/10. Both are for plain eager mode; under torch.compile, torch.func and forward mode the
-            derivative is exact. They cannot be differentiated twice.
-        rounding: onto that grid, ``"nearest"`` (off by half a step at most) or ``"stochastic"`` (by less than a step,
-            unbiased, from torch's default generator).
+        inplace: accepted wherever ``nn.ReLU`` takes it, and a no-op: the backward pass needs x, so x is never
+            overwritten. :func:`undying.lean` saves memory instead.
 
     Returns:
         ``torch.relu(x)`` bit for bit, with x's shape, dtype and memory format.
@@ -61,8 +51,7 @@ def sugar(
 
     Raises:
         TypeError: x is not a real floating point tensor.
-        ValueError: unknown surrogate, region, save or rounding; strength outside [0, 1]; ``"8bit"`` or ``"4bit"`` with a
-            callable, or with a surrogate whose derivative has too wide a range.
+        ValueError: unknown surrogate or region; strength outside [0, 1].
 
     >>> import torch
     >>> x = torch.tensor([-1.0, 0.0, 2.0], requires_grad=True)
@@ -75,9 +64,7 @@ def sugar(
     _RULES["region"](region)
     _RULES["strength"](strength)
     _RULES["inplace"](inplace)
-    _RULES["save"](save)
-    _RULES["rounding"](rounding)
-    return _compute(x, resolve(surrogate), region, strength, inplace, save, rounding)
+    return _compute(x, resolve(surrogate), region, strength)
 
 
 torch.fx.wrap("sugar")  # a leaf of symbolic tracing: a Proxy has no dtype to check
@@ -87,7 +74,7 @@ class SUGAR(nn.Module):
     """Module form of :func:`undying.sugar`; it has no parameters and no state.
 
     Args:
-        surrogate, region, strength, inplace, save, rounding: as in :func:`undying.sugar`. ``strength`` is a plain
+        surrogate, region, strength, inplace: as in :func:`undying.sugar`. ``strength`` is a plain
             attribute that may be set between steps, by hand or by :class:`undying.StrengthSchedule`. All are checked
             when they are set.
 
@@ -107,16 +94,12 @@ class SUGAR(nn.Module):
         region: str = "all",
         strength: float | Tensor = 1.0,
         inplace: bool = False,
-        save: str = "exact",
-        rounding: str = "nearest",
     ) -> None:
         super().__init__()
         self.surrogate: Surrogate = resolve(surrogate)
         self.region = region
         self.strength = strength
         self.inplace = inplace
-        self.save = save
-        self.rounding = rounding
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Here, not in every forward pass: on a small tensor the checks take as long as the work.
@@ -127,7 +110,7 @@ class SUGAR(nn.Module):
         super().__setattr__(name, value)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _compute(x, self.surrogate, self.region, self.strength, self.inplace, self.save, self.rounding)
+        return _compute(x, self.surrogate, self.region, self.strength)
 
     def extra_repr(self) -> str:
         shown = [str(self.surrogate)]
@@ -137,27 +120,13 @@ class SUGAR(nn.Module):
             shown.append(f"strength={self.strength!r}")
         if self.inplace:
             shown.append("inplace=True")
-        if self.save != "exact":
-            shown.append(f"save={self.save!r}")
-        if self.rounding != "nearest":
-            shown.append(f"rounding={self.rounding!r}")
         return ", ".join(shown)
 
 
-def _compute(
-    x: Tensor,
-    surrogate: Surrogate,
-    region: str,
-    strength: float | Tensor,
-    inplace: bool,
-    save: str,
-    rounding: str,
-) -> Tensor:
+def _compute(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor) -> Tensor:
     """SUGAR with arguments that were checked, x apart."""
     checks.floating("sugar", x)
-    if save == "exact":
-        return dispatch.sugar(x, surrogate, region, strength)
-    return dispatch.quantised_sugar(x, surrogate, region, strength, _BITS[save], rounding == "stochastic", inplace)
+    return dispatch.sugar(x, surrogate, region, strength)
 
 
 torch.fx.wrap("_compute")  # as sugar is
@@ -174,8 +143,6 @@ _RULES: dict[str, Callable[[Any], None]] = {
     "region": partial(checks.one_of, "region", allowed=("all", "negative")),
     "strength": _check_strength,
     "inplace": partial(checks.flag, "inplace"),
-    "save": partial(checks.one_of, "save", allowed=("exact", *_BITS)),
-    "rounding": partial(checks.one_of, "rounding", allowed=("nearest", "stochastic")),
 }
 """Raise unless an argument is one that is allowed."""
 

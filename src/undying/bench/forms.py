@@ -48,8 +48,6 @@ FORMS: tuple[Form, ...] = (
     Form("SUGAR bsilu", SUGAR, network=True),
     Form("SUGAR lean", SUGAR, network=True, alone=False, around=lean),
     *(Form(f"SUGAR {name}", lambda name=name: SUGAR(name)) for name in SURROGATES if name != "bsilu"),  # type: ignore[misc]
-    Form("SUGAR 8bit", lambda: SUGAR(inplace=True, save="8bit"), inplace=True, network=True),
-    Form("SUGAR 4bit", lambda: SUGAR(inplace=True, save="4bit"), inplace=True, network=True),
     Form("SUGAR compiled", SUGAR, compiled=True),
     Form("BAReLU", BAReLU, network=True),
     Form("BAReLU inplace", lambda: BAReLU(inplace=True), inplace=True, network=True),

@@ -49,7 +49,6 @@ SPEED = (
 MEMORY = (
     Target("SUGAR bsilu", "nn.ReLU inplace", 1.01),
     Target("SUGAR lean", "nn.ReLU inplace", 1.01),
-    Target("SUGAR 8bit", "nn.ReLU inplace", 1.10),
 )
 """Of the bytes kept for the backward pass of resnet18."""
 

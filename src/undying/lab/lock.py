@@ -2,6 +2,9 @@
 
 A holder creates ``.lease.N`` atomically and touches it as long as it lives. A dead holder's lock is not taken away:
 whoever goes on creates ``.lease.N+1``, which again only one can. The highest number holds.
+
+filelock's ``SoftFileLease`` (4.3.1) does not do it: an empty lock file, which a crashed machine can leave, is never taken
+over, nor is any dead holder's where two files cannot be exchanged by a rename (NFS), and a zombie counts as alive.
 """
 
 from __future__ import annotations

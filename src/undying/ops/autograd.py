@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from undying._torch import below_autograd, in_dual_level, in_functorch
-from undying.ops import native, quantised, reference
+from undying.ops import native, reference
 from undying.surrogates import SURROGATES, Scaled, Surrogate
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "EagerSUGAR",
     "Formula",
     "KernelBAReLU",
-    "Quantised",
     "is_built_in",
     "kernel",
     "register_derivatives",
@@ -113,55 +111,6 @@ class KernelBAReLU(Function):
         return _through(reference.barelu, x, gradient, alpha, eps, False), None, None, None
 
 
-class Quantised(Function):
-    """SUGAR that keeps the codes of its derivative, not x; by a kernel or as plain operations."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        surrogate: Surrogate,
-        region: str,
-        strength: float | Tensor,
-        grid: quantised.Grid,
-        stochastic: bool,
-        inplace: bool,
-        by_kernel: bool,
-    ) -> Tensor:
-        ctx.grid, ctx.by_kernel, ctx.strides = grid, by_kernel, torch.empty_like(x, device="meta").stride()
-        flat = _in_order_of_memory(x, ctx.strides)
-        ctx.save_for_backward(quantised.encode(flat, surrogate, region, strength, grid, stochastic, by_kernel))
-        if inplace:
-            ctx.mark_dirty(x)
-            return torch.relu_(x)
-        return torch.relu(x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (codes,) = ctx.saved_tensors
-        strides = ctx.strides
-        if ctx.by_kernel and is_plain(gradient):
-            flat = quantised.decode(_in_order_of_memory(gradient, strides), codes, ctx.grid, True)
-            return flat.as_strided(gradient.shape, strides), None, None, None, None, None, None, None
-        # Whatever kind of gradient this is, it meets the derivative as a tensor of its shape.
-        ones = torch.ones(
-            gradient.shape.numel(),
-            dtype=torch.float64 if gradient.dtype == torch.float64 else torch.float32,
-            device=codes.device,
-        )
-        slope = quantised.decode(ones, codes, ctx.grid, False).as_strided(gradient.shape, strides)
-        product = (gradient.to(slope.dtype) * slope).to(gradient.dtype)
-        return product, None, None, None, None, None, None, None
-
-
-def _in_order_of_memory(x: Tensor, strides: tuple[int, ...]) -> Tensor:
-    """The elements of x on one axis, in the order that x has in memory with these (dense) strides."""
-    if x.stride() != strides:
-        x = torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)
-    return x.as_strided((x.numel(),), (1,))
-
-
 def is_plain(gradient: Tensor) -> bool:
     """Whether a backward pass is only that: nobody differentiates it, and the gradient is a tensor and nothing more."""
     return not torch.is_grad_enabled() and type(gradient) is Tensor and not in_functorch() and not in_dual_level()
@@ -226,16 +175,6 @@ def _derivative_of_barelu(operator: Any) -> Any:
     return backward
 
 
-def _keep_codes(ctx: Any, inputs: tuple[Any, ...], **_: Any) -> None:
-    _, codes, *ctx.settings = inputs
-    ctx.save_for_backward(codes)
-
-
-def _derivative_of_dequantise(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-    operator: Any = native.operator("dequantise")
-    return operator(gradient.contiguous(), *ctx.saved_tensors, *ctx.settings), None, None, None, None
-
-
 def register_derivatives(namespace: str, operator: Callable[[str], Any]) -> None:
     """Give the activation operators of a library, native or Triton's, their derivatives."""
     register = torch.library.register_autograd
@@ -251,4 +190,3 @@ def register_derivatives(namespace: str, operator: Callable[[str], Any]) -> None
 
 if native.missing() is None:
     register_derivatives(native.NAMESPACE, native.operator)
-    torch.library.register_autograd("undying::dequantise", _derivative_of_dequantise, setup_context=_keep_codes)

@@ -19,14 +19,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from undying._torch import (
-    dispatch_mode_depth,
-    in_dual_level,
-    in_functorch,
-    jit_tracing_state,
-    saved_tensor_hooks,
-)
-from undying.ops import autograd, lean, native, quantised, reference, triton_loader
+from undying._torch import dispatch_mode_depth, in_dual_level, in_functorch, jit_tracing_state
+from undying.ops import autograd, lean, native, reference, triton_loader
 from undying.surrogates import Surrogate
 
 __all__ = ["PATHS", "report", "setting", "using"]
@@ -52,34 +46,6 @@ def sugar(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor
             lean.remember(y, x)
         return y
     return reference.sugar(x, surrogate, region, strength)
-
-
-def quantised_sugar(
-    x: Tensor,
-    surrogate: Surrogate,
-    region: str,
-    strength: float | Tensor,
-    bits: int,
-    stochastic: bool,
-    inplace: bool,
-) -> Tensor:
-    """SUGAR that keeps its derivative in so many bits, in plain eager mode; elsewhere :func:`sugar`."""
-    if torch.compiler.is_compiling():
-        return sugar(x, surrogate, region, strength)
-    grid = quantised.grid_of(surrogate, region, bits)
-    if not (torch.is_grad_enabled() and x.requires_grad and is_plain_eager(x)):
-        return sugar(x, surrogate, region, strength)
-    by_kernel = (
-        _setting != "composite"
-        and not isinstance(strength, Tensor)
-        and library_for(x) is native
-        and autograd.kernel(surrogate, region, native) is not None
-    )
-    # Hooks are at work in torch.utils.checkpoint: an x from outside its region must be there when that is run again.
-    inplace = inplace and saved_tensor_hooks() is None
-    return autograd.Quantised.apply(  # type: ignore[no-any-return]
-        x, surrogate, region, strength, grid, stochastic, inplace, by_kernel
-    )
 
 
 def barelu(x: Tensor, alpha: float, eps: float, inplace: bool) -> Tensor:

@@ -48,7 +48,7 @@ NAMESPACE = "undying"
 """Of the operators, in ``torch.ops``."""
 
 # Of the operators, as in csrc/library.cpp.
-_INTERFACE = 1
+_INTERFACE = 2
 _NUMBERS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """As csrc/variant.h has them."""
 
@@ -88,7 +88,7 @@ def use_instructions(name: str) -> None:
 def operator(name: str) -> OpOverload | None:
     """An operator of the library by its name, or None where the library does not have it or is not there.
 
-    ``<surrogate>_backward``, ``<surrogate>_quantise``, ``dequantise``, ``barelu``, ``barelu_backward``.
+    ``<surrogate>_backward``, ``barelu``, ``barelu_backward``.
     """
     packet = None if _missing else getattr(torch.ops.undying, name, None)
     return packet.default if packet is not None else None
@@ -235,12 +235,10 @@ if _missing:
 _fakes: dict[str, Callable[..., Tensor | None]] = {
     "tally": _nothing,
     "tally_output": _nothing,
-    "dequantise": like,
     "barelu": like,
     "barelu_backward": like_second,
+    **{f"{name}_backward": like_second for name in SURROGATES},
 }
-for _name in SURROGATES:
-    _fakes |= {f"{_name}_backward": like_second, f"{_name}_quantise": _nothing}
 for _name, _function in _fakes.items():
     if operator(_name) is not None:
         torch.library.register_fake(f"undying::{_name}", _function)
