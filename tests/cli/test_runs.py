@@ -61,10 +61,10 @@ def test_what_runs_differ_in_gets_a_column(out, capsys):
         (["--activation", "relu", "--seed", "0", "1"], 2),
         (["--status", "interrupted"], 1),
         (["--status", "finished", "--seed", "1"], 2),
-        (["--where", "lr=0.01", "model=mlp"], 5),
-        (["--where", "batch-size=64"], 5),
-        (["--where", "lr=0.02"], 0),
-        (["--where", "weight_decay=None"], 5),
+        (["--filter", "lr=0.01", "model=mlp"], 5),
+        (["--filter", "batch-size=64"], 5),
+        (["--filter", "lr=0.02"], 0),
+        (["--filter", "weight_decay=None"], 5),
     ],
 )
 def test_filters(out, tmp_path, capsys, filters, number):
@@ -111,8 +111,8 @@ def test_runs_are_listed_without_the_sweep_and_it_is_said(out, capsys):
     [
         (["nowhere"], ["nowhere", "holds no comparison"]),
         (["--status", "done"], ["'done'", "interrupted"]),
-        (["--where", "speed=1"], ["speed=1", "batch_size"]),
-        (["--where", "lr"], ["'lr'", "field=value"]),
+        (["--filter", "speed=1"], ["speed=1", "batch_size"]),
+        (["--filter", "lr"], ["'lr'", "field=value"]),
         (["--csv", "/dev/null/x.csv"], ["/dev/null/x.csv"]),
     ],
 )

@@ -165,7 +165,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path):
     shown, errors = process.communicate()
     kept = finished_runs(tmp_path)
     assert process.returncode == 130
-    assert errors.strip() == "undying: stopped; finished runs are kept: give the same command to go on"
+    assert errors.strip() == "undying: stopped; finished runs are kept: run the same command again to resume"
     assert kept
     if "relu" in {json.loads((tmp_path / "runs" / run / "config.json").read_text())["activation"] for run in kept}:
         assert f"Partial: {len(kept)} of 100 runs finished" in shown

@@ -18,10 +18,10 @@ class AuditCommand:
     """Show where a network holds or calls its activations, and what convert_ would leave alone."""
 
     model: tyro.conf.Positional[str]
-    """torchvision:NAME, timm:NAME or package.module:function (of no arguments, giving the network)."""
+    """Network: torchvision:NAME, timm:NAME, or package.module:function, which takes no arguments and returns one."""
     example: tuple[str, ...] = ()
-    """Shape of each input, with :dtype where it is not float32: 1,3,224,224 or 1,16:int64. Without it calls in a forward
-    are not found; torchvision's and timm's networks get 1,3,224,224."""
+    """Shape of each input, with :dtype where it is not float32, such as 1,3,224,224 or 1,16:int64. Without it, calls in
+    a forward are not found. Networks of torchvision and timm get 1,3,224,224."""
     targets: tuple[str, ...] = ("ReLU",)
     """Types of torch.nn to look for, such as ReLU, GELU, SiLU."""
 

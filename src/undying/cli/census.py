@@ -24,38 +24,38 @@ from undying.lab.models.checkpoint import load_weights
 class CensusCommand:
     """Count which units of a network fire, and which are silent, dead, dormant, saturated or unused.
 
-    Exit status 1 where more are dead than --max-dead allows.
+    Exit status 1 if more units are dead than --max-dead allows.
     """
 
     model: str
-    """As in compare, or package.module:function of no arguments: the network."""
+    """Network: a name as in compare, or package.module:function, which takes no arguments and returns one."""
     data: str = "digits"
-    """A data set as in compare, of which the test part is counted, standardised as compare trains on it;
-    random:256,3,64,64 for normally distributed numbers; or package.module:function of no arguments: batches as
-    undying.census takes them."""
+    """What to count on: a data set as in compare (its test part, standardised as compare does it); random:256,3,64,64
+    (normally distributed numbers); or package.module:function, which takes no arguments and returns batches for
+    undying.census."""
     checkpoint: Path | None = None
-    """State dict to load: .safetensors, or what torch.save wrote, read with weights_only. Without it the network is
-    counted as it is made."""
+    """State dict to load: a .safetensors file, or one that torch.save wrote, read with weights_only. Without it the
+    network is counted as it is built."""
     train: bool = False
-    """Count the training part of the data set instead."""
+    """Count on the training part of the data set instead."""
     limit: int = 0
-    """Most samples to count; 0: all."""
+    """Largest number of samples; 0: all."""
     batch_size: int = 256
-    """Samples at a time."""
+    """Samples in a batch."""
     gradients: bool = False
-    """Also run the backward pass of the loss on the labels, to tell dead units from silent ones."""
+    """Also run the backward pass of the loss on the labels, which tells dead units from silent ones."""
     tau: float = 0.025
     """Dormancy threshold."""
     axes: tuple[str, ...] = ()
-    """Unit axis where nothing decides it: site=1."""
+    """Axis of the units, for sites where it cannot be told, such as site=1."""
     max_dead: float | None = None
-    """Largest share of dead units to pass with, such as 0.05."""
+    """Largest share of dead units that passes, such as 0.05."""
     json: Path | None = None
-    """Also write the census to this file, as undying.Census.load reads it."""
+    """Also write the census to this file, for undying.Census.load."""
     html: Path | None = None
     """Also write a page that shows every unit to this file."""
     seed: int = 0
-    """Of random weights and random data."""
+    """Seed of random weights and random data."""
 
     def __call__(self, console: Console) -> int:
         self._check()

@@ -26,15 +26,15 @@ _OUT = Path("undying-compare")
 class CompareCommand:
     """Train the same network with several activations and seeds, and report what changed.
 
-    Needs nothing but the package by default. Stopped or killed, the same command goes on where it was.
+    By default it needs nothing but the package. To resume after a stop or a crash, run the same command again.
     """
 
     settings: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
     execution: Annotated[Execution, tyro.conf.arg(name="")] = field(default_factory=Execution)
     out: Path = _OUT
-    """Folder for the runs and the report; finished runs in it are kept and used."""
+    """Folder for the runs and the report. Finished runs in it are kept and used."""
     dry_run: bool = False
-    """Print the plan and the estimated time, and do nothing."""
+    """Print the plan and the estimated time, and do nothing else."""
 
     def __call__(self, console: Console) -> int:
         from undying.cli.progress import RunsTable
@@ -78,7 +78,8 @@ class CompareCommand:
 class ReportCommand:
     """Write the report of a comparison again, without training.
 
-    Of a comparison that is not finished, it shows what is there. Of several comparisons: one page with a table over all of them, and a section each.
+    An unfinished comparison gets a report of its finished runs. Several comparisons get one page: a table over all of
+    them, and a section for each.
     """
 
     outs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (_OUT,)

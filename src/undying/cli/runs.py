@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 class RunsCommand:
     """List the runs in a folder of 'undying compare', also while it works.
 
-    A run is finished, diverged (its loss stopped being finite), running, interrupted (the same command goes on with it),
-    failed or damaged.
+    A run is finished, diverged (its loss stopped being finite), running, interrupted (run the same command again to
+    resume it), failed or damaged.
     """
 
     out: Annotated[Path, tyro.conf.Positional] = Path("undying-compare")
     """Folder that 'undying compare' wrote."""
     activation: tuple[str, ...] = ()
-    """Only runs of these activations, as they were named in the comparison."""
+    """Only runs of these activations, named as in the comparison."""
     seed: tuple[int, ...] = ()
     """Only runs of these seeds."""
     status: tuple[str, ...] = ()
-    """Only runs that are finished, diverged, running, interrupted, failed or damaged."""
-    where: tuple[str, ...] = ()
-    """Only runs whose config has these values: lr=0.01 data=digits."""
+    """Only runs with these statuses."""
+    filter: tuple[str, ...] = ()
+    """Only runs whose config has these values, such as lr=0.01 data=digits."""
     csv: Path | None = None
-    """Also write the runs to this file, a row each with the whole config."""
+    """Also write the runs to this CSV file, a row for each with its whole config."""
     json: Path | None = None
-    """Also write the runs to this file as JSON."""
+    """Also write the runs to this JSON file."""
 
     def __call__(self, console: Console) -> int:
         from undying.lab.status import STATUSES, planned_runs, runs_of
@@ -51,7 +51,7 @@ class RunsCommand:
 
         for status in self.status:
             one_of("status", status, STATUSES)
-        wanted = [_condition(word) for word in self.where]
+        wanted = [_condition(word) for word in self.filter]
         store, trouble = Store(self.out), ""
         try:
             planned = planned_runs(store)
@@ -101,7 +101,7 @@ def _condition(word: str) -> Callable[[RunState], bool]:
     field, equals, value = word.partition("=")
     field = field.replace("-", "_")
     if not equals or field not in CONFIG:
-        raise UndyingError(f"--where {word!r} must be field=value; fields: {', '.join(CONFIG)}")
+        raise UndyingError(f"--filter {word!r} must be field=value; fields: {', '.join(CONFIG)}")
 
     def holds(config: AnyRun) -> bool:
         own = getattr(config, field)

@@ -29,29 +29,31 @@ class Execution:
     """How runs are executed."""
 
     workers: int | None = None
-    """Runs at a time; default: one a core, or one a GPU, or one for each --devices of them."""
+    """Runs at a time; default: one per core or GPU, or one per --devices of them."""
     executor: str = "processes"
-    """Where runs are executed: processes (of this machine), submitit (Slurm) or ray (a Ray cluster)."""
+    """Where runs are executed: processes (on this machine), submitit (Slurm) or ray (a Ray cluster)."""
     job: tuple[str, ...] = ()
-    """What a submitit job asks for, in submitit's words: timeout_min=240 slurm_partition=gpu gpus_per_node=1."""
+    """What each submitit job asks for, in submitit's words: timeout_min=240 slurm_partition=gpu gpus_per_node=1."""
     device: str = "cpu"
-    """Device: cpu, cuda (each run on a GPU of its own) or another of torch's."""
+    """Device: cpu, cuda (a GPU for each run) or another of torch's."""
     devices: int = 1
-    """Cores or GPUs that each run is spread over, by DistributedDataParallel: each trains on a share of every batch."""
+    """Cores or GPUs that each run is spread over by DistributedDataParallel. Each trains on its share of every
+    batch."""
     channels_last: bool = False
-    """Keep images and convolutions with the channels last in memory, which some devices run faster."""
+    """Store images and convolutions with the channels last, which is faster on some devices."""
     compile: bool = False
     """Train through torch.compile."""
     deterministic: bool = True
-    """Take only algorithms that give the same numbers every time."""
+    """Use only algorithms that give the same numbers every time; --no-deterministic allows all."""
     data_root: Path | None = None
-    """Folder for downloaded data; default: $UNDYING_DATA, else undying in the user's cache."""
+    """Folder for downloaded data; default: $UNDYING_DATA, or else undying in the user's cache."""
     checkpoint_seconds: float = 60.0
-    """Keep the state of a run so often, so that a killed one goes on from there."""
+    """Save the state of a run every so many seconds. It is resumed from there after a stop or a crash."""
     tensorboard: Path | None = None
-    """Also write each finished run's metrics by epoch to this folder, for TensorBoard."""
+    """Also write the metrics of each finished run, by epoch, to this folder for TensorBoard."""
     wandb: str = ""
-    """Also log each finished run's metrics by epoch to this Weights & Biases project; offline with WANDB_MODE=offline."""
+    """Also log the metrics of each finished run, by epoch, to this Weights & Biases project. WANDB_MODE=offline keeps
+    them on this machine."""
 
     def __post_init__(self) -> None:
         one_of("executor", self.executor, EXECUTORS)

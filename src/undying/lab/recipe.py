@@ -18,17 +18,18 @@ class Recipe:
     """Every field has a default, at which it has no part in a run's id: runs of before there was the field stay."""
 
     subset: int = 0
-    """Train on so many samples only, the same share of each class; 0: on all."""
+    """Train on this many samples only, with the same share of each class; 0: on all."""
     validation: float = 0.0
-    """Share of the training data held out and measured each epoch, for choices; test data are for the report."""
+    """Share of the training data that is held out and measured each epoch. Make choices on it; the test data are for
+    the report."""
     measure_every: int = 1
-    """Epochs from one measurement on test and validation data to the next; before training and after the last epoch there
-    always is one. Above 1, units are counted each time too."""
+    """Measure on test and validation data every so many epochs, also before training and after the last epoch. Above 1,
+    units are counted each time too."""
     image_size: int = 0
-    """Pixels a side to which a folder's images are brought; 0: as they are, all of one size."""
+    """Bring a folder's images to this many pixels a side; 0: keep them, all of one size."""
     augment: tuple[str, ...] = ()
-    """Augmentations of the training images: flip (left to right), crop (shifted by up to an eighth), cutout (a square
-    of half the side), randaugment (two of torchvision's operations on each image, one image after the other)."""
+    """Augmentations of the training images: flip (left to right), crop (shift by up to an eighth), cutout (a square of
+    half the side), randaugment (two of torchvision's operations on each image, one image after the other)."""
     targets: tuple[str, ...] = ()
     """Types of torch.nn that the activations replace, such as ReLU GELU; default: the network's own."""
     momentum: float = 0.9
@@ -36,21 +37,22 @@ class Recipe:
     weight_decay: float | None = None
     """Weight decay; default: the optimizer's own (adamw 0.01, others 0)."""
     schedule: str = "constant"
-    """Learning rate over the steps: constant, cosine (to 0) or step (a tenth after half and after three quarters)."""
+    """Learning rate over the steps: constant, cosine (down to 0) or step (a tenth after half of the steps, and again
+    after three quarters)."""
     warmup: float = 0.0
-    """Epochs in which the learning rate rises linearly to its value first."""
+    """Epochs at the start in which the learning rate rises linearly."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes."""
     clip: float = 0.0
-    """Norm to which a step's gradient is scaled down; 0: not at all."""
+    """Largest norm of a step's gradient; a larger gradient is scaled down to it. 0: no limit."""
     ema: float = 0.0
-    """Decay of a moving average of the weights, which is then what is measured; 0: none."""
+    """Decay of a moving average of the weights. The average is what is measured. 0: none."""
     mixup: float = 0.0
-    """Alpha of mixup; 0: none. With cutmix too, each batch gets one of the two."""
+    """Alpha of mixup; 0: none. With cutmix as well, each batch gets one of the two."""
     cutmix: float = 0.0
     """Alpha of cutmix; 0: none."""
     drop_path: float = 0.0
-    """Stochastic depth of swin_t, conv2next, torchvision's and timm's networks that have it."""
+    """Stochastic depth, for swin_t, conv2next and those networks of torchvision and timm that have it."""
     amp: str = "none"
     """Automatic mixed precision: none, bfloat16 or float16."""
 

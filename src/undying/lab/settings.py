@@ -24,15 +24,17 @@ class Essentials:
     """What to compare on what."""
 
     data: str = "digits"
-    """Data set: digits (scikit-learn's 1,797 handwritten digits of 8x8 pixels, part of the package), fashion-mnist,
-    cifar10, cifar100 (downloaded by torchvision), a folder of images (train/CLASS/*, test/CLASS/*, or CLASS/*), a
-    Keras-style .npz (x_train, y_train, x_test, y_test), or package.module:function giving two datasets or loaders."""
+    """Data set: digits (scikit-learn's 1,797 handwritten digits of 8x8 pixels, part of the package); fashion-mnist,
+    cifar10 or cifar100 (downloaded by torchvision); a folder of images (train/CLASS/*, test/CLASS/*, or CLASS/*); a
+    Keras-style .npz file (x_train, y_train, x_test, y_test); or package.module:function, which returns two datasets or
+    loaders."""
     model: str = "mlp"
-    """Network: mlp (6 hidden layers of 128 units), small_cnn, vgg16, vgg16_bn, resnet18 (torchvision's), vgg16_cifar,
-    vgg16_bn_cifar, resnet18_cifar (for 32x32), swin_t, conv2next_tiny, conv2next_base, conv2next_large; vgg16_narrow,
-    swin_narrow, conv2next_narrow (for a CPU); torchvision:NAME, timm:NAME, or package.module:function giving one."""
+    """Network: mlp (6 hidden layers of 128 units), small_cnn, vgg16, vgg16_bn, resnet18 (torchvision's); vgg16_cifar,
+    vgg16_bn_cifar, resnet18_cifar (for 32x32); swin_t, conv2next_tiny, conv2next_base, conv2next_large; vgg16_narrow,
+    swin_narrow, conv2next_narrow (for a CPU); torchvision:NAME, timm:NAME; or package.module:function, which returns
+    one."""
     activations: tuple[str, ...] = ("relu", "leaky_relu", "barelu", "sugar", "sugar:nelu", "gelu")
-    """Activations to compare; the first is the baseline. A name may carry a surrogate and arguments, as in
+    """Activations to compare. The first is the baseline. A name may carry a surrogate and arguments, such as
     sugar:nelu:a=0.1, sugar:region=negative or barelu:eps=0.01."""
     seeds: int = 10
     """Number of seeds. The same seed gives every activation the same initial weights and data order."""
@@ -43,7 +45,7 @@ class Essentials:
     optimizer: str = "adam"
     """Optimizer: adam, adamw or sgd."""
     batch_size: int = 64
-    """Training samples a step."""
+    """Training samples in a step."""
 
 
 @dataclass(frozen=True)

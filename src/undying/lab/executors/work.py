@@ -78,7 +78,7 @@ def execute(config: AnyRun, out: Path, execution: Execution, wait: bool) -> str:
     except OSError as error:
         raise UndyingError(
             f"cannot write run {config.id} ({config.activation}, seed {config.seed}) to {out}: {error.strerror}; "
-            "finished runs are kept: make room or mend the folder and give the same command to go on"
+            "finished runs are kept: make room or mend the folder, then run the same command again to resume"
         ) from None
     except Exception:
         store.fail(config, traceback.format_exc().rstrip())
