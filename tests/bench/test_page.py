@@ -50,7 +50,6 @@ def test_json_holds_every_figure_the_settings_and_the_machine(found):
     gelu = content["cases"][0]["forms"]["nn.GELU"]
     assert gelu["ratio"] == pytest.approx({"median": 4, "low": 2, "high": 6, "rounds": 6})
     assert content["cases"][0]["forms"]["nn.ReLU"]["kept_bytes"] == 4000
-    assert {t["met"] for t in content["targets"]} == {None}
 
 
 @pytest.mark.parametrize(

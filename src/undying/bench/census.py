@@ -18,7 +18,6 @@ from undying.bench.networks import resnet18
 from undying.bench.page import Page, interval_note
 from undying.bench.settings import check_time, in_turn, one_and_all
 from undying.bench.tables import Rows, ratio_cell
-from undying.bench.targets import Target, worst
 from undying.bench.timing import Ratio, Timings, measure, median_interval
 from undying.census.census import census
 from undying.census.watch import watch
@@ -34,13 +33,6 @@ def _mlp() -> tuple[nn.Module, Tensor]:
 
 NETWORKS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {"resnet18": lambda: resnet18(32, 64), "mlp": _mlp}
 """name -> the network and a batch: torchvision's on 32 images of 64 x 64, six layers of 1024 on 256 vectors."""
-
-TARGETS = (
-    Target("census", "eval pass", 1.10),
-    Target("step, every=1", "step", 1.10),
-    Target("step, every=50", "step", 1.01),
-    Target("compiled, every=50", "compiled", 1.02),
-)
 
 
 @dataclass(frozen=True)
@@ -103,17 +95,6 @@ def census_page(settings: CensusSettings, cases: list[CensusCase]) -> Page:
         [("What counting costs, in times of the same without", _table(cases, wide=True))],
         f"{interval_note([r.rounds for case in cases for r in case.ratios.values()])} A step watched every 50 is worked "
         "out from two steps of which one is sampled, and two of which none is.",
-        [
-            worst(
-                target,
-                [
-                    (ratio, f"{case.model} {case.threads}T")
-                    for case in cases
-                    if (ratio := case.ratios.get((target.form, target.to)))
-                ],
-            )
-            for target in TARGETS
-        ],
     )
 
 

@@ -17,7 +17,6 @@ from undying.bench.machine import Machine, describe
 from undying.bench.memory import Memory
 from undying.bench.settings import ActivationSettings, NetworkSettings, TrainingSettings
 from undying.bench.tables import Rows
-from undying.bench.targets import Outcome, judge_memory, judge_speed, judge_training
 from undying.bench.training import TrainingCase
 
 
@@ -33,12 +32,10 @@ class Page:
     wide: list[tuple[str, Rows]]
     """The same with whole intervals."""
     note: str
-    targets: list[Outcome]
 
     def plain(self) -> str:
         """For a terminal of 80 columns."""
-        shown = [*self.narrow, ("Targets", tables.target_table(self.targets))]
-        parts = [f"{textwrap.fill(title, 80)}\n\n{text.table(rows, left=1)}" for title, rows in shown]
+        parts = [f"{textwrap.fill(title, 80)}\n\n{text.table(rows, left=1)}" for title, rows in self.narrow]
         parts += [textwrap.fill(self.note, 80)] if self.note else []
         return "\n\n".join([*parts, textwrap.fill(str(self.machine), 80)])
 
@@ -47,7 +44,6 @@ class Page:
         parts = [f"    {_command()}", f"Machine: {self.machine}."]
         parts += [self.note] if self.note else []
         parts += [f"{title}:\n\n{text.markdown(rows)}" for title, rows in self.wide]
-        parts.append(f"Targets:\n\n{text.markdown(tables.target_table(self.targets))}")
         return "\n\n".join(parts) + "\n"
 
     def json(self) -> str:
@@ -57,7 +53,6 @@ class Page:
             "settings": self.settings,
             "machine": self.machine.to_dict(),
             "cases": self.cases,
-            "targets": [outcome.to_dict() for outcome in self.targets],
         }
         return json.dumps(content, indent=1) + "\n"
 
@@ -71,7 +66,6 @@ def activation_page(settings: ActivationSettings, cases: Sequence[Case]) -> Page
         [*tables.activation_tables(cases, wide=False), backward],
         [*tables.activation_tables(cases, wide=True), backward],
         interval_note(_rounds(cases)),
-        judge_speed(cases),
     )
 
 
@@ -85,7 +79,6 @@ def memory_page(settings: NetworkSettings, found: Sequence[Memory]) -> Page:
         [(title, rows)],
         [(title, rows)],
         "",
-        judge_memory(found),
     )
 
 
@@ -98,7 +91,6 @@ def training_page(settings: TrainingSettings, cases: Sequence[TrainingCase]) -> 
         [(title, tables.training_table(cases, wide=False))],
         [(title, tables.training_table(cases, wide=True))],
         interval_note(_rounds(cases)),
-        judge_training(cases),
     )
 
 

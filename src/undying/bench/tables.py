@@ -10,7 +10,6 @@ from undying.bench.forms import BASELINE
 from undying.bench.memory import MIB, Memory
 from undying.bench.networks import NETWORK_BASELINE
 from undying.bench.settings import short
-from undying.bench.targets import Outcome
 from undying.bench.timing import Ratio
 from undying.bench.training import TrainingCase
 
@@ -67,16 +66,6 @@ def training_table(cases: Sequence[TrainingCase], *, wide: bool) -> Rows:
         for name in cases[0].timings.samples
     ]
     rows.append([f"{NETWORK_BASELINE}, ms", *(f"{1e3 * case.timings.seconds(NETWORK_BASELINE):.0f}" for case in cases)])
-    return rows
-
-
-def target_table(outcomes: Sequence[Outcome]) -> Rows:
-    """A row a target: its worst figure, where that was, and whether it is met; ``?`` where nothing was measured."""
-    rows = [["target", "figure", "met", "worst at"]]
-    for outcome in outcomes:
-        figure = "" if outcome.figure is None else f"{outcome.figure:.3f}"
-        met = {None: "?", True: "yes", False: "no"}[outcome.met]
-        rows.append([str(outcome.target), figure, met, outcome.where])
     return rows
 
 
