@@ -8,6 +8,7 @@ import torch
 
 import planted
 from undying.census.results import Census, Site
+from undying.lab.interval import Interval
 from undying.lab.store import Run
 from undying.papers.analysis import find_out
 from undying.papers.detail_data import read_norms, read_profile
@@ -61,8 +62,8 @@ def test_norms_by_layer_are_ratios_paired_by_seed(plan):
     for kind in ("gradient", "update"):
         for ratio in relu.ratios[kind].values():
             assert ratio.n == 5
-            assert [ratio.mean, ratio.low, ratio.high] == pytest.approx([math.log(2)] * 3)
-        assert all(ratio.mean == 0 for ratio in found.arms["barelu"].ratios[kind].values())
+            assert [ratio.value, ratio.low, ratio.high] == pytest.approx([math.log(2)] * 3)
+        assert all(ratio.value == 0 for ratio in found.arms["barelu"].ratios[kind].values())
     assert len(relu.layers["gradient"]["0.weight"]) == 5 * 2 * 3
     assert len(relu.layers["update"]["0.weight"]) == 5 * 2 * 2  # one of three was not finite
     median = 1 + sorted(plan.seeds["small_cnn"])[2]
@@ -80,10 +81,10 @@ def test_the_claims_of_norms_are_judged_as_ratios(plan):
     found = find_out(GRADIENTS, "small", plan, outcomes).claims
     verdicts = {(one.claim.arm, one.claim.metric): (one.verdict, one.difference) for one in found}
     assert verdicts["barelu", "gradient"][0] == "not supported"
-    assert verdicts["barelu", "gradient"][1].mean == 0
+    assert verdicts["barelu", "gradient"][1].value == 0
     verdict, difference = verdicts["barelu:eps=0.01", "gradient"]
     assert verdict == "supported"
-    assert math.expm1(difference.mean) == pytest.approx(-0.311, abs=0.002)
+    assert math.expm1(difference.value) == pytest.approx(-0.311, abs=0.002)
     assert verdicts["barelu", "update"] == ("cannot tell at this scale", None)
 
 
@@ -116,10 +117,10 @@ def test_a_profile_has_every_unit_of_every_site_in_its_order():
     found = read_profile(plan.scale.tasks[0], planted.outcomes(plan, lambda run: 0.5), Counted())
     assert found.sites == ("b", "a")
     assert found.arms["relu"]["a"] == {seed: [0, 1 / 200, 2 / 200, 3 / 200] for seed in (0, 2, 3)}
-    assert found.share("relu", "a", 0).values == (0.25,) * 3
-    assert found.share("sugar", "a", 0).values == (0,) * 3
-    assert found.share("relu", "b", 0.01).values == (0.75,) * 3
-    assert found.difference("sugar", "relu", "a", 0.01).values == (-0.25,) * 3
+    assert found.share("relu", "a", 0) == Interval(0.25, 0.25, 0.25, 3)
+    assert found.share("sugar", "a", 0) == Interval(0, 0, 0, 3)
+    assert found.share("relu", "b", 0.01) == Interval(0.75, 0.75, 0.75, 3)
+    assert found.difference("sugar", "relu", "a", 0.01) == Interval(-0.25, -0.25, -0.25, 3)
 
 
 @pytest.mark.parametrize("name", ["full", "small", "smoke"])

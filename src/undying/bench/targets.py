@@ -127,5 +127,5 @@ def judge_memory(found: Sequence[Memory]) -> list[Outcome]:
 def worst(target: Target, found: Sequence[tuple[Ratio, str]]) -> Outcome:
     if not found:
         return Outcome(target, None, None, "")
-    ratio, where = max(found, key=lambda pair: pair[0].median)
-    return Outcome(target, ratio.median, (ratio.low, ratio.high), where)
+    ratio, where = max(found, key=lambda pair: pair[0].value)
+    return Outcome(target, ratio.value, (ratio.low, ratio.high), where)

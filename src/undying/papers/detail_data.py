@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from undying.lab.interval import Interval
 from undying.lab.store import Store
 from undying.papers import landscape
 from undying.papers.landscape import Landscape
 from undying.papers.plan import Plan
 from undying.papers.results import Outcome
 from undying.papers.table import Grid, Table, Task
-from undying.papers.verdicts import Estimate, estimate
+from undying.papers.verdicts import estimate
 
 KINDS = ("gradient", "update")
 
@@ -27,7 +28,7 @@ class ArmNorms:
     """Kind -> median over the runs of the norm over all parameters, an entry an epoch."""
     layers: Mapping[str, Mapping[str, Sequence[float]]]
     """Kind -> weight -> its norms, over the steps at which they are taken and the seeds."""
-    ratios: Mapping[str, Mapping[str, Estimate]]
+    ratios: Mapping[str, Mapping[str, Interval]]
     """Kind -> weight -> difference of the logarithms of its mean norm to the first arm's, paired by seed."""
 
 
@@ -53,11 +54,11 @@ class Profile:
         """In the order of the forward pass."""
         return tuple(next(iter(self.arms.values())))
 
-    def share(self, arm: str, site: str, at_most: float) -> Estimate:
+    def share(self, arm: str, site: str, at_most: float) -> Interval:
         """Of the units that fire at no more than this share of values: mean over the seeds."""
         return estimate([_share(rates, at_most) for rates in self.arms[arm][site].values()])
 
-    def difference(self, arm: str, against: str, site: str, at_most: float) -> Estimate | None:
+    def difference(self, arm: str, against: str, site: str, at_most: float) -> Interval | None:
         """Of these shares, paired by seed; None without a pair."""
         first, second = self.arms[arm][site], self.arms[against][site]
         pairs = [_share(first[seed], at_most) - _share(second[seed], at_most) for seed in first if seed in second]
@@ -179,7 +180,7 @@ def _pooled(runs: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[flo
 
 def _ratios(
     pairs: Sequence[tuple[Mapping[str, Sequence[float]], Mapping[str, Sequence[float]]]],
-) -> dict[str, Estimate]:
+) -> dict[str, Interval]:
     """By layer; without one of which no pair has norms above 0."""
     ratios = {}
     for layer in pairs[0][0] if pairs else ():

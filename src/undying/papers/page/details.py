@@ -50,7 +50,7 @@ def _profile(detail: Profile) -> list[str]:
         (
             f"`{site}`",
             str(len(next(iter(detail.arms[first][site].values())))),
-            *(f"{100 * detail.share(arm, site, at_most).mean:.1f}" for at_most in (0.0, 0.01) for arm in detail.arms),
+            *(f"{100 * detail.share(arm, site, at_most).value:.1f}" for at_most in (0.0, 0.01) for arm in detail.arms),
             *(points_of(detail.difference(arm, first, site, 0.01)) for arm in others),
         )
         for site in detail.sites
@@ -83,8 +83,4 @@ def _landscapes(detail: Landscapes) -> list[str]:
 
 
 def _mean(values: Sequence[float]) -> str:
-    if not values:
-        return MISSING
-    found = estimate(values)
-    interval = f" ({found.low:.3g} to {found.high:.3g})" if found.low is not None and found.high is not None else ""
-    return f"{found.mean:.3g}{interval}"
+    return estimate(values).in_words("{:.3g}".format) if values else MISSING
