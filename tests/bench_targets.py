@@ -148,8 +148,8 @@ def check_census(cases: Sequence[CensusCase]) -> list[Checked]:
 def worst(target: Target, found: Sequence[tuple[Ratio, str]]) -> Checked:
     if not found:
         return Checked(target, None, "")
-    ratio, where = max(found, key=lambda pair: pair[0].median)
-    return Checked(target, ratio.median, where)
+    ratio, where = max(found, key=lambda pair: pair[0].value)
+    return Checked(target, ratio.value, where)
 
 
 def table(checked: Sequence[Checked]) -> list[list[str]]:

@@ -17,8 +17,8 @@ def test_every_50_is_one_sampled_step_in_fifty():
     # A step takes 1 s, one between samples 1.02 s and a sampled one 1.5 s; two of each in a call.
     timings = Timings({"plain": [2.0] * 6, "every=2": [2.52] * 6, "between": [2.04] * 6}, {})
     ratio = bench._every_50(timings)
-    assert ratio.median == pytest.approx((49 * 1.02 + 1.5) / 50)
-    assert ratio.rounds == 6
+    assert ratio.value == pytest.approx((49 * 1.02 + 1.5) / 50)
+    assert ratio.n == 6
 
 
 def test_a_case_has_every_figure(monkeypatch):
@@ -33,7 +33,7 @@ def test_a_case_has_every_figure(monkeypatch):
     settings = bench.CensusSettings(models=("mlp",), batches=2, threads=(1,), seconds=1e-3, no_compiled=True)
     cases = list(bench.measure_census(settings, lambda _: None))
     assert [form for form, _ in cases[0].ratios] == ["census", "step, every=1", "step, every=50"]
-    assert all(ratio.rounds >= 6 for ratio in cases[0].ratios.values())
+    assert all(ratio.n >= 6 for ratio in cases[0].ratios.values())
     counter = CompileCounter()
     torch.compile(lambda x: x + 1, backend=counter)(torch.ones(2))
     assert counter.frame_count == 1  # no watch is left behind, which would keep what is compiled from running

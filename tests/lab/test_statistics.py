@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from undying.lab import statistics
+from undying.lab.interval import Interval
 from undying.lab.results import Comparison, Curve
 from undying.lab.statistics import (
-    Aggregate,
     compare_to_baseline,
     curve,
     holm,
@@ -471,7 +471,7 @@ class TestAggregates:
         assert interquartile_mean([[9.0, 1.0, 3.0, 100.0]]).value == 6.0
         # Ten runs of two tasks together: two are left out on each side.
         assert interquartile_mean([[1.0, 2.0, 3.0, 4.0, 5.0], [6.0, 7.0, 8.0, 9.0, 100.0]]).value == 5.5
-        assert interquartile_mean([[2.0]]) == Aggregate(2.0, 2.0, 2.0)
+        assert interquartile_mean([[2.0]]) == Interval(2.0, 2.0, 2.0, 1)
 
     def test_its_interval_is_that_of_all_resamples_by_task(self) -> None:
         tasks = [[0.1, 0.4, 0.9], [0.3, 0.5, 2.0]]
@@ -489,7 +489,7 @@ class TestAggregates:
 
     def test_a_task_keeps_its_number_of_runs(self) -> None:
         """Two tasks of equal runs: resampling within each changes nothing, resampling all together would."""
-        assert interquartile_mean([[0.0] * 4, [1.0] * 4]) == Aggregate(0.5, 0.5, 0.5)
+        assert interquartile_mean([[0.0] * 4, [1.0] * 4]) == Interval(0.5, 0.5, 0.5, 8)
 
     @settings(max_examples=20, deadline=None)
     @given(
@@ -520,7 +520,7 @@ class TestAggregates:
     def test_a_run_against_itself_and_far_above(self) -> None:
         scores = [0.3, 0.1, 0.7, 0.5]
         assert probability_of_improvement([scores], [scores]).value == 0.5
-        assert probability_of_improvement([[2.0, 3.0]], [scores]) == Aggregate(1.0, 1.0, 1.0)
+        assert probability_of_improvement([[2.0, 3.0]], [scores]) == Interval(1.0, 1.0, 1.0, 2)
 
     def test_the_order_of_the_runs_is_of_no_account(self) -> None:
         assert interquartile_mean([[3.0, 1.0, 2.0, 5.0]]) == interquartile_mean([[5.0, 2.0, 1.0, 3.0]])

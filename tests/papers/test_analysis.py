@@ -62,10 +62,12 @@ def found(plan, **more):
 def test_differences_are_paired_and_at_the_rate_that_is_asked_for(plan):
     task = found(plan).tasks["t"]
     published = task.difference("sugar", "relu")
-    assert published.mean == pytest.approx(0.1)
-    assert published.values == pytest.approx([0.1 + jitter(s, "sugar") - jitter(s, "relu") for s in SEEDS])
+    assert (published.value, published.n) == (pytest.approx(0.1), len(SEEDS))
+    assert task.differences("sugar", "relu") == pytest.approx(
+        [0.1 + jitter(s, "sugar") - jitter(s, "relu") for s in SEEDS]
+    )
     assert task.arms["relu"].own_rate == task.arms["sugar"].own_rate == 0.3  # by validation, not by test
-    assert task.difference("sugar", "relu", own_rates=True).mean == pytest.approx(-0.05)
+    assert task.difference("sugar", "relu", own_rates=True).value == pytest.approx(-0.05)
     assert task.difference("sugar", "gelu") is None
 
 
@@ -107,10 +109,10 @@ def test_a_partial_table_has_what_is_there(plan):
 def test_pairs_are_of_the_same_seed(plan):
     """relu lacks seed 0, sugar seed 4."""
     lacking = {("relu", 0), ("sugar", 4)}
-    pairs = (
-        found(plan, keep=lambda run: (run.arm, run.config.seed) not in lacking).tasks["t"].difference("sugar", "relu")
+    task = found(plan, keep=lambda run: (run.arm, run.config.seed) not in lacking).tasks["t"]
+    assert task.differences("sugar", "relu") == pytest.approx(
+        [0.1 + jitter(s, "sugar") - jitter(s, "relu") for s in (1, 2, 3)]
     )
-    assert pairs.values == pytest.approx([0.1 + jitter(s, "sugar") - jitter(s, "relu") for s in (1, 2, 3)])
 
 
 def test_where_there_is_nothing_to_lower_it_cannot_be_told(plan):

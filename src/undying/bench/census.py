@@ -93,7 +93,7 @@ def census_page(settings: CensusSettings, cases: list[CensusCase]) -> Page:
         [case.to_dict() for case in cases],
         [("What counting costs, in times of the same without", _table(cases, wide=False))],
         [("What counting costs, in times of the same without", _table(cases, wide=True))],
-        f"{interval_note([r.rounds for case in cases for r in case.ratios.values()])} A step watched every 50 is worked "
+        f"{interval_note([r.n for case in cases for r in case.ratios.values()])} A step watched every 50 is worked "
         "out from two steps of which one is sampled, and two of which none is.",
     )
 

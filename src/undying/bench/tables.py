@@ -70,10 +70,8 @@ def training_table(cases: Sequence[TrainingCase], *, wide: bool) -> Rows:
 
 
 def ratio_cell(ratio: Ratio, *, wide: bool) -> str:
-    if ratio.low == ratio.high == ratio.median == 1:
-        return "1"
-    digits = 2 if ratio.median < 9.995 else 1
-    if wide:
-        return f"{ratio.median:.{digits}f} [{ratio.low:.{digits}f}, {ratio.high:.{digits}f}]"
-    spread = f"{(ratio.high - ratio.low) / 2:.{digits}f}".removeprefix("0")
-    return f"{ratio.median:.{digits}f}±{spread}"
+    """With its whole interval, or with half of its length."""
+    digits = 2 if ratio.value < 9.995 else 1
+    number = f"{{:.{digits}f}}".format
+    half = number((ratio.high - ratio.low) / 2).removeprefix("0")
+    return ratio.in_words(number, " [{}, {}]" if wide else f"±{half}")

@@ -14,24 +14,28 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+from undying.lab.interval import Interval
 
 LEAST_ROUNDS = 6
 """The fewest rounds from which a 95 % interval of a median can be given."""
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """Median of the rounds' ratios with its 95 % interval."""
+class Ratio(Interval):
+    """Median of the ratios of ``n`` rounds, with its 95 % interval, which it always has."""
 
-    median: float
     low: float
     high: float
-    rounds: int
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {"median": self.value, "low": self.low, "high": self.high, "rounds": self.n}
+
+    def in_words(self, number: Callable[[float], str], ends: str = " ({} to {})") -> str:
+        """As of every interval; of a form against itself just 1."""
+        return "1" if self.low == self.high == self.value == 1 else super().in_words(number, ends)
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Timings:
         """How many times as long as ``to`` a call of ``name`` takes.
 
         >>> timings = Timings({"a": [1.0, 2.0, 1.0], "b": [2.0, 4.0, 3.0]}, {"a": 1, "b": 1})
-        >>> timings.ratio("b", to="a").median
+        >>> timings.ratio("b", to="a").value
         2.0
         """
         ratios = sorted(a / b for a, b in zip(self.samples[name], self.samples[to], strict=True))

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from undying.lab.interval import Interval
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -23,6 +25,11 @@ class Summary:
     high: float | None
     iqm: float
     """Interquartile mean."""
+
+    @property
+    def interval(self) -> Interval:
+        """Of the mean."""
+        return Interval(self.mean, self.low, self.high, len(self.values))
 
 
 @dataclass(frozen=True)

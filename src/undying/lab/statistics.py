@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from undying.lab.interval import Interval
 from undying.lab.results import Comparison, Curve, Summary
 
 __all__ = [
-    "Aggregate",
     "compare_pairs",
     "compare_to_baseline",
     "curve",
@@ -205,16 +205,7 @@ def curve(values_by_run: Sequence[Sequence[float | None]]) -> Curve:
     return Curve(median=median, low=low, high=high)
 
 
-@dataclass(frozen=True)
-class Aggregate:
-    """A number over all runs of some tasks, with its 95 % interval of the stratified bootstrap."""
-
-    value: float
-    low: float
-    high: float
-
-
-def interquartile_mean(tasks: Sequence[Sequence[float]]) -> Aggregate:
+def interquartile_mean(tasks: Sequence[Sequence[float]]) -> Interval:
     """Mean of the middle half of all runs, with the interval that Agarwal et al. (2021, arXiv:2108.13264) advise for few
     runs: percentiles of 9999 resamples, in each of which every task keeps its number of runs.
 
@@ -234,10 +225,10 @@ def interquartile_mean(tasks: Sequence[Sequence[float]]) -> Aggregate:
     strata = _strata(tasks)
     drawn = np.concatenate([values[_resampled(len(values), i)] for i, values in enumerate(strata)], axis=1)
     found = stats.trim_mean(np.concatenate(strata), 0.25)
-    return _aggregate(float(found), stats.trim_mean(drawn, 0.25, axis=1))
+    return _aggregate(tasks, float(found), stats.trim_mean(drawn, 0.25, axis=1))
 
 
-def probability_of_improvement(tasks: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]]) -> Aggregate:
+def probability_of_improvement(tasks: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]]) -> Interval:
     """The chance that a run scores above a run of the baseline, each drawn by itself; equal scores count half (Agarwal et
     al. 2021). The mean over the tasks, with the stratified bootstrap's interval as in :func:`interquartile_mean`.
 
@@ -266,7 +257,7 @@ def probability_of_improvement(tasks: Sequence[Sequence[float]], baseline: Seque
             for picked in (_resampled(len(own), 2 * i), _resampled(len(other), 2 * i + 1))
         )
         drawn += ((times @ above) * other_times).sum(1) / above.size / len(tasks)
-    return _aggregate(found, drawn)
+    return _aggregate(tasks, found, drawn)
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
@@ -411,9 +402,9 @@ def _resampled(runs: int, stratum: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng([_SEED, stratum]).integers(runs, size=(_RESAMPLES, runs))
 
 
-def _aggregate(value: float, drawn: _Floats) -> Aggregate:
+def _aggregate(tasks: Sequence[Sequence[float]], value: float, drawn: _Floats) -> Interval:
     low, high = np.quantile(drawn, (0.025, 0.975))
-    return Aggregate(value, float(low), float(high))
+    return Interval(value, float(low), float(high), sum(map(len, tasks)))
 
 
 def _points(difference: float, *others: float) -> list[str]:

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from undying.lab.interval import Interval
 from undying.papers.plan import Plan
 from undying.papers.results import Outcome, choose_rate
 from undying.papers.table import LOGARITHMS, Claim, Gain, Table, Task
-from undying.papers.verdicts import BY_CONSTRUCTION, CANNOT_TELL, MARGIN, NOT_YET, Estimate, estimate, judge
+from undying.papers.verdicts import BY_CONSTRUCTION, CANNOT_TELL, MARGIN, NOT_YET, estimate, judge
 
 Seeds = Mapping[int, Outcome]
 """Runs of one arm at one rate, by seed."""
@@ -47,11 +48,15 @@ class TaskFinding:
         )
         return [(first[seed], second[seed]) for seed in self.seeds if seed in first and seed in second]
 
-    def difference(self, arm: str, against: str, metric: str = "accuracy", own_rates: bool = False) -> Estimate | None:
-        """Of two arms, paired by seed; None without a pair."""
+    def differences(self, arm: str, against: str, metric: str = "accuracy", own_rates: bool = False) -> list[float]:
+        """Of two arms, paired by seed."""
         differences = [one.of(metric) - other.of(metric) for one, other in self.pairs(arm, against, own_rates)]
         # A norm that was never finite makes no pair.
-        differences = [difference for difference in differences if math.isfinite(difference)]
+        return [difference for difference in differences if math.isfinite(difference)]
+
+    def difference(self, arm: str, against: str, metric: str = "accuracy", own_rates: bool = False) -> Interval | None:
+        """Their mean; None without a pair."""
+        differences = self.differences(arm, against, metric, own_rates)
         return estimate(differences) if differences else None
 
 
@@ -60,7 +65,7 @@ class ClaimFinding:
     """One claim, and what became of it."""
 
     claim: Claim
-    difference: Estimate | None
+    difference: Interval | None
     """Arm minus the other; None where nothing was run."""
     same_weights: int
     """Pairs that ended with the same weights, bit for bit."""
@@ -75,7 +80,7 @@ class Remainder:
 
     arm: str
     own_rates: bool
-    difference: Estimate
+    difference: Interval
     share: float | None
     """Of the gain at the published rate; None where that is not above 0 by its interval."""
 
@@ -138,19 +143,24 @@ def _task(task: Task, plan: Plan, outcomes: tuple[Outcome, ...]) -> TaskFinding:
 
 def _claims(table: Table, answers: bool, tasks: Mapping[str, TaskFinding]) -> tuple[ClaimFinding, ...]:
     differences = [
-        tasks[c.task].difference(c.arm, c.against, c.metric, c.own_rates) if c.task in tasks else None
+        tasks[c.task].differences(c.arm, c.against, c.metric, c.own_rates) if c.task in tasks else []
         for c in table.claims
     ]
     open_ones = [i for i, claim in enumerate(table.claims) if not claim.by_construction]
     at_floor = [_nothing_to_lower(claim, tasks) for claim in table.claims]
-    values = [d.values if d and not floor else () for d, floor in zip(differences, at_floor, strict=True)]
-    judged = judge([(table.claims[i].says, values[i]) for i in open_ones])
+    judged = judge([(table.claims[i].says, [] if at_floor[i] else differences[i]) for i in open_ones])
     verdicts = dict(zip(open_ones, judged if answers else [CANNOT_TELL] * len(judged), strict=True))
     for i in open_ones:
         if answers and _is_open(table.claims[i], tasks):
             verdicts[i] = NOT_YET
     return tuple(
-        ClaimFinding(claim, differences[i], _same_weights(claim, tasks), at_floor[i], verdicts.get(i, BY_CONSTRUCTION))
+        ClaimFinding(
+            claim,
+            estimate(differences[i]) if differences[i] else None,
+            _same_weights(claim, tasks),
+            at_floor[i],
+            verdicts.get(i, BY_CONSTRUCTION),
+        )
         for i, claim in enumerate(table.claims)
     )
 
@@ -193,7 +203,7 @@ def _gain(gain: Gain, tasks: Mapping[str, TaskFinding]) -> GainFinding | None:
         return None
     divisible = whole.low is not None and whole.low > 0
     rows = [
-        Remainder(arm, own, found, found.mean / whole.mean if divisible else None)
+        Remainder(arm, own, found, found.value / whole.value if divisible else None)
         for own in (False, True)
         for arm in (gain.arm, *gain.controls)
         if (found := task.difference(arm, gain.against, own_rates=own)) is not None

@@ -67,6 +67,10 @@ class Timed:
     ratios: Mapping[str, Mapping[str, Ratio]]
     """Form -> baseline -> ratio."""
 
+    def to_dict(self) -> dict[str, Any]:
+        ratios = {form: {to: ratio.to_dict() for to, ratio in of.items()} for form, of in self.ratios.items()}
+        return {"part": self.part, "where": self.where, "seconds": self.seconds, "ratios": ratios}
+
 
 @dataclass(frozen=True)
 class OverheadResult:
@@ -149,7 +153,7 @@ def judge(table: Overhead, result: OverheadResult) -> tuple[Judged, ...]:
                     form,
                     to,
                     part,
-                    max(found, key=lambda pair: pair[1].median) if found else None,
+                    max(found, key=lambda pair: pair[1].value) if found else None,
                     verdict if table.scales[result.scale_name].answers else CANNOT_TELL,
                 )
             )
@@ -174,7 +178,8 @@ def store(result: OverheadResult, path: Path) -> None:
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps({"format": FORMAT, **asdict(result)}, indent=1) + "\n")
+    content = {"format": FORMAT, **asdict(result), "cases": [case.to_dict() for case in result.cases]}
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def read(path: Path) -> OverheadResult:
@@ -192,7 +197,7 @@ def read(path: Path) -> OverheadResult:
                 case["part"],
                 case["where"],
                 case["seconds"],
-                {form: {to: Ratio(**ratio) for to, ratio in of.items()} for form, of in case["ratios"].items()},
+                {form: {to: _ratio(ratio) for to, ratio in of.items()} for form, of in case["ratios"].items()},
             )
             for case in content.pop("cases")
         )
@@ -201,3 +206,7 @@ def read(path: Path) -> OverheadResult:
         raise UndyingError(f"{path} is not there: nothing was measured yet; leave out --page-only") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UndyingError(f"{path} cannot be read: it is damaged; delete it and measure again") from None
+
+
+def _ratio(stored: Mapping[str, Any]) -> Ratio:
+    return Ratio(stored["median"], stored["low"], stored["high"], stored["rounds"])

@@ -22,11 +22,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
+from undying.lab.interval import Interval
 from undying.lab.statistics import holm
 
 MARGIN = 0.01
@@ -50,33 +50,18 @@ SAYS = tuple(_RULES)
 """What a claim can say."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds with its 95 % interval of Student's t; in the unit of its values."""
-
-    values: tuple[float, ...]
-    mean: float
-    low: float | None
-    """None with fewer than three values."""
-    high: float | None
-
-    @property
-    def n(self) -> int:
-        return len(self.values)
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and 95 % interval of one finite number a seed.
+def estimate(values: Sequence[float]) -> Interval:
+    """Mean of one finite number a seed, with its 95 % interval of Student's t; fewer than three have none.
 
     >>> e = estimate([0.02, 0.03, 0.04])
-    >>> round(e.mean, 4), round(e.low, 4), round(e.high, 4)
+    >>> round(e.value, 4), round(e.low, 4), round(e.high, 4)
     (0.03, 0.0052, 0.0548)
     """
     mean, error = _moments(values)
     if len(values) < FEWEST:
-        return Estimate(tuple(values), mean, None, None)
+        return Interval(mean, None, None, len(values))
     reach = float(stats.t.ppf(0.975, len(values) - 1)) * error
-    return Estimate(tuple(values), mean, mean - reach, mean + reach)
+    return Interval(mean, mean - reach, mean + reach, len(values))
 
 
 def p_beyond(values: Sequence[float], side: str, threshold: float) -> float:

@@ -1,0 +1,1 @@
+"""Every figure, drawn from numbers and names that are given."""

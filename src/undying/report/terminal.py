@@ -58,9 +58,8 @@ def print_overview(comparisons: Sequence[tuple[Path, Results]], page: Path, cons
 
 def _row(activation: ActivationResult, baseline: ActivationResult) -> list[str]:
     accuracy, comparison = activation.accuracy, activation.comparisons.get("accuracy")
-    interval = f" [{_percent(accuracy.low)}, {_percent(accuracy.high)}]" if known(accuracy.low) else ""
     numbers = [
-        _percent(accuracy.mean) + interval,
+        accuracy.interval.in_words(_percent, " [{}, {}]"),
         f"{points(comparison.difference)} ({probability(comparison.p_holm)})" if comparison else "",
         _mean(activation.silent),
         _mean(activation.dead),

@@ -50,8 +50,8 @@ def test_norms_by_layer_are_ratios_paired_by_seed(plan):
     for kind in ("gradient", "update"):
         for ratio in relu.ratios[kind].values():
             assert ratio.n == 5
-            assert [ratio.mean, ratio.low, ratio.high] == pytest.approx([math.log(2)] * 3)
-        assert all(ratio.mean == 0 for ratio in found.arms["barelu"].ratios[kind].values())
+            assert [ratio.value, ratio.low, ratio.high] == pytest.approx([math.log(2)] * 3)
+        assert all(ratio.value == 0 for ratio in found.arms["barelu"].ratios[kind].values())
     assert len(relu.layers["gradient"]["0.weight"]) == 5 * 2 * 3
     assert len(relu.layers["update"]["0.weight"]) == 5 * 2 * 2  # one of three was not finite
     median = 1 + sorted(plan.seeds["small_cnn"])[2]
@@ -69,10 +69,10 @@ def test_the_claims_of_norms_are_judged_as_ratios(plan):
     found = find_out(GRADIENTS, "small", plan, outcomes).claims
     verdicts = {(one.claim.arm, one.claim.metric): (one.verdict, one.difference) for one in found}
     assert verdicts["barelu", "gradient"][0] == "not supported"
-    assert verdicts["barelu", "gradient"][1].mean == 0
+    assert verdicts["barelu", "gradient"][1].value == 0
     verdict, difference = verdicts["barelu:eps=0.01", "gradient"]
     assert verdict == "supported"
-    assert math.expm1(difference.mean) == pytest.approx(-0.311, abs=0.002)
+    assert math.expm1(difference.value) == pytest.approx(-0.311, abs=0.002)
     assert verdicts["barelu", "update"] == ("cannot tell at this scale", None)
 
 

@@ -6,6 +6,7 @@ import torch
 
 import planted
 from undying.census.results import Census, Site
+from undying.lab.interval import Interval
 from undying.papers.details.profile import Profile
 from undying.papers.plan import make_plan
 from undying.papers.tables import TABLES
@@ -28,10 +29,10 @@ def test_a_profile_has_every_unit_of_every_site_in_its_order():
     found = Profile.read(plan.scale.tasks[0], plan.scale, planted.outcomes(plan, lambda run: 0.5), Counted())
     assert found.sites == ("b", "a")
     assert found.arms["relu"]["a"] == {seed: [0, 1 / 200, 2 / 200, 3 / 200] for seed in (0, 2, 3)}
-    assert found.share("relu", "a", 0).values == (0.25,) * 3
-    assert found.share("sugar", "a", 0).values == (0,) * 3
-    assert found.share("relu", "b", 0.01).values == (0.75,) * 3
-    assert found.difference("sugar", "relu", "a", 0.01).values == (-0.25,) * 3
+    assert found.share("relu", "a", 0) == Interval(0.25, 0.25, 0.25, 3)
+    assert found.share("sugar", "a", 0) == Interval(0, 0, 0, 3)
+    assert found.share("relu", "b", 0.01) == Interval(0.75, 0.75, 0.75, 3)
+    assert found.difference("sugar", "relu", "a", 0.01) == Interval(-0.25, -0.25, -0.25, 3)
 
 
 def test_the_profile_is_of_the_runs_of_sugar_cifar10():

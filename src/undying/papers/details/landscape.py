@@ -221,11 +221,7 @@ def _finite(value: float) -> float | None:
 
 
 def _mean(values: Sequence[float]) -> str:
-    if not values:
-        return MISSING
-    found = estimate(values)
-    interval = f" ({found.low:.3g} to {found.high:.3g})" if found.low is not None and found.high is not None else ""
-    return f"{found.mean:.3g}{interval}"
+    return estimate(values).in_words("{:.3g}".format) if values else MISSING
 
 
 def _contours(heights: dict[str, Any], steps: Any, title: str, said: str) -> tuple[Canvas, str, str]:

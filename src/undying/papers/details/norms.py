@@ -13,12 +13,13 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from undying._base.text import markdown
+from undying.lab.interval import Interval
 from undying.lab.store import Store
 from undying.papers.details.protocol import Drawn, Section, at_its_rate
 from undying.papers.page.cells import difference
 from undying.papers.results import Outcome
 from undying.papers.table import METRICS, Scale, Task
-from undying.papers.verdicts import Estimate, estimate
+from undying.papers.verdicts import estimate
 from undying.plots.theme import INK, WIDE, colour_of, style_of
 from undying.report.words import digits
 
@@ -33,7 +34,7 @@ class ArmNorms:
     """Kind -> median over the runs of the norm over all parameters, an entry an epoch."""
     layers: Mapping[str, Mapping[str, Sequence[float]]]
     """Kind -> weight -> its norms, over the steps at which they are taken and the seeds."""
-    ratios: Mapping[str, Mapping[str, Estimate]]
+    ratios: Mapping[str, Mapping[str, Interval]]
     """Kind -> weight -> difference of the logarithms of its mean norm to the first arm's, paired by seed."""
 
 
@@ -119,7 +120,7 @@ def _pooled(runs: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[flo
 
 def _ratios(
     pairs: Sequence[tuple[Mapping[str, Sequence[float]], Mapping[str, Sequence[float]]]],
-) -> dict[str, Estimate]:
+) -> dict[str, Interval]:
     """By layer; without one of which no pair has norms above 0."""
     ratios = {}
     for layer in pairs[0][0] if pairs else ():

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from undying._base.text import markdown
+from undying.lab.interval import Interval
 from undying.lab.store import Store
 from undying.papers.details.protocol import Drawn, Section, at_its_rate
 from undying.papers.page.cells import points_of
 from undying.papers.results import Outcome
 from undying.papers.table import Scale, Task
-from undying.papers.verdicts import Estimate, estimate
+from undying.papers.verdicts import estimate
 from undying.plots.theme import WIDE, style_of
 
 _BINS = 20
@@ -46,11 +47,11 @@ class Profile(Section):
         """In the order of the forward pass."""
         return tuple(next(iter(self.arms.values())))
 
-    def share(self, arm: str, site: str, at_most: float) -> Estimate:
+    def share(self, arm: str, site: str, at_most: float) -> Interval:
         """Of the units that fire at no more than this share of values: mean over the seeds."""
         return estimate([_share(rates, at_most) for rates in self.arms[arm][site].values()])
 
-    def difference(self, arm: str, against: str, site: str, at_most: float) -> Estimate | None:
+    def difference(self, arm: str, against: str, site: str, at_most: float) -> Interval | None:
         """Of these shares, paired by seed; None without a pair."""
         first, second = self.arms[arm][site], self.arms[against][site]
         pairs = [_share(first[seed], at_most) - _share(second[seed], at_most) for seed in first if seed in second]
@@ -70,7 +71,7 @@ class Profile(Section):
             (
                 f"`{site}`",
                 str(len(next(iter(self.arms[first][site].values())))),
-                *(f"{100 * self.share(arm, site, at_most).mean:.1f}" for at_most in (0.0, 0.01) for arm in self.arms),
+                *(f"{100 * self.share(arm, site, at_most).value:.1f}" for at_most in (0.0, 0.01) for arm in self.arms),
                 *(points_of(self.difference(arm, first, site, 0.01)) for arm in others),
             )
             for site in self.sites

@@ -74,8 +74,7 @@ def _shares(runs: Seeds, metric: str, *, plain: bool = False) -> str:
     if not runs:
         return MISSING
     found = estimate([100 * getattr(run, metric) for run in runs.values()])
-    interval = f" ({found.low:.1f} to {found.high:.1f})" if found.low is not None and not plain else ""
-    return f"{found.mean:.1f}{interval}"
+    return f"{found.value:.1f}" if plain else found.in_words("{:.1f}".format)
 
 
 def _geometric(runs: Seeds, metric: str) -> str:

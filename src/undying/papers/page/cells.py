@@ -5,22 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from undying.lab.interval import Interval
 from undying.papers.analysis import ArmFinding, Seeds, TaskFinding
 from undying.papers.table import LOGARITHMS, Table
-from undying.papers.verdicts import Estimate
-from undying.report.words import MISSING, listed, signed
+from undying.report.words import MISSING, listed, points, signed
 
 
-def points_of(found: Estimate | None) -> str:
+def points_of(found: Interval | None) -> str:
     """A difference in percentage points, with its interval."""
-    if found is None:
-        return MISSING
-    interval = (
-        f" ({signed(100 * found.low)} to {signed(100 * found.high)})"
-        if found.low is not None and found.high is not None
-        else ""
-    )
-    return f"{signed(100 * found.mean)}{interval}"
+    return found.in_words(points) if found else MISSING
 
 
 def count(runs: Seeds) -> str:
@@ -64,10 +57,8 @@ def logarithms(table: Table) -> list[str]:
     return [metric for metric in LOGARITHMS if any(claim.metric == metric for claim in table.claims)]
 
 
-def difference(found: Estimate | None, metric: str) -> str:
+def difference(found: Interval | None, metric: str) -> str:
     """In points; of a norm or a curvature in per cent of the other's."""
     if found is None or metric not in LOGARITHMS:
         return points_of(found)
-    low_high = (found.low, found.high) if found.low is not None and found.high is not None else ()
-    mean, *interval = [f"{signed(100 * math.expm1(value))} %" for value in (found.mean, *low_high)]
-    return f"{mean} ({' to '.join(interval)})" if interval else mean
+    return found.in_words(lambda logarithm: f"{signed(100 * math.expm1(logarithm))} %")

@@ -12,7 +12,7 @@ from undying.papers.analysis import Findings, TaskFinding
 from undying.papers.details.protocol import Section
 from undying.papers.table import METRICS
 from undying.papers.trial import Measure, Trial
-from undying.papers.verdicts import Estimate, estimate
+from undying.papers.verdicts import estimate
 from undying.plots.curves import Line, by_rate, lines, numbers
 from undying.plots.dots import Row, dots
 from undying.plots.theme import WIDE, for_file, render, styled
@@ -47,20 +47,19 @@ def _silent(task: TaskFinding, scale: str) -> tuple[Canvas, str, str] | None:
 
 def _dots(task: TaskFinding, scale: str, metric: str) -> tuple[Canvas, str, str] | None:
     """Each arm at the published rate: mean, interval and runs."""
-    shown = {
-        arm: estimate([100 * getattr(run, metric) for run in found.at(task.task.lr).values()])
-        for arm, found in task.arms.items()
-        if found.at(task.task.lr)
+    values = {
+        arm: [100 * getattr(run, metric) for run in found.at(task.task.lr).values()] for arm, found in task.arms.items()
     }
+    shown = {arm: estimate(of) for arm, of in values.items() if of}
     if not shown:
         return None
     what = METRICS[metric].capitalize()
     title = f"{what}, {task.task.name} on {task.task.data}, rate {task.task.lr:g}, {scale} scale"
     rows = [
-        Row(arm, f"{found.mean:.1f}", found.mean, found.low, found.high, found.values, _places(found.n))
+        Row(arm, f"{found.value:.1f}", found.value, found.low, found.high, values[arm], _places(found.n))
         for arm, found in shown.items()
     ]
-    said = "; ".join(f"{arm} {_words(found)}" for arm, found in shown.items())
+    said = "; ".join(f"{arm} {found.in_words('{:.1f}'.format)}" for arm, found in shown.items())
     return (
         dots(rows, f"{what} (%)", WIDE, title, far=True),
         title,
@@ -77,7 +76,7 @@ def _rates(task: TaskFinding, scale: str) -> tuple[Canvas, str, str] | None:
     """Test accuracy by learning rate of each arm that has a grid."""
     means = {
         arm: {
-            rate: estimate([100 * run.accuracy for run in runs.values()]).mean
+            rate: estimate([100 * run.accuracy for run in runs.values()]).value
             for rate, runs in found.runs.items()
             if runs
         }
@@ -127,8 +126,3 @@ _FIGURES: dict[str, Callable[[TaskFinding, str], tuple[Canvas, str, str] | None]
     "rates": _rates,
     "silent": _silent,
 }
-
-
-def _words(found: Estimate) -> str:
-    interval = f" ({found.low:.1f} to {found.high:.1f})" if found.low is not None else ""
-    return f"{found.mean:.1f}{interval}"

@@ -9,12 +9,13 @@ from pathlib import Path
 from undying._base.files import write_text
 from undying._base.text import duration, markdown
 from undying.bench.forms import BASELINE
-from undying.bench.timing import Ratio
 from undying.papers.overhead import PARTS, Judged, Overhead, OverheadResult, Timed, judge
 from undying.papers.page.cells import bullets
 from undying.plots.dots import Cases, ratios
 from undying.plots.theme import colour_of, for_file, render, styled
 from undying.report.words import MISSING
+
+RATIO = "{:.3f}".format
 
 
 def write_overhead(table: Overhead, result: OverheadResult, out: Path) -> Path:
@@ -73,7 +74,7 @@ def _claims(table: Overhead, judged: tuple[Judged, ...], *, answers: bool) -> st
             f"`{found.to}`",
             found.part,
             f"< {table.limit:.4f}",
-            _ratio(found.worst[1]) if found.worst else MISSING,
+            found.worst[1].in_words(RATIO) if found.worst else MISSING,
             found.worst[0] if found.worst else MISSING,
             f"**{found.verdict}**",
         )
@@ -94,15 +95,9 @@ def _claims(table: Overhead, judged: tuple[Judged, ...], *, answers: bool) -> st
 def _cases(cases: list[Timed]) -> str:
     forms = [form for form in cases[0].ratios if form.startswith("nn.") or "BAReLU" in form]
     rows = [("form", *(case.where for case in cases))]
-    rows += [(f"`{form}`", *(_ratio(case.ratios[form][BASELINE]) for case in cases)) for form in forms]
+    rows += [(f"`{form}`", *(case.ratios[form][BASELINE].in_words(RATIO) for case in cases)) for form in forms]
     rows.append((f"`{BASELINE}`, microseconds", *(f"{1e6 * case.seconds[BASELINE]:.0f}" for case in cases)))
     return f"Times `{BASELINE}`: medians of ratios, with the 95 % interval of the median.\n\n{markdown(rows)}"
-
-
-def _ratio(ratio: Ratio) -> str:
-    if ratio.low == ratio.high == ratio.median == 1:
-        return "1"
-    return f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
 
 
 def _figure(table: Overhead, result: OverheadResult, salt: str) -> tuple[str, str]:
@@ -114,7 +109,7 @@ def _figure(table: Overhead, result: OverheadResult, salt: str) -> tuple[str, st
             f"{form}, {part}",
             colour_of(1 + number),
             [
-                (ratio.low, ratio.median, ratio.high)
+                (ratio.low, ratio.value, ratio.high)
                 for case in result.cases
                 if case.part == part and form in case.ratios
                 for ratio in [case.ratios[form][against[form]]]
@@ -124,7 +119,7 @@ def _figure(table: Overhead, result: OverheadResult, salt: str) -> tuple[str, st
         for part in PARTS
     ]
     title = f"Time against nn.ReLU, {result.scale_name} scale"
-    said = [f"{found.form} {found.part} {_ratio(found.worst[1])}" for found in judged if found.worst]
+    said = [f"{found.form} {found.part} {found.worst[1].in_words(RATIO)}" for found in judged if found.worst]
     alt = f"{title}. The worst case of each, with its 95 % interval: {'; '.join(said)}."
     label = f"Times nn.ReLU; the line: published limit, {table.limit:g}"
     with styled():

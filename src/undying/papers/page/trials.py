@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from undying._base.text import comma_separated, markdown
-from undying.lab.statistics import Aggregate, interquartile_mean, probability_of_improvement
+from undying.lab.statistics import interquartile_mean, probability_of_improvement
 from undying.papers.analysis import ArmFinding, Findings, Seeds, TaskFinding
 from undying.papers.page.cells import count, own_rate, points_of
 from undying.papers.trial import Measure, Trial
@@ -51,9 +51,7 @@ def _mean(runs: Seeds, measure: Measure) -> str:
     values = [measure.factor * run.of(measure.metric) for run in runs.values()]
     if not values or not all(map(math.isfinite, values)):
         return MISSING
-    found = estimate(values)
-    interval = f" ({found.low:.1f} to {found.high:.1f})" if found.low is not None else ""
-    return f"{found.mean:.1f}{interval}"
+    return estimate(values).in_words("{:.1f}".format)
 
 
 def _aggregates(findings: Findings, task: TaskFinding, trial: Trial) -> list[str]:
@@ -71,8 +69,8 @@ def _aggregates(findings: Findings, task: TaskFinding, trial: Trial) -> list[str
             row = [f"`{arm}`"]
             for measure in shown:
                 own, other = ([run.of(measure.metric) for run in some] for some in (of, runs[baseline]))
-                row.append(_aggregate(interquartile_mean([own]), measure.factor))
-                row.append("" if arm == baseline else _aggregate(probability_of_improvement([own], [other]), 100))
+                row.append(interquartile_mean([own]).in_words(_times(measure.factor)))
+                row.append("" if arm == baseline else probability_of_improvement([own], [other]).in_words(_times(100)))
             rows.append(row)
     text = (
         f"Over the seeds at rate {trial.lr:g}, {findings.scale_name} scale: the mean of the middle half of the runs, and the "
@@ -82,8 +80,8 @@ def _aggregates(findings: Findings, task: TaskFinding, trial: Trial) -> list[str
     return [text, markdown(rows)]
 
 
-def _aggregate(found: Aggregate, factor: float) -> str:
-    return f"{factor * found.value:.1f} ({factor * found.low:.1f} to {factor * found.high:.1f})"
+def _times(factor: float) -> Callable[[float], str]:
+    return lambda value: f"{factor * value:.1f}"
 
 
 def settings(findings: Findings) -> str:
