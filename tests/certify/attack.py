@@ -35,7 +35,7 @@ def by_unit(x):
     return x.movedim(1, -1).flatten(0, -2)
 
 
-def inputs_in(box, generator, n=64):
+def inputs_in(box, generator=None, n=64):
     """Random points, random corners, and points with a few coordinates at an end."""
     low, high = box.low.clamp(min=-1e4), box.high.clamp(max=1e4)
     u = torch.rand(n, *low.shape[1:], generator=generator, dtype=torch.float64)

@@ -78,7 +78,13 @@ def test_table_and_words():
         "upper",
         "bound",
     ]
-    for word in ("eval mode", "float32", "(1, 4) in [-inf, inf]", "It ends at step (layer_norm)"):
+    for word in (
+        "eval mode",
+        "float32",
+        "torch's backends and precision",
+        "(1, 4) in [-inf, inf]",
+        "It ends at step (layer_norm)",
+    ):
         assert word in certificate.covers
     with pytest.raises(KeyError, match="no site 'nope'; sites: act, act2"):
         certificate["nope"]

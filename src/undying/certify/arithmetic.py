@@ -6,7 +6,8 @@ inputs can have and gives one that holds all values the operation can *compute* 
 * One operation on numbers of type t (+, -, *, /, square root, a conversion to t) has a relative error of at most u,
   t's unit roundoff, and never gets the sign wrong; results below the smallest normal number may become 0.
 * Sums (linear, convolution, mean, pooling) may be taken in any order, with or without fused multiply-add, in t or
-  anything more precise; for float16 and bfloat16 they accumulate in float32 and round to t at most three times.
+  anything more precise; for float16 and bfloat16 they accumulate in float32 and round to t at most three times, or
+  in t itself where :class:`~undying.certify.backends.Backends` says so. Operands of float32 products may be rounded first.
   A sum of n products then has the value sum_i t_i (1 + e_i), abs(e_i) <= gamma_(n+2), gamma_n = n u / (1 - n u)
   (Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1). Hence, with T_i the largest value of t_i,
   its upper bound is sum_(T_i > 0) T_i (1 + gamma) + sum_(T_i < 0) T_i (1 - gamma): no margin where all T_i are 0.
@@ -27,6 +28,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from undying.certify.backends import Backends
+
 INF = math.inf
 U64 = 2.0**-53
 FUNCTION = 32
@@ -34,7 +37,7 @@ FUNCTION = 32
 
 
 class Unbounded(Exception):  # noqa: N818 - control flow between a rule and the walk over the graph, not a failure
-    """An operation, or these arguments of it, has no rule."""
+    """An operation, or these arguments of it, has no rule; the message says what of them has none."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,10 @@ class Arithmetic:
 
     u: float
     """Unit roundoff of the result's type."""
+    half: bool
+    """Whether functions, and mostly sums, are computed in a wider type and then rounded."""
+    function_u: float
+    """Unit roundoff that functions are computed with."""
     sum_u: float
     """Unit roundoff of the accumulator of a sum."""
     operand_u: float
@@ -103,17 +110,27 @@ class Arithmetic:
     """Largest finite number; what exceeds it becomes infinite."""
 
     @classmethod
-    def of(cls, dtype: torch.dtype, device: torch.device) -> Arithmetic:
-        """The arithmetic of ``dtype`` on ``device``, under torch's float32 matmul precision as it is set now."""
+    def of(cls, dtype: torch.dtype, device: torch.device, backends: Backends) -> Arithmetic:
+        """The arithmetic of ``dtype`` on ``device``.
+
+        Raises:
+            Unbounded: nothing is known of this device's.
+        """
+        if device.type not in ("cpu", "cuda"):
+            raise Unbounded(f"on {device.type}")
         info = torch.finfo(dtype)
         inner = torch.finfo(torch.float32 if info.bits < 32 else dtype)
         floor = info.smallest_normal if dtype is not torch.float16 else info.smallest_normal * info.eps
-        return cls(info.eps / 2, inner.eps / 2, _operand_error(dtype, device), floor, inner.smallest_normal, info.max)
-
-    @property
-    def half(self) -> bool:
-        """Whether sums and functions are computed in a wider type and then rounded."""
-        return self.u > self.sum_u
+        return cls(
+            u=info.eps / 2,
+            half=info.bits < 32,
+            sum_u=info.eps / 2 if info.bits < 32 and backends.half_sums(device) else inner.eps / 2,
+            function_u=inner.eps / 2,
+            operand_u=backends.operand_error(dtype, device),
+            floor=floor,
+            sum_floor=inner.smallest_normal,
+            largest=info.max,
+        )
 
     def sum_error(self, n: int) -> float:
         """Relative error of each of n terms of a sum of products and a bias."""
@@ -127,7 +144,7 @@ class Arithmetic:
 
     def function_error(self) -> float:
         """Relative error of an elementary function."""
-        return gamma(FUNCTION, self.sum_u) + (gamma(2, self.u) if self.half else 0.0)
+        return gamma(FUNCTION, self.function_u) + (gamma(2, self.u) if self.half else 0.0)
 
     def rounded(self, x: Interval, error: float | None = None, absolute: float = 0.0) -> Interval:
         """``x`` after a rounding of relative ``error`` (default u) that keeps signs, and an ``absolute`` error."""
@@ -159,15 +176,6 @@ class Arithmetic:
 
         low = -upper(parts.low_negative, parts.low_positive)
         return self.representable(low, upper(parts.high_positive, parts.high_negative))
-
-
-def _operand_error(dtype: torch.dtype, device: torch.device) -> float:
-    if dtype != torch.float32:
-        return 0.0
-    precision = torch.get_float32_matmul_precision()
-    if precision == "medium":
-        return 2.0**-8  # bfloat16
-    return 2.0**-10 if precision == "high" or device.type != "cpu" else 0.0  # TensorFloat-32, cudnn's default
 
 
 def _towards_0(negative: Tensor, error: float, floor: float) -> Tensor:

@@ -57,7 +57,7 @@ class CertifiedSite:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What holds for every input in ``box``, in eval mode, with the weights as they were."""
+    """What holds for every input in ``box``, in eval mode, with the weights and torch's settings as they were."""
 
     sites: list[CertifiedSite]
     """In call order."""
@@ -86,7 +86,7 @@ class Certificate:
         ends = f" It ends at {', '.join(self.stopped)}: what depends on them is not reached." if self.stopped else ""
         return (
             f"Holds for every finite input of {self.box}, to {self.model} in eval mode, computed in {self.dtype}, with the "
-            f"weights and buffers as they were when it was made.{ends}"
+            f"weights, buffers and torch's backends and precision as they were when it was made.{ends}"
         )
 
     def table(self) -> str:

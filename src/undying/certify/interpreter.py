@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
 
 from undying._base.errors import UndyingError
 from undying._base.preserve_state import device_of, preserve_state
@@ -17,6 +18,7 @@ from undying._torch import OpOverload, schema_of
 from undying.activations.known import TWINS
 from undying.census.counting import is_activation
 from undying.certify.arithmetic import Arithmetic, Interval, Unbounded
+from undying.certify.backends import Backends
 from undying.certify.box import Box
 from undying.certify.certificate import Certificate, CertifiedSite
 from undying.certify.rules import MAKES, MOVES, RULES, Op, Undecided
@@ -45,7 +47,7 @@ def certify(
 
     Raises:
         TypeError, ValueError: a bad box (:class:`Box`), an ambiguous unit axis, or axes for no site.
-        UndyingError: the network cannot be traced.
+        UndyingError: the network cannot be traced, sets a backend of torch in its forward pass, or runs under autocast.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -56,10 +58,16 @@ def certify(
     tensor([True, True, True])
     """
     box = box if isinstance(box, Box) else _box_of_pair(box)
+    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+        raise UndyingError(
+            "certify does not follow autocast, which is on: leave it, and certify model.to(torch.bfloat16) for networks "
+            "that compute in bfloat16"
+        )
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
     with preserve_state(model), torch.no_grad():
         model.eval()
-        walk = _Walk(model, _traced(model, box, dtype), box, dict(axes or {}))
+        backends = Backends.now()
+        walk = _Walk(model, _traced(model, box, dtype, backends), box, dict(axes or {}), backends)
         walk.run()
     unknown = walk.axes.keys() - {site.name for site in walk.sites}
     if unknown:
@@ -77,10 +85,27 @@ def _box_of_pair(pair: Any) -> Box:
     return Box(*pair)
 
 
-def _traced(model: nn.Module, box: Box, dtype: torch.dtype) -> Any:
+class _BackendsKept(TorchFunctionMode):
+    """Raises where a forward pass changes torch's backends: its graph does not show it, and export itself sets some."""
+
+    def __init__(self, backends: Backends) -> None:
+        super().__init__()
+        self._backends = backends
+
+    def __torch_function__(
+        self, func: Callable[..., Any], _: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if Backends.now() != self._backends:
+            raise RuntimeError("the forward pass changes a precision or a backend of torch")
+        return func(*args, **(kwargs or {}))
+
+
+def _traced(model: nn.Module, box: Box, dtype: torch.dtype, backends: Backends) -> Any:
     """The exported program; only the example's shape, type and device matter."""
     example = torch.zeros(box.shape, dtype=dtype, device=device_of(model))
     try:
+        with _BackendsKept(backends):
+            model(example)
         return torch.export.export(model, (example,), strict=False)
     except Exception as error:
         raise UndyingError(
@@ -98,8 +123,8 @@ class _Unknown:
 class _Walk:
     """Goes through the graph once, with an interval, a constant or :class:`_Unknown` for each tensor."""
 
-    def __init__(self, model: nn.Module, exported: Any, box: Box, axes: dict[str, int]) -> None:
-        self.model, self.exported, self.box, self.axes = model, exported, box, axes
+    def __init__(self, model: nn.Module, exported: Any, box: Box, axes: dict[str, int], backends: Backends) -> None:
+        self.model, self.exported, self.box, self.axes, self.backends = model, exported, box, axes, backends
         self.sites: list[CertifiedSite] = []
         self.stopped: list[str] = []
         self._names = {module: name for name, module in model.named_modules()}
@@ -109,8 +134,9 @@ class _Walk:
         self._layouts: dict[Node, list[Layout | None]] = {}
         """Of each tensor that a node gives."""
         self._order: dict[Node, int] = {node: i for i, node in enumerate(exported.graph.nodes)}
-        self._storages = {node: _storages(node) for node in self._order}
-        self._overwritten = {s for node in self._order for n in _written(node) for s in self._storages[n]}
+        self._memory = _memory(self._order)
+        self._same = _same(self._order)
+        self._overwritten = {s for node in self._order for n in _written(node) for s in self._memory[n]}
         self._user_inputs = set(exported.graph_signature.user_inputs)
         self._constants = _constants(exported)
 
@@ -130,7 +156,7 @@ class _Walk:
     def _given(self, node: Node) -> Any:
         if node.name in self._user_inputs:
             return Interval(self.box.low, self.box.high)
-        if self._storages[node] & self._overwritten:
+        if self._memory[node] & self._overwritten:
             return _Unknown()  # a buffer that a forward pass changes is another one in the next
         value = self._constants.get(node.name)
         return value.detach().cpu() if isinstance(value, Tensor) else _Unknown()
@@ -144,8 +170,8 @@ class _Walk:
             return self._values[node.all_input_nodes[0]][node.args[1]]
         try:
             return self._bounded(node)
-        except Unbounded:
-            self._stop(node, _name(node))
+        except Unbounded as error:
+            self._stop(node, f"{_name(node)} {error}".rstrip())
             return _Unknown()
 
     def _bounded(self, node: Node) -> Any:
@@ -161,8 +187,8 @@ class _Walk:
             return made.to("cpu", out.dtype) if isinstance(made, Tensor) else made
         if name not in RULES or out.is_complex():
             raise Unbounded
-        arithmetic = Arithmetic.of(out.dtype if out.is_floating_point() else torch.float64, out.device)
-        value = RULES[name](Op(name, node.target, arguments, arithmetic))
+        arithmetic = Arithmetic.of(out.dtype if out.is_floating_point() else torch.float64, out.device, self.backends)
+        value = RULES[name](Op(name, node.target, arguments, arithmetic, out.device, self.backends))
         if not out.is_floating_point() and not isinstance(value, Undecided):
             raise Unbounded
         return (
@@ -178,9 +204,10 @@ class _Walk:
             self.stopped.append(label)
 
     def _overwrite(self, node: Node, target: Node) -> None:
-        """After an operation in place: the same tensor has the new value; other views of its memory are not followed."""
-        for other in [n for n in self._values if n is not node and self._storages[n] & self._storages[target]]:
-            if _geometry(other) == _geometry(target):
+        """After an operation in place: the same tensor has the new value; others that may share its memory are not
+        followed."""
+        for other in [n for n in self._values if n is not node and self._memory[n] & self._memory[target]]:
+            if self._same[other] is self._same[target]:
                 self._values[other] = self._values[node]
             elif not isinstance(self._values[other], _Unknown):
                 self._values[other] = _Unknown()
@@ -313,10 +340,47 @@ def _written(node: Node) -> list[Node]:
     return [v for v in _flat(values) if isinstance(v, Node)]
 
 
-def _storages(node: Node) -> set[int]:
-    """The memory a node's tensors lie in; views and results of operations in place share it."""
-    return {StorageWeakRef(t.untyped_storage()).cdata for t in _tensors(node)}
+#: Views of tensors that lie in memory in one way, and copies of those that lie in another.
+_PERHAPS_VIEWS = "as_strided contiguous flatten ravel reshape reshape_as to"
 
 
-def _geometry(node: Node) -> list[Any]:
-    return [(t.storage_offset(), t.shape, t.stride(), t.dtype) for t in _tensors(node)]
+def _memory(nodes: Iterable[Node]) -> dict[Node, set[int]]:
+    """The memory that each node's tensors may lie in, as keys. What may be a view shares that of its source, although it
+    is a copy in this trace: the input may lie in memory in another way than the example."""
+    memory: dict[Node, set[int]] = {}
+    for node in nodes:
+        memory[node] = {_storage(t) for t in _tensors(node)}
+        for source in _aliased(node):
+            memory[node] |= memory[source]
+    return memory
+
+
+def _aliased(node: Node) -> list[Node]:
+    """The nodes of which this one may be a view."""
+    if node.target is operator.getitem:
+        return list(node.all_input_nodes)
+    if not isinstance(node.target, OpOverload):
+        return []
+    aliased = {a.name for a in schema_of(node.target).arguments if a.alias_info is not None}
+    sources = [v for name, v in _bound(node).items() if name in aliased and isinstance(v, Node)]
+    return [source for source in sources if {t.dtype for t in _tensors(source)} == {t.dtype for t in _tensors(node)}]
+
+
+def _same(nodes: Iterable[Node]) -> dict[Node, Node]:
+    """For each node the first one that is the same tensor in every layout: after an operation in place, dropout in eval."""
+    same: dict[Node, Node] = {}
+    for node in nodes:
+        source = next(iter(node.all_input_nodes), node)
+        kept = _place(node) == _place(source) and _name(node) not in _PERHAPS_VIEWS.split()
+        same[node] = same.get(source, node) if kept else node
+    return same
+
+
+def _storage(x: Tensor) -> int:
+    key: int = StorageWeakRef(x.untyped_storage()).cdata
+    return key
+
+
+def _place(node: Node) -> list[Any]:
+    """Where a node's tensors lie in the trace."""
+    return [(_storage(t), t.storage_offset(), t.shape, t.stride(), t.dtype) for t in _tensors(node)]

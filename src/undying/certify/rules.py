@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from undying.certify.arithmetic import FUNCTION, INF, U64, Arithmetic, Interval, Parts, Unbounded, gamma, products
+from undying.certify.backends import Backends
 
 _LARGEST = torch.finfo(torch.float64).max
 
@@ -25,12 +26,14 @@ class Undecided:
 
 @dataclass(frozen=True)
 class Op:
-    """One call of an ATen operator: its arguments by the schema's names, and the arithmetic of its result."""
+    """One call of an ATen operator: its arguments by the schema's names, its arithmetic, and what may compute it."""
 
     name: str
     target: Callable[..., Any]
     arguments: dict[str, Any]
     arithmetic: Arithmetic
+    device: torch.device
+    backends: Backends
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]
@@ -104,6 +107,10 @@ def _convolution(op: Op) -> Interval:
     if not isinstance(weight, Tensor):
         raise Unbounded
     transposed = "transpose" in op.name
+    dilated, depthwise = transposed or max(op["dilation"]) > 1, weight.shape[1] == 1 and op["groups"] > 1
+    by = op.backends.transforms(weight.dtype, op.device, weight.shape[2:], dilated=dilated, depthwise=depthwise)
+    if by is not None:
+        raise Unbounded(f"by {by}")
     fan_in = weight.shape[0] // op["groups"] * weight[0, 0].numel() if transposed else weight[0].numel()
     bias = op["bias"]
     if isinstance(bias, Tensor):
@@ -262,7 +269,7 @@ def _curve(
     points = [low, high] if turn is None else [low, high, torch.full_like(low, turn).clamp(low, high)]
     values = torch.stack([function(point) for point in points])
     error = op.arithmetic.function_error() if error is None else error
-    return op.rounded(Interval(values.amin(0), values.amax(0)), error, absolute * op.arithmetic.sum_u)
+    return op.rounded(Interval(values.amin(0), values.amax(0)), error, absolute * op.arithmetic.function_u)
 
 
 def _relu(op: Op) -> Interval:
@@ -360,6 +367,14 @@ def _moved(op: Op) -> Any:
     return tuple(Interval(a, b) for a, b in zip(low, high, strict=True))
 
 
+def _viewed(op: Op) -> Interval:
+    """A view, of ends that may lie in memory in another way than the network's own numbers."""
+    shape = op["size"] if "size" in op.arguments else getattr(op.arguments.get("other"), "shape", None)
+    if shape is None:
+        raise Unbounded  # bits taken for numbers of another type
+    return Interval(op.x.low.reshape(shape), op.x.high.reshape(shape))
+
+
 def _end(value: Any, end: str) -> Any:
     if isinstance(value, Interval):
         return getattr(value, end)
@@ -399,13 +414,14 @@ def _names(rule: Callable[[Op], Any], names: str) -> dict[str, Callable[[Op], An
     return dict.fromkeys(names.split(), rule)
 
 
-#: These only move numbers, so they are done to constants as they stand.
-MOVES = _names(
+#: These only move numbers, so they are done to constants as they stand. None may depend on how a tensor lies in memory,
+#: as as_strided does: that differs with the layout of the input, and with what computed a convolution.
+MOVES = _names(_viewed, "view view_as") | _names(
     _moved,
-    """adjoint alias as_strided broadcast_to cat channel_shuffle chunk clone concat contiguous detach detach_copy diagonal
+    """adjoint alias broadcast_to cat channel_shuffle chunk clone concat contiguous detach detach_copy diagonal
     embedding expand expand_as flatten flip getitem index index_select lift_fresh lift_fresh_copy movedim mT narrow numpy_T
     permute pixel_shuffle pixel_unshuffle repeat reshape roll select slice split split_with_sizes squeeze stack swapaxes t
-    tensor_split transpose unbind unflatten unsafe_chunk unsafe_split unsqueeze view view_as""",
+    tensor_split transpose unbind unflatten unsafe_chunk unsafe_split unsqueeze""",
 )
 
 _MAKES = "arange eye full full_like new_full new_ones new_zeros ones ones_like scalar_tensor zeros zeros_like"
