@@ -46,10 +46,7 @@ SPEED = (
 )
 """Of forward and backward together; the last two are about the cost of dispatch."""
 
-MEMORY = (
-    Target("SUGAR bsilu", "nn.ReLU inplace", 1.01),
-    Target("SUGAR lean", "nn.ReLU inplace", 1.01),
-)
+MEMORY = (Target("SUGAR bsilu", "nn.ReLU inplace", 1.01), Target("SUGAR lean", "nn.ReLU inplace", 1.01))
 """Of the bytes kept for the backward pass of resnet18."""
 
 TRAINING = (Target("SUGAR bsilu", "nn.ReLU inplace", 1.01), Target("SUGAR lean", "nn.ReLU inplace", 1.01))

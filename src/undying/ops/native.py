@@ -22,25 +22,6 @@ from torch._ops import OpOverload
 
 from undying.surrogates import SURROGATES, Surrogate
 
-__all__ = [
-    "DTYPES",
-    "INSTRUCTIONS",
-    "NAMESPACE",
-    "SlopeKernel",
-    "below_autograd",
-    "instructions",
-    "like",
-    "like_second",
-    "missing",
-    "operator",
-    "parameter",
-    "serves",
-    "slope_kernel",
-    "tally",
-    "tally_output",
-    "use_instructions",
-]
-
 INSTRUCTIONS = ("portable", "avx2", "avx512")
 """From plain to wide."""
 

@@ -21,18 +21,6 @@ from torch.library import triton_op, wrap_triton
 from undying.ops import autograd, native
 from undying.surrogates import Surrogate
 
-__all__ = [
-    "INTERPRETED",
-    "NAMESPACE",
-    "VERSION",
-    "SlopeKernel",
-    "barelu",
-    "barelu_backward",
-    "operator",
-    "slope_kernel",
-    "sugar_backward",
-]
-
 NAMESPACE = "undying_triton"
 """Of the operators, in ``torch.ops``."""
 
