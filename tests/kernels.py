@@ -77,7 +77,7 @@ def libraries_here() -> list[str]:
 
 def library() -> ModuleType:
     """The library of the path in use."""
-    return triton_loader.library() if dispatch.setting() == "triton" else native
+    return dispatch.library_for(torch.empty(0)) or native
 
 
 def _is_here(name: str) -> bool:

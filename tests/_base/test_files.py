@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from undying._base.files import write_text
+from undying._base.errors import UndyingError
+from undying._base.files import write_or_say, write_text
 
 
 def test_a_file_is_replaced_and_nothing_left_beside_it(tmp_path):
@@ -30,3 +31,13 @@ def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch, fa
     monkeypatch.undo()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    path = tmp_path / "absent" / "a.txt"
+    with pytest.raises(UndyingError) as error:
+        write_or_say(path, "new")
+    assert str(error.value) == f"cannot write {path}: No such file or directory"
+    path.parent.mkdir()
+    write_or_say(path, "new")
+    assert path.read_text() == "new"

@@ -129,9 +129,9 @@ def test_without_the_private_name_every_call_counts_as_transformed(monkeypatch: 
 
 def test_asking_by_name() -> None:
     with undying.ops.using("composite"):
-        assert dispatch.setting() == "composite"
+        assert dispatch.report()["path"] == "composite (UNDYING_PATH)"
         assert not is_native(leaf())
-    assert dispatch.setting() == "auto"
+    assert dispatch.report()["path"] == "auto (UNDYING_PATH)"
     with (
         pytest.raises(ValueError, match="must be auto, native, triton or composite, not 'fast'"),
         undying.ops.using("fast"),
@@ -150,10 +150,10 @@ def test_asking_for_what_is_not_there(path: str, monkeypatch: pytest.MonkeyPatch
         pass
 
 
-@pytest.mark.parametrize(("value", "said"), [("composite", "composite"), ("fast", "UNDYING_PATH")])
+@pytest.mark.parametrize(("value", "said"), [("composite", "composite (UNDYING_PATH)"), ("fast", "not 'fast'")])
 def test_environment(value: str, said: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import undying; print(undying.ops.dispatch.setting())"],
+        [sys.executable, "-c", "import undying; print(undying.ops.dispatch.report()['path'])"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "UNDYING_PATH": value},
         capture_output=True,
         text=True,

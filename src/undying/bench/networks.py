@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from undying._base.errors import UndyingError
+from undying._base.extras import need
 from undying.bench.forms import FORMS, Form
 from undying.lab.models.mlp import mlp
 from undying.treat.convert import convert_
@@ -41,10 +41,7 @@ def resnet18(batch: int, side: int) -> tuple[nn.Module, Tensor]:
     Raises:
         UndyingError: torchvision is not there.
     """
-    try:
-        models = importlib.import_module("torchvision.models")
-    except ModuleNotFoundError:
-        raise UndyingError("resnet18 needs torchvision: pip install torchvision") from None
+    models = need("torchvision.models", "vision", "resnet18")
     return models.resnet18(num_classes=10), torch.randn(batch, 3, side, side)
 
 

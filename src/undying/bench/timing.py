@@ -102,8 +102,8 @@ def measure(
     return Timings(samples, repeats)
 
 
-def median_interval(values: list[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of the median between two of the sorted ``values``, with at least this confidence, whatever the distribution.
+def median_interval(values: list[float]) -> tuple[float, float]:
+    """Interval of the median between two of the sorted ``values``, with at least 95 % confidence, whatever the distribution.
 
     Fewer than six values cannot give 95 %: then it is all of them.
 
@@ -113,7 +113,7 @@ def median_interval(values: list[float], confidence: float = 0.95) -> tuple[floa
     n = len(values)
     # The median lies outside [value k, value n-1-k] on one side if at most k of n fair coins show heads.
     k, tail = -1, 0.0
-    while tail + math.comb(n, k + 1) / 2**n <= (1 - confidence) / 2:
+    while tail + math.comb(n, k + 1) / 2**n <= 0.025:
         k += 1
         tail += math.comb(n, k) / 2**n
     k = max(k, 0)

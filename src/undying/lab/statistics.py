@@ -19,18 +19,6 @@ from scipy import stats
 from undying.lab.interval import Interval
 from undying.lab.results import Comparison, Curve, Summary
 
-__all__ = [
-    "compare_pairs",
-    "compare_to_baseline",
-    "curve",
-    "holm",
-    "interquartile_mean",
-    "probability_of_improvement",
-    "seeds_needed",
-    "sign_flip_p",
-    "summarise",
-]
-
 _LEVEL = 0.05
 _RESAMPLES = 9999  # with the observed one, 10,000: p moves in steps of 0.0001
 _SEED = 0

@@ -9,11 +9,11 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from undying._base.errors import UndyingError
+from undying._base.extras import need
 from undying._base.files import write_text
 from undying.lab import data
 from undying.lab.collect import share
@@ -68,11 +68,11 @@ class Trackers:
         self._targets: list[Callable[[Run], None]] = []
         self._trouble = ""
         if execution.tensorboard is not None:
-            _need("tensorboard", "--tensorboard")
+            need("tensorboard", None, "--tensorboard")
             folder = execution.tensorboard
             self._targets.append(lambda run: to_tensorboard(run, folder))
         if execution.wandb:
-            _need("wandb", "--wandb")
+            need("wandb", None, "--wandb")
             project = execution.wandb
             self._targets.append(lambda run: to_wandb(run, project, store))
 
@@ -149,11 +149,6 @@ def to_wandb(run: Run, project: str, store: Store) -> None:
         for line in run.epochs:
             sink.write(EpochScalars(line))
     write_text(note, json.dumps({"format": 1, "projects": [*projects, project]}) + "\n")
-
-
-def _need(package: str, option: str) -> None:
-    if find_spec(package) is None:
-        raise UndyingError(f"{option} needs {package}: pip install {package}")
 
 
 def _file_name(text: str) -> str:

@@ -18,16 +18,6 @@ from undying._torch import below_autograd, in_dual_level, in_functorch
 from undying.ops import native, reference
 from undying.surrogates import SURROGATES, Scaled, Surrogate
 
-__all__ = [
-    "BUILT_IN",
-    "EagerSUGAR",
-    "Formula",
-    "KernelBAReLU",
-    "is_built_in",
-    "kernel",
-    "register_derivatives",
-]
-
 SlopeKernel = Callable[[Tensor, Tensor, float], Tensor]
 """(gradient, x, strength) -> SUGAR's backward pass."""
 

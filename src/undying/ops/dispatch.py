@@ -23,7 +23,7 @@ from undying._torch import dispatch_mode_depth, in_dual_level, in_functorch, jit
 from undying.ops import autograd, lean, native, reference, triton_loader
 from undying.surrogates import Surrogate
 
-__all__ = ["PATHS", "report", "setting", "using"]
+__all__ = ["PATHS", "report", "using"]
 
 PATHS = ("auto", "native", "triton", "composite")
 
@@ -60,11 +60,6 @@ def barelu(x: Tensor, alpha: float, eps: float, inplace: bool) -> Tensor:
     ):
         return autograd.KernelBAReLU.apply(x, alpha, eps, library)  # type: ignore[no-any-return]
     return reference.barelu(x, alpha, eps, inplace)
-
-
-def setting() -> str:
-    """What is asked for, one of ``PATHS``."""
-    return _setting
 
 
 @contextlib.contextmanager

@@ -20,24 +20,6 @@ from torch import Tensor
 from undying._torch import OpOverload, below_autograd, dispatch_keys
 from undying.surrogates import SURROGATES, Surrogate
 
-__all__ = [
-    "DTYPES",
-    "INSTRUCTIONS",
-    "NAMESPACE",
-    "SlopeKernel",
-    "instructions",
-    "like",
-    "like_second",
-    "missing",
-    "operator",
-    "parameter",
-    "serves",
-    "slope_kernel",
-    "tally",
-    "tally_output",
-    "use_instructions",
-]
-
 INSTRUCTIONS = ("portable", "avx2", "avx512")
 """From plain to wide."""
 

@@ -21,18 +21,6 @@ from undying._torch import OpOverload, below_autograd
 from undying.ops import autograd, native
 from undying.surrogates import Surrogate
 
-__all__ = [
-    "INTERPRETED",
-    "NAMESPACE",
-    "VERSION",
-    "SlopeKernel",
-    "barelu",
-    "barelu_backward",
-    "operator",
-    "slope_kernel",
-    "sugar_backward",
-]
-
 NAMESPACE = "undying_triton"
 """Of the operators, in ``torch.ops``."""
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from undying._base.errors import UndyingError
+from undying._base.extras import need
 from undying.lab.data.arrays import npz
 from undying.lab.data.dataset import Dataset
 
@@ -42,10 +43,7 @@ def download(name: str, root: Path | None = None) -> Dataset:
     root = root or default_root()
     if (copy := root / f"{name}.npz").exists():
         return _sorted(replace(npz(copy), name=name))
-    try:
-        from torchvision import datasets
-    except ModuleNotFoundError:
-        raise UndyingError(f"data {name!r} needs torchvision: pip install 'undying[vision]'") from None
+    datasets = need("torchvision.datasets", "vision", f"data {name!r}")
     kind, files = _SOURCES[name]
     try:
         train, test = (getattr(datasets, kind)(root, train=part, download=True) for part in (True, False))

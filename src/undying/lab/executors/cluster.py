@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from undying._base.errors import UndyingError
+from undying._base.extras import need
 from undying.lab.execution import Execution
 from undying.lab.executors.work import DIED, FAILED, FINISHED, Queue, execute_elsewhere
 from undying.lab.settings import AnyRun
@@ -22,10 +23,7 @@ def run_in_cluster(
 ) -> list[AnyRun]:
     """Execute ``configs``, ``execution.slots`` at a time; ``finished`` is called here after each. Returns those that
     failed twice. All machines of the cluster must see ``out``."""
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise UndyingError(f"--executor ray needs {error.name}: pip install 'undying[scale]'") from None
+    ray = need("ray", "scale", "--executor ray")
     gpu = torch.device(execution.device).type == "cuda"
     here: dict[str, Any] = (
         {}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from undying._base.errors import UndyingError
+from undying._base.extras import need
 from undying.lab.execution import Execution
 from undying.lab.executors.work import BUSY, execute_elsewhere
 from undying.lab.settings import AnyRun
@@ -22,10 +23,7 @@ def run_in_jobs(
 
     What failed, or was lost with its job, is given to jobs once more. Interrupted, it cancels the jobs.
     """
-    try:
-        import submitit
-    except ModuleNotFoundError as error:
-        raise UndyingError(f"--executor submitit needs {error.name}: pip install 'undying[scale]'") from None
+    submitit = need("submitit", "scale", "--executor submitit")
     executor = submitit.AutoExecutor(out / "jobs")
     asked = dict(word.split("=", 1) for word in execution.job)
     numbers = {key: int(value) if value.isdecimal() else value for key, value in asked.items()}

@@ -103,7 +103,7 @@ def training_of(
 
 
 def execute_elsewhere(
-    config: AnyRun, out: Path, execution: Execution, wait: bool, paths: Sequence[str], slot: int = 0
+    config: AnyRun, out: Path, execution: Execution, wait: bool, paths: Sequence[str]
 ) -> tuple[str, str]:
     """The same in a process that another library started, with the caller's ``sys.path``.
 
@@ -111,7 +111,7 @@ def execute_elsewhere(
         (outcome, message): the message of an UndyingError, which would not come through in one piece; else empty.
     """
     sys.path.extend(path for path in paths if path not in sys.path)
-    prepare(execution, slot)
+    prepare(execution)
     try:
         return execute(config, out, execution, wait), ""
     except UndyingError as error:

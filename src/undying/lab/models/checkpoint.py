@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from undying._base.errors import UndyingError
+from undying._base.extras import need
 from undying._torch import COMPILED_PREFIX
 
 _INSIDE = ("state_dict", "model_state_dict", "model")
@@ -67,14 +68,10 @@ def _torch(path: Path) -> Any:
 
 
 def _safetensors(path: Path) -> Any:
+    safetensors = need("safetensors", None, f"checkpoint {path}")
     try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ModuleNotFoundError:
-        raise UndyingError(f"checkpoint {path} needs safetensors: pip install safetensors") from None
-    try:
-        return load_file(path)
+        return need("safetensors.torch", None, f"checkpoint {path}").load_file(path)
     except OSError as error:
         raise UndyingError(f"cannot read checkpoint {path}: {error.strerror or error}") from None
-    except SafetensorError as error:
+    except safetensors.SafetensorError as error:
         raise UndyingError(f"checkpoint {path} is damaged: {error}") from None

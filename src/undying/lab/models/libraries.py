@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import warnings
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from undying._base.errors import UndyingError
+from undying._base.extras import need
 from undying.lab import imports
 from undying.lab.models.vision import stock
 
@@ -50,8 +50,6 @@ def _made(spec: str, torchvision: dict[str, Any], timm: dict[str, Any], own: dic
             return _torchvision(name, **torchvision)
         if source == "timm":
             return _timm(name, **timm)
-    except ModuleNotFoundError as error:
-        raise UndyingError(f"model {spec!r} needs {error.name}: pip install {error.name}") from None
     except TypeError as error:  # drop path, where there is none to set
         raise UndyingError(f"model {spec!r}: {error}") from None
     except (ValueError, RuntimeError) as error:
@@ -80,7 +78,7 @@ def _torchvision(name: str, shape: tuple[int, ...] = (3,), classes: int = 1000, 
 
 
 def _timm(name: str, shape: tuple[int, ...] = (), drop_path_rate: float = 0.0, **arguments: Any) -> nn.Module:
-    timm = importlib.import_module("timm")
+    timm = need("timm", None, f"model {f'timm:{name}'!r}")
     if drop_path_rate:
         arguments["drop_path_rate"] = drop_path_rate
     config = timm.models.get_pretrained_cfg(name)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from torch import nn
 
-from undying._base.errors import UndyingError
+from undying._base.extras import need
 
 
 def library(what: str = "torchvision") -> Any:
     """torchvision, or one of its modules."""
-    try:
-        return importlib.import_module(what)
-    except ModuleNotFoundError:
-        raise UndyingError(f"this model needs {what.split('.')[0]}: pip install 'undying[vision]'") from None
+    return need(what, "vision", "this model")
 
 
 def stochastic_depth(rate: float) -> nn.Module:
