@@ -26,7 +26,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from undying.activations.known import turning_point
 
 _INF = math.inf
 _U64 = 2.0**-53
@@ -500,9 +502,8 @@ def _softplus(op: Op) -> Interval:
 
 def _gelu(op: Op) -> Interval:
     kind = op["approximate"]
-    turn = -0.75179152469356445746 if kind == "none" else -0.752461422071016258487
     # 1 + erf(x / sqrt 2) and 1 + tanh(...) are off by some u, and x is below 8 where they are not yet 0 or 2.
-    return _curve(op, lambda v: F.gelu(v, approximate=kind), turn, 8 * _FUNCTION)
+    return _curve(op, lambda v: F.gelu(v, approximate=kind), turning_point(nn.GELU, approximate=kind), 8 * _FUNCTION)
 
 
 def _hardsigmoid(op: Op) -> Interval:
@@ -510,7 +511,7 @@ def _hardsigmoid(op: Op) -> Interval:
 
 
 def _hardswish(op: Op) -> Interval:
-    return _curve(op, lambda v: v * (v / 6 + 0.5).clamp(0, 1), -1.5, absolute=_FUNCTION)
+    return _curve(op, lambda v: v * (v / 6 + 0.5).clamp(0, 1), turning_point(nn.Hardswish), absolute=_FUNCTION)
 
 
 def _power(op: Op) -> Interval:
@@ -699,8 +700,8 @@ RULES: dict[str, Callable[[Op], Any]] = {
     "celu": _celu,
     "softplus": _softplus,
     "gelu": _gelu,
-    "silu": lambda op: _curve(op, F.silu, -1.27846454276107379511),
-    "mish": lambda op: _curve(op, F.mish, -1.19243121451549521214),
+    "silu": lambda op: _curve(op, F.silu, turning_point(nn.SiLU)),
+    "mish": lambda op: _curve(op, F.mish, turning_point(nn.Mish)),
     "hardsigmoid": _hardsigmoid,
     "hardswish": _hardswish,
     "sigmoid": lambda op: _curve(op, torch.sigmoid),
