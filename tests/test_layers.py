@@ -27,7 +27,7 @@ is imported by none; so integrations' ``register``, which it names, is no way up
 room may import ``_version``, which imports nothing."""
 
 BESIDE = {("certify", "census")}
-"""Rooms of one layer, and the room beside it that each imports as well: sites have the names that the census gives them."""
+"""Rooms of one layer, and the room beside it that each imports as well: a box is of batches as the census takes them."""
 
 CORE = LAYERS[:6]
 """These import torch and the standard library, and the file of Triton's kernels Triton."""

@@ -10,8 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import undying
-from undying.activations.saturation import ends
-from undying.census.counting import ACTIVATIONS
+from undying.activations.known import FACTS, ends
 
 MAKE = {
     nn.PReLU: lambda: nn.PReLU(init=0.1),
@@ -21,7 +20,7 @@ IN_PLACE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, 
 
 
 def activation(draw):
-    kind = draw(st.sampled_from(ACTIVATIONS))
+    kind = draw(st.sampled_from(list(FACTS)))
     if kind in IN_PLACE and draw(st.booleans()):
         return kind(inplace=True)
     return MAKE.get(kind, kind)()

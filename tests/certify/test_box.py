@@ -50,3 +50,19 @@ def test_bad_boxes_are_refused():
         with pytest.raises(error, match=match):
             certify(net, box)
     assert certify(net, (0, one)).box == Box(torch.zeros(1, 3), one)
+
+
+def test_a_dataset_ends_at_its_length():
+    class Endless(torch.utils.data.Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, i):
+            return torch.full((1, 2), float(i))
+
+    assert torch.equal(Box.of(Endless()).high, torch.full((1, 2), 2.0, dtype=torch.float64))
+
+
+def test_a_pair_is_not_taken_for_two_batches():
+    with pytest.raises(ValueError, match="pair"):
+        Box.of((torch.rand(4, 3), torch.rand(4)))

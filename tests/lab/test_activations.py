@@ -6,7 +6,8 @@ from torch import nn
 
 import undying
 from undying._base.errors import UndyingError
-from undying.lab.activations import ACTIVATIONS, build_activation
+from undying.activations.known import SPELLINGS
+from undying.lab.activations import build_activation
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ def test_specs(spec, shown):
     assert repr(build_activation(spec)) == shown
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", SPELLINGS)
 def test_every_name_is_an_activation(name):
     module = build_activation(name)
     assert isinstance(module, nn.Module)
@@ -41,7 +42,7 @@ def test_every_name_is_an_activation(name):
 @pytest.mark.parametrize("surrogate", undying.SURROGATES)
 def test_every_surrogate_can_be_named_and_is_an_activation_too(surrogate):
     assert build_activation(f"sugar:{surrogate}").surrogate.name == surrogate
-    assert surrogate in ACTIVATIONS
+    assert surrogate in SPELLINGS
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from undying._base.preserve_state import device_of, preserve_state
 from undying._base.unwrap import uncompiled, unwrap_model
-from undying.activations.saturation import is_two_sided
+from undying.activations.known import is_flat_below_zero, is_two_sided
 from undying.census.batches import Inputs, Mask, batches_of, mask_of, moved, unpacked
 from undying.census.counting import Counter, SiteCounts
 from undying.census.fingerprint import Fingerprint
@@ -20,9 +20,6 @@ from undying.census.results import Census, Site, dormancy
 from undying.census.uses import Uses
 
 __all__ = ["census"]
-
-#: Their derivative is exactly 0 for x <= 0, so a silent unit gets no gradient.
-_FLAT = (nn.ReLU, nn.ReLU6)
 
 
 def census(
@@ -150,7 +147,7 @@ def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | No
     dead = None
     if gradients and stuck is not None:
         dead = stuck & (counts.gradient.cpu() == 0 if counts.gradient is not None else True)
-    elif silent is not None and issubclass(counts.kind, _FLAT):
+    elif silent is not None and is_flat_below_zero(counts.kind):
         dead = silent.clone()
     return Site(
         name=counts.name,

@@ -13,39 +13,22 @@ from torch import Tensor, nn
 
 from undying._base.module_stack import ModuleStack
 from undying._torch import disable_torch_function
-from undying.activations.known import OURS, TWINS, TYPE_OF
-from undying.activations.saturation import ends
-from undying.activations.sugar import SUGAR
+from undying.activations.known import TYPE_OF, Ends, ends, is_activation, is_rectifier
 from undying.census.accumulators import Accumulator, OutputAccumulator
 from undying.census.uses import Uses
 from undying.units.layout import Columns, Layout
 from undying.units.rules import AmbiguousError, UnitAxes, site_layout
 
-ACTIVATIONS: tuple[type[nn.Module], ...] = (*TWINS, nn.PReLU, nn.RReLU, *OURS)
-
-#: Modules that hold activations of other libraries, such as transformers' GELU written out with tanh.
-_LIBRARIES = {"transformers.activations", "timm.layers.activations", "timm.layers.activations_me"}
-
-#: Their output is max(x, 0), so counting what reaches them tells what leaves them.
-_RECTIFIERS = (nn.ReLU, SUGAR)
-
-
-def is_activation(module: nn.Module | None) -> bool:
-    """Whether calls of ``module`` are sites; what it computes with inside is not."""
-    return isinstance(module, ACTIVATIONS) or type(module).__module__ in _LIBRARIES
-
 
 class SiteCounts:
     """Running counts of one site."""
 
-    def __init__(
-        self, name: str, kind: type[nn.Module], units: int, ends: tuple[float, float] | None, device: torch.device
-    ) -> None:
+    def __init__(self, name: str, kind: type[nn.Module], units: int, ends: Ends | None, device: torch.device) -> None:
         self.name, self.kind, self.units, self.ends = name, kind, units, ends
         self.samples: Any = 0
         """N: a number, or with masks a tensor on the device."""
         self.before = Accumulator(units, ends or (-math.inf, math.inf), device)
-        self.after = None if kind in _RECTIFIERS else OutputAccumulator(units, device)
+        self.after = None if is_rectifier(kind) else OutputAccumulator(units, device)
         self.gradient: Tensor | None = None
         """Largest \\|dL/dx\\|; None before any was seen."""
 
@@ -174,7 +157,7 @@ class Counter(UnitAxes):
         self._end(call, h)
         return h
 
-    def _begin(self, label: str, kind: type[nn.Module], x: Tensor, bounds: tuple[float, float] | None) -> _Call:
+    def _begin(self, label: str, kind: type[nn.Module], x: Tensor, bounds: Ends | None) -> _Call:
         """Count what reaches the activation: here, since one in place overwrites it."""
         self._calls[label] = self._calls.get(label, 0) + 1
         name = label if self._calls[label] == 1 else f"{label}#{self._calls[label]}"

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from undying.census.batches import batches_of
+
 
 @dataclass(frozen=True)
 class Box:
@@ -64,7 +66,7 @@ class Box:
         """
         low: Tensor | None = None
         high: Tensor | None = None
-        for batch in [data] if isinstance(data, (Tensor, Mapping)) else data:
+        for batch in batches_of(data):
             x = _real("data", _input_of(batch))
             if x.dim() == 0 or x.shape[0] == 0:
                 raise ValueError(f"Box.of: a batch of shape {tuple(x.shape)} holds no sample")

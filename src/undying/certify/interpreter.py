@@ -15,8 +15,7 @@ from torch.overrides import TorchFunctionMode
 from undying._base.errors import UndyingError
 from undying._base.preserve_state import device_of, preserve_state
 from undying._torch import OpOverload, schema_of
-from undying.activations.known import TWINS
-from undying.census.counting import is_activation
+from undying.activations.known import OPERATORS, is_activation
 from undying.certify.arithmetic import Arithmetic, Interval, Unbounded
 from undying.certify.backends import Backends
 from undying.certify.box import Box
@@ -226,7 +225,7 @@ class _Walk:
                     self._seen.add(call)
                     self._add_site(node, self._names[module] or type(module).__name__, type(module).__name__)
                 return
-        kind = _FUNCTIONS.get(_name(node))
+        kind = OPERATORS.get(_name(node))
         if kind is not None:
             owner = self._names[modules[-1][1]] if modules else ""
             self._add_site(node, f"{owner}.{_name(node)}" if owner else _name(node), kind)
@@ -286,7 +285,6 @@ def _constants(exported: Any) -> dict[str, Any]:
     return {name: values.get(target) for name, target in targets.items()}
 
 
-_FUNCTIONS = {f.__name__.strip("_"): kind.__name__ for kind, functions in TWINS.items() for f in functions}
 _LIFTS = {"lift_fresh", "lift_fresh_copy", "detach"}  # a constant written in a forward
 
 

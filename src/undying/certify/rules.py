@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from undying.activations.known import turning_point
 from undying.certify.arithmetic import FUNCTION, INF, U64, Arithmetic, Interval, Parts, Unbounded, gamma, products
 from undying.certify.backends import Backends
 
@@ -332,9 +333,8 @@ def _softplus(op: Op) -> Interval:
 
 def _gelu(op: Op) -> Interval:
     kind = op["approximate"]
-    turn = -0.75179152469356445746 if kind == "none" else -0.752461422071016258487
     # 1 + erf(x / sqrt 2) and 1 + tanh(...) are off by some u, and x is below 8 where they are not yet 0 or 2.
-    return _curve(op, lambda v: F.gelu(v, approximate=kind), turn, 8 * FUNCTION)
+    return _curve(op, lambda v: F.gelu(v, approximate=kind), turning_point(nn.GELU, approximate=kind), 8 * FUNCTION)
 
 
 def _hardsigmoid(op: Op) -> Interval:
@@ -342,7 +342,7 @@ def _hardsigmoid(op: Op) -> Interval:
 
 
 def _hardswish(op: Op) -> Interval:
-    return _curve(op, lambda v: v * (v / 6 + 0.5).clamp(0, 1), -1.5, absolute=FUNCTION)
+    return _curve(op, lambda v: v * (v / 6 + 0.5).clamp(0, 1), turning_point(nn.Hardswish), absolute=FUNCTION)
 
 
 def _power(op: Op) -> Interval:
@@ -464,8 +464,8 @@ RULES: dict[str, Callable[[Op], Any]] = {
     **_names(_celu, "celu"),
     **_names(_softplus, "softplus"),
     **_names(_gelu, "gelu"),
-    **_names(lambda op: _curve(op, F.silu, -1.27846454276107379511), "silu"),
-    **_names(lambda op: _curve(op, F.mish, -1.19243121451549521214), "mish"),
+    **_names(lambda op: _curve(op, F.silu, turning_point(nn.SiLU)), "silu"),
+    **_names(lambda op: _curve(op, F.mish, turning_point(nn.Mish)), "mish"),
     **_names(_hardsigmoid, "hardsigmoid"),
     **_names(_hardswish, "hardswish"),
     **_names(lambda op: _curve(op, torch.sigmoid), "sigmoid"),

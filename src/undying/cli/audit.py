@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 
 from undying._base.errors import UndyingError
-from undying.lab.models import TARGETS, load_model
+from undying.lab.models import load_model, target
 from undying.treat.convert import audit
 
 
@@ -26,12 +26,10 @@ class AuditCommand:
     """Types of torch.nn to look for, such as ReLU, GELU, SiLU."""
 
     def __call__(self, console: Console) -> int:
-        unknown = [name for name in self.targets if name not in TARGETS]
-        if unknown:
-            raise UndyingError(f"unknown --targets {', '.join(unknown)}; known: {', '.join(TARGETS)}")
+        targets = [target(name) for name in self.targets]
         shapes = self.example or (("1,3,224,224",) if self.model.startswith(("torchvision:", "timm:")) else ())
         example = tuple(_example(shape) for shape in shapes) or None
-        report = audit(load_model(self.model), example, [TARGETS[name] for name in self.targets])
+        report = audit(load_model(self.model), example, targets)
         console.print(str(report), markup=False, highlight=False, soft_wrap=True)
         calls = sum(row.calls or 0 for row in report.rows if row.alias_of is None)
         counted = (

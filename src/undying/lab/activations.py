@@ -6,33 +6,15 @@ A spec is ``name[:surrogate][:key=value]...``: ``relu``, ``sugar``, ``sugar:nelu
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
 from torch import nn
 
 from undying._base.errors import UndyingError
-from undying.activations.barelu import BAReLU
-from undying.activations.plain import BSiLU, NeLU
+from undying.activations.known import SPELLINGS
 from undying.activations.sugar import SUGAR
 from undying.surrogates import SURROGATES, surrogate, unit_scaled
-
-ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "elu": nn.ELU,
-    "selu": nn.SELU,
-    "gelu": nn.GELU,
-    "gelu_tanh": lambda: nn.GELU("tanh"),
-    "silu": nn.SiLU,
-    "mish": nn.Mish,
-    "tanh": nn.Tanh,
-    "bsilu": BSiLU,
-    "nelu": NeLU,
-    "barelu": BAReLU,
-    "sugar": SUGAR,
-}
 
 
 def build_activation(spec: str) -> nn.Module:
@@ -45,8 +27,8 @@ def build_activation(spec: str) -> nn.Module:
     SUGAR(nelu(a=0.1))
     """
     name, *rest = spec.split(":")
-    if name not in ACTIVATIONS:
-        raise UndyingError(f"unknown activation {name!r} in {spec!r}; known: {', '.join(ACTIVATIONS)}")
+    if name not in SPELLINGS:
+        raise UndyingError(f"unknown activation {name!r} in {spec!r}; known: {', '.join(SPELLINGS)}")
     arguments = dict(_argument(word) for word in rest if "=" in word)
     bare = [word for word in rest if "=" not in word]
     try:
@@ -54,7 +36,7 @@ def build_activation(spec: str) -> nn.Module:
             return _sugar(bare, arguments)
         if bare:
             raise ValueError(f"{bare[0]!r} is no argument; write key=value")
-        return ACTIVATIONS[name](**arguments)
+        return SPELLINGS[name](**arguments)
     except (TypeError, ValueError) as error:
         raise UndyingError(f"activation {spec!r}: {error}") from None
 

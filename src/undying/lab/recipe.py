@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from undying._base.errors import UndyingError
+from undying.lab import models
 from undying.lab.augment import AUGMENTATIONS
-from undying.lab.models import TARGETS
 
 SCHEDULES = ("constant", "cosine", "step")
 AMP = ("none", "bfloat16", "float16")
@@ -59,12 +59,13 @@ class Recipe:
     def __post_init__(self) -> None:
         for names, field, known in (
             (self.augment, "augment", AUGMENTATIONS),
-            (self.targets, "targets", TARGETS),
             ((self.schedule,), "schedule", SCHEDULES),
             ((self.amp,), "amp", AMP),
         ):
             for name in names:
                 one_of(field, name, known)
+        for name in self.targets:
+            models.target(name)
         for field in ("validation", "momentum", "label_smoothing", "ema", "drop_path"):
             if not 0 <= getattr(self, field) < 1:
                 raise UndyingError(f"{_flag(field)} must be at least 0 and below 1, not {getattr(self, field)}")

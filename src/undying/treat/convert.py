@@ -11,7 +11,7 @@ from torch import nn
 
 from undying._torch import is_compiled_in_place
 from undying.activations.barelu import BAReLU
-from undying.activations.known import OURS, TWINS
+from undying.activations.known import functional_forms, is_composed
 from undying.activations.sugar import SUGAR
 from undying.treat.change import become, is_converted, set_child, set_entry, undo
 from undying.treat.forwards import AsFunction, Kept, Passing, Replacing
@@ -38,9 +38,9 @@ def convert_(
         model: the network; if it is itself a target it is converted too.
         activation: a module, deep-copied for each site it takes, or a callable that is given the old module (for a
             function: a new module of the type that computes the same) and returns the new one.
-        targets: what to replace: modules of exactly these types, and attributes that hold their functional twins
-            (``self.act = F.relu``). A subclass is left alone and reported, since its forward may differ.
-        functional: also replace calls of the twins in a forward (``F.relu(x)``, ``x.relu_()``). Needs ``example``.
+        targets: what to replace: modules of exactly these types, and attributes that hold their functional
+            forms (``self.act = F.relu``). A subclass is left alone and reported, since its forward may differ.
+        functional: also replace calls of these functions in a forward (``F.relu(x)``, ``x.relu_()``). Needs ``example``.
         example: input by which such calls are found and counted: a tensor, a tuple of positional arguments or a dict
             of keyword arguments. It is run in eval and in training mode; the model is left as it was.
         strict: raise, and change nothing, if any site would be left alone. Needs ``example``.
@@ -71,7 +71,7 @@ def convert_(
     if example is None and (functional or strict):
         raise ValueError(f"{'functional' if functional else 'strict'}=True needs example=, by which calls are found")
     sites, notes = _find(model, targets, example, skip)
-    if strict and (unknown := [t.__name__ for t in targets if t not in TWINS]):
+    if strict and (unknown := [t.__name__ for t in targets if not functional_forms(t)]):
         functions = ", ".join(f"F.{name.lower()}" for name in unknown)
         raise ValueError(
             f"strict=True cannot vouch for {', '.join(unknown)}: calls such as {functions} are not looked for"
@@ -216,7 +216,7 @@ def _protect(model: nn.Module, left: list[Site]) -> None:
             set_entry(site.module, site.attribute, Kept(vars(site.module)[site.attribute]))
     alone = {site.module for site in left if site.attribute is None}
     for module in model.modules():
-        ours = is_converted(module) or isinstance(module, OURS)
+        ours = is_converted(module) or is_composed(module)
         if (ours or module in alone) and not isinstance(vars(module).get("forward"), (Passing, Replacing)):
             set_entry(module, "forward", Passing(module))
 

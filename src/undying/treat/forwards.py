@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from undying._torch import show_to_compile
-from undying.activations.known import TYPE_OF, is_inplace
+from undying.activations.known import TYPE_OF, functional_forms, is_inplace, is_torchs, targets
 
 
 class _Level(threading.local):
@@ -47,11 +47,11 @@ class Replacing:
     def __init__(self, owner: nn.Module, kind: str, child: str, hidden: str | None) -> None:
         self.owner, self.kind, self.child, self.hidden = owner, kind, child, hidden
         self.original = vars(owner).get("forward")
-        self.compilable = hidden is None or show_to_compile(TYPE_OF)
+        self.compilable = hidden is None or _shown_to_compile(kind)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self.compilable = self.hidden is None or show_to_compile(TYPE_OF)  # in this process
+        self.compilable = self.hidden is None or _shown_to_compile(self.kind)  # in this process
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self.compilable and torch.compiler.is_compiling():
@@ -61,6 +61,12 @@ class Replacing:
             )
         with _Replacement(self.owner, self.kind, self.child):
             return _forward(self, args, kwargs)
+
+
+def _shown_to_compile(kind: str) -> bool:
+    """Have torch.compile show the functional forms of this type to modes; it looks into what is not of torch instead."""
+    forms = functional_forms(targets()[kind])
+    return all(map(is_torchs, forms)) and show_to_compile(forms)
 
 
 class Passing:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode, get_overridable_functions
+from torch.overrides import TorchFunctionMode
 
 from undying._base.module_stack import ModuleStack
 from undying._base.preserve_state import preserve_state
 from undying._torch import disable_torch_function
-from undying.activations.known import OURS, TYPE_OF, type_of
+from undying.activations.known import TYPE_OF, is_composed, overridable_functions, type_of
 from undying.treat.change import is_converted
 
 __all__ = ["Site", "find"]
@@ -118,7 +116,7 @@ def _called(
 
 
 class _Recorder(TorchFunctionMode):
-    """Counts, by module, how often it is called, and how often its own forward calls a twin of a target."""
+    """Counts, by module, how often it is called, and how often its own forward calls a functional form of a target."""
 
     def __init__(self, targets: Sequence[type[nn.Module]]) -> None:
         super().__init__()
@@ -132,7 +130,7 @@ class _Recorder(TorchFunctionMode):
         """Modules without children or parameters that do more than call one function: activations themselves."""
 
     def why_not(self, module: nn.Module, kind: type[nn.Module]) -> str | None:
-        """Why calls of ``kind``'s twin in the forward of ``module`` must not be replaced."""
+        """Why calls of ``kind``'s functional forms in the forward of ``module`` must not be replaced."""
         if (module, kind) in self.checkpointed:
             return "called by a function that torch.utils.checkpoint runs again outside the forward; make it a module"
         if module in self.own_arithmetic:
@@ -184,21 +182,15 @@ class _Recorder(TorchFunctionMode):
         y = func(*args, **kwargs)
         kind, owner = TYPE_OF.get(func), self.running.module
         # A converted module's own arithmetic is no site.
-        if kind in self.targets and owner is not None and not isinstance(owner, OURS) and not is_converted(owner):
+        if kind in self.targets and owner is not None and not is_composed(owner) and not is_converted(owner):
             self.passes[-1][owner, kind] += 1
             self.spelled.setdefault((owner, kind), _called_as(func))
             self.last_call[owner] = (args[0] if args else kwargs["input"], y)
-            if func not in _traced_functions():
+            if func not in overridable_functions():
                 self.hidden[owner, kind] = _called_as(func)
             if _through_checkpoint(owner):
                 self.checkpointed.add((owner, kind))
         return y
-
-
-@functools.cache
-def _traced_functions() -> frozenset[Any]:
-    """Those for which torch.compile asks TorchFunctionModes; torch.relu_ is not among them."""
-    return frozenset(chain.from_iterable(get_overridable_functions().values()))
 
 
 def _through_checkpoint(owner: nn.Module) -> bool:

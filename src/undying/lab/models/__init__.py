@@ -13,7 +13,7 @@ from torch import nn
 
 from undying._base.errors import UndyingError
 from undying._base.preserve_state import preserve_state
-from undying.activations.known import TWINS
+from undying.activations import known as activations
 from undying.lab import imports
 from undying.lab.models.conv2next import SIZES, conv2next
 from undying.lab.models.libraries import LIBRARIES, fitted_model, load_model
@@ -22,7 +22,7 @@ from undying.lab.models.small_cnn import small_cnn
 from undying.lab.models.vision import resnet18_cifar, stock, swin_narrow, swin_t, vgg16_cifar, vgg16_narrow
 from undying.treat.convert import audit, convert_
 
-__all__ = ["MODELS", "TARGETS", "build", "known", "load_model", "own_source", "put_in"]
+__all__ = ["MODELS", "build", "known", "load_model", "own_source", "put_in", "target"]
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,17 @@ MODELS: dict[str, Model] = {
     },
 }
 
-TARGETS = {kind.__name__: kind for kind in TWINS}
-"""What may be replaced, by name."""
+
+def target(name: str) -> type[nn.Module]:
+    """The type of activation that ``--targets`` calls so.
+
+    Raises:
+        UndyingError: there is none.
+    """
+    known = activations.targets()
+    if name not in known:
+        raise UndyingError(f"unknown --targets {name!r}; known: {', '.join(known)}")
+    return known[name]
 
 
 def known(spec: str) -> None:
@@ -103,13 +112,13 @@ def put_in(
 
     Args:
         model: what ``build`` gave for ``spec``, ``shape`` and ``classes``.
-        targets: names of the types to replace; empty: the network's own, which outside ``MODELS`` is the type of
-            ``TARGETS`` that it holds or, failing that, calls most often.
+        targets: names of the types to replace; empty: the network's own, which outside ``MODELS`` is the known
+            type that it holds or, failing that, calls most often.
 
     Raises:
         UndyingError: nothing is there to be replaced, or the network does not take such samples or give a score a class.
     """
-    kinds: list[type[nn.Module]] = [TARGETS[name] for name in targets]
+    kinds = [target(name) for name in targets]
     ours = spec in MODELS
     example = torch.zeros(2, *shape)  # two, since batch norm refuses to train on one
     if not kinds:
@@ -136,15 +145,16 @@ def put_in(
 
 
 def _own_targets(model: nn.Module, spec: str, example: torch.Tensor) -> list[type[nn.Module]]:
-    held = Counter(type(module) for module in model.modules() if type(module) in TWINS)
+    known = activations.targets()
+    held = Counter(type(module) for module in model.modules() if type(module) in known.values())
     if not held:
         try:
-            held = Counter({kind: len(audit(model, example, [kind]).rows) for kind in TWINS})
+            held = Counter({kind: len(audit(model, example, [kind]).rows) for kind in known.values()})
         except (RuntimeError, TypeError, ValueError) as error:
             raise _misfit(spec, tuple(example.shape[1:]), error) from None
     [(kind, count)] = held.most_common(1)
     if count == 0:
-        raise UndyingError(f"model {spec!r} has no activation to replace; looked for {', '.join(TARGETS)}")
+        raise UndyingError(f"model {spec!r} has no activation to replace; looked for {', '.join(known)}")
     return [kind]
 
 
