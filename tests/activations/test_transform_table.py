@@ -333,32 +333,52 @@ def test_without_gradients(
 # torch.compile
 
 
-@pytest.mark.parametrize(
-    ("case", "backend"),
-    [
-        pytest.param(case, backend, id=f"{case}-{backend}")
-        for case in [*CASES, *FUNCTIONS]
-        for backend in ("eager", "aot_eager", *(["inductor"] if case.inductor and HAS_COMPILER else []))
-    ],
-)
-@transforms(backward, func_grad, jvp, vmap_grad)
-def test_compile(case: Case, backend: str, transform: Transform) -> None:
+class InTurn:
+    """Several backends for one trace of Dynamo's, which takes most of the time; ``name`` is the one that computes."""
+
+    def __init__(self, *names: str) -> None:
+        self.names, self.name = names, names[0]
+
+    def __call__(self, graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
+        compiled = {name: torch._dynamo.lookup_backend(name)(graph, inputs) for name in self.names}
+        return lambda *arguments: compiled[self.name](*arguments)
+
+
+def assert_compiles(case: Case, transform: Transform, *names: str) -> None:
+    """Compiled by each of the backends, it is what it is."""
     torch.compiler.reset()
-    compiler = functools.partial(torch.compile, backend=backend, fullgraph=True)
+    backends = InTurn(*names)
+    compiler = functools.partial(torch.compile, backend=backends, fullgraph=True)
     module = case.make()
-    if transform is backward:
-        compiled = compiler(module)
-        slope = backward(compiled, POINTS)
-        assert_value(case, compiled(POINTS.clone().requires_grad_()), POINTS, EXACT)
-    else:
-        slope = compiler(lambda x: transform(module, x))(POINTS)
-    assert_near(slope, truth_at(case.truth.slope, POINTS), POINTS, EXACT)
+    compiled = compiler(module if transform is backward else lambda x: transform(module, x))
+    for backends.name in names:
+        try:
+            slope = backward(compiled, POINTS) if transform is backward else compiled(POINTS)
+            assert_near(slope, truth_at(case.truth.slope, POINTS), POINTS, EXACT)
+            if transform is backward:
+                assert_value(case, compiled(POINTS.clone().requires_grad_()), POINTS, EXACT)
+        except AssertionError as error:
+            raise AssertionError(f"{backends.name}: {error}") from None
+
+
+@every_form
+@transforms(backward, func_grad, jvp, vmap_grad)
+def test_compile(case: Case, transform: Transform) -> None:
+    """Dynamo's graph as it is, and through AOTAutograd."""
+    assert_compiles(case, transform, "eager", "aot_eager")
+
+
+@pytest.mark.skipif(not HAS_COMPILER, reason="there is no C++ compiler for inductor")
+@pytest.mark.parametrize("case", [case for case in CASES if case.inductor], ids=str)
+@transforms(backward, func_grad, jvp, vmap_grad)
+def test_compile_by_inductor(case: Case, transform: Transform) -> None:
+    assert_compiles(case, transform, "inductor")
 
 
 @every_form
 def test_compile_of_the_composite_form(case: Case) -> None:
     with undying.ops.using("composite"):
-        test_compile(case, "aot_eager", backward)
+        assert_compiles(case, backward, "aot_eager")
 
 
 @every_case
@@ -714,11 +734,11 @@ LITERAL = Case("literal", lambda: Lambda(_literal_barelu), closed_forms.barelu()
 @pytest.mark.filterwarnings("ignore:.*Function'> should not be instantiated:DeprecationWarning")  # torch 2.13's Dynamo
 def test_classic_function_is_relu_under_compiled_func_grad() -> None:
     test_first_derivative(CLASSIC, backward)
-    test_compile(CLASSIC, "aot_eager", backward)
+    assert_compiles(CLASSIC, backward, "aot_eager")
     with pytest.raises(AssertionError, match=r"at \[-8.5, .*: \[0.0, 0.0"):
-        test_compile(CLASSIC, "aot_eager", func_grad)
+        assert_compiles(CLASSIC, func_grad, "aot_eager")
     # Not merely wrong: it is ReLU's.
-    test_compile(Case("relu", lambda: Lambda(ClassicSUGAR.apply), closed_forms.RELU), "aot_eager", func_grad)
+    assert_compiles(Case("relu", lambda: Lambda(ClassicSUGAR.apply), closed_forms.RELU), func_grad, "aot_eager")
 
 
 def test_injection_without_a_clamp_is_nan_at_infinity() -> None:

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from undying.lab.execution import Execution
 from undying.lab.settings import Settings
 from undying.lab.store import Store
 
-TWO = Execution(workers=2)
+ONE = Execution(workers=1)
 SETTINGS = Settings(activations=("relu", "sugar"), seeds=3, epochs=4)
 COMMAND = [
     sys.executable,
@@ -37,9 +38,9 @@ COMMAND = [
 ]
 
 
-def started(out, *more):
+def started(out, workers, *more):
     return subprocess.Popen(
-        [*COMMAND, "--out", str(out), *more],
+        [*COMMAND, "--out", str(out), "--workers", str(workers), *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -61,6 +62,13 @@ def running(pid):
         return False
 
 
+def wait_until(condition, process):
+    """Until ``condition()`` is true of a command that is still at it."""
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+
+
 def succeed(process):
     _, errors = process.communicate()
     assert process.returncode == 0, errors
@@ -72,13 +80,17 @@ def finished_runs(out):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
+    """Folder and results of a command that nothing happens to, and its seconds from when its workers were there."""
     out = tmp_path_factory.mktemp("undisturbed")
-    results = compare(SETTINGS, out, TWO)
-    return out, results
+    process = started(out, 2)
+    wait_until(lambda: len(workers_of(process)) == 2, process)
+    begin = time.monotonic()
+    succeed(process)
+    return out, collect(Store(out), SETTINGS), time.monotonic() - begin
 
 
 def test_results_count_every_run(undisturbed):
-    out, results = undisturbed
+    out, results, _ = undisturbed
     assert [a.name for a in results.activations] == ["relu", "sugar"]
     assert len(finished_runs(out)) == 6
     for activation in results.activations:
@@ -92,7 +104,7 @@ def test_results_count_every_run(undisturbed):
 
 
 def test_results_are_what_the_runs_hold(undisturbed):
-    out, results = undisturbed
+    out, results, _ = undisturbed
     for activation in results.activations:
         accuracies, silent = [], []
         for seed in range(3):
@@ -112,55 +124,44 @@ def test_results_are_what_the_runs_hold(undisturbed):
 
 
 def test_numbers_do_not_depend_on_workers_or_on_what_else_is_in_the_folder(undisturbed, tmp_path):
-    _, results = undisturbed
-    compare(Settings(activations=("sugar", "gelu"), seeds=1, epochs=4), tmp_path, Execution(workers=1))
-    again = compare(SETTINGS, tmp_path, Execution(workers=3))
+    _, results, _ = undisturbed
+    compare(Settings(activations=("sugar", "gelu"), seeds=1, epochs=4), tmp_path, ONE)
+    again = compare(SETTINGS, tmp_path, ONE)
     assert again.to_dict()["activations"] == results.to_dict()["activations"]
     assert len(finished_runs(tmp_path)) == 7  # sugar's seed 0 was shared
 
 
 def test_killed_at_random_moments_it_repeats_nothing_and_ends_with_the_same_bytes(undisturbed, tmp_path):
-    """SIGKILL, ten times, at moments drawn over the time that an undisturbed command takes."""
+    """SIGKILL, six times, at moments drawn over the time that an undisturbed command takes with its workers."""
+    clean, results, took = undisturbed
     out = tmp_path / "out"
-    clean = tmp_path / "clean"
-    begin = time.monotonic()
-    succeed(started(clean))
-    took = time.monotonic() - begin
     draw = random.Random(0)
     seen = {}
-    for _ in range(10):
-        process = started(out, "--checkpoint-seconds", "0.05")
+    for count in (2, 3, 2, 1, 2, 3):
+        process = started(out, count, "--checkpoint-seconds", "0.05")
+        expected = min(count, 6 - len(seen))  # no more workers than runs that are left
+        wait_until(lambda expected=expected, process=process: len(workers_of(process)) >= expected, process)
+        workers = workers_of(process)
         try:
-            process.wait(draw.uniform(0.2, 0.9) * took)
+            process.wait(draw.uniform(0, 0.9) * took)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
         process.communicate()
+        while any(map(running, workers)):
+            time.sleep(0.05)  # never ends if a worker outlives its parent
         now = finished_runs(out)
         assert seen.items() <= now.items()  # nothing lost, nothing written again
         seen = now
-    succeed(started(out))
+    succeed(started(out, 2))
     assert seen.items() <= finished_runs(out).items()
     texts = [(folder / "results.json").read_text().replace(str(folder), "OUT") for folder in (out, clean)]
     assert texts[0] == texts[1]
-    assert json.loads(texts[0])["activations"] == json.loads(json.dumps(undisturbed[1].to_dict()["activations"]))
+    assert json.loads(texts[0])["activations"] == json.loads(json.dumps(results.to_dict()["activations"]))
 
 
-def test_workers_end_with_a_killed_parent(tmp_path):
-    process = started(tmp_path)
-    while len(workers := workers_of(process)) < 2:
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    while any(map(running, workers)):
-        time.sleep(0.05)  # never ends if a worker stays
-
-
-def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path):
-    process = started(tmp_path, "--seeds", "50")  # so that it is still at it when the signal comes
-    while not finished_runs(tmp_path):
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
+def test_ctrl_c_stops_cleanly_and_what_is_missing_is_trained_then(tmp_path):
+    process = started(tmp_path, 2, "--seeds", "50")  # so that it is still at it when the signal comes
+    wait_until(lambda: finished_runs(tmp_path), process)
     process.send_signal(signal.SIGINT)
     shown, errors = process.communicate()
     kept = finished_runs(tmp_path)
@@ -170,24 +171,14 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path):
     if "relu" in {json.loads((tmp_path / "runs" / run / "config.json").read_text())["activation"] for run in kept}:
         assert f"Partial: {len(kept)} of 100 runs finished" in shown
         assert "'undying report" in shown
-    succeed(started(tmp_path))
+    results = compare(Settings(activations=("relu", "sugar"), seeds=2, epochs=4), tmp_path, ONE)
+    assert [len(a.accuracy.values) for a in results.activations] == [2, 2]
     assert kept.items() <= finished_runs(tmp_path).items()
 
 
-def test_a_killed_worker_is_replaced_and_its_run_tried_again(tmp_path):
-    process = started(tmp_path)
-    while not finished_runs(tmp_path):
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
-    os.kill(workers_of(process)[0], signal.SIGKILL)
-    succeed(process)
-    assert len(finished_runs(tmp_path)) == 6
-    assert not list(tmp_path.glob("runs/*/failure.json"))
-
-
-def test_a_disk_that_fills_up_is_an_error_and_the_store_goes_on_when_there_is_room(tmp_path):
+def test_a_full_disk_is_an_error_and_with_room_the_store_goes_on_though_a_worker_is_killed(tmp_path):
     """A limit on file size stands for the full disk: both make write fail with an OSError."""
-    limited = ["prlimit", "--fsize=2000", *COMMAND, "--out", str(tmp_path)]
+    limited = ["prlimit", "--fsize=2000", *COMMAND, "--workers", "1", "--out", str(tmp_path)]
     done = subprocess.run(limited, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     lines = done.stderr.strip().splitlines()
@@ -195,13 +186,18 @@ def test_a_disk_that_fills_up_is_an_error_and_the_store_goes_on_when_there_is_ro
     assert str(tmp_path) in lines[0]
     assert "to go on" in lines[0]
     assert not finished_runs(tmp_path)
-    succeed(started(tmp_path))
+    # There is room again, and all six runs are to be done: one worker is killed, another takes its place and its run.
+    process = started(tmp_path, 2)
+    wait_until(lambda: finished_runs(tmp_path), process)
+    os.kill(workers_of(process)[0], signal.SIGKILL)
+    succeed(process)
     assert len(finished_runs(tmp_path)) == 6
+    assert not list(tmp_path.glob("runs/*/failure.json"))
 
 
 def test_a_diverged_run_is_counted_with_the_accuracy_of_guessing(tmp_path):
     settings = Settings(activations=("relu", "leaky_relu"), seeds=2, epochs=1, optimizer="sgd", lr=1e9)
-    results = compare(settings, tmp_path, TWO)
+    results = compare(settings, tmp_path, ONE)
     for activation in results.activations:
         assert activation.diverged == 2
         assert activation.accuracy.values == [0.1, 0.1]
@@ -212,32 +208,32 @@ def test_a_diverged_run_is_counted_with_the_accuracy_of_guessing(tmp_path):
 
 
 def test_an_unfinished_comparison_is_not_collected_unasked(undisturbed):
-    out, _ = undisturbed
+    out, *_ = undisturbed
     with pytest.raises(UndyingError, match=r"2 of 8 runs .* undying compare .*--seeds 4"):
         collect(Store(out), Settings(activations=("relu", "sugar"), seeds=4, epochs=4))
 
 
 def test_the_plan_and_its_estimate(undisturbed, tmp_path):
-    out, _ = undisturbed
-    done = plan(SETTINGS, out)
+    out, *_ = undisturbed
+    done, two = plan(SETTINGS, out), Execution(workers=2)
     assert (len(done.runs), len(done.missing)) == (6, 0)
-    assert estimate_seconds(done, TWO) == 0
+    assert estimate_seconds(done, two) == 0
     more = Settings(activations=("relu", "sugar"), seeds=5, epochs=4)
     half = plan(more, out)
     per_run = [Store(out).read(c).seconds for c in done.runs]
-    assert estimate_seconds(half, TWO) == pytest.approx(4 * sum(per_run) / 6 / 2)
+    assert estimate_seconds(half, two) == pytest.approx(4 * sum(per_run) / 6 / 2)
     fresh = plan(SETTINGS, tmp_path / "new")
-    assert estimate_seconds(fresh, TWO) > 0
+    assert estimate_seconds(fresh, two) > 0
     assert not (tmp_path / "new").exists()
 
 
 def test_a_damaged_run_is_found_before_anything_is_trained(undisturbed, tmp_path):
-    compare(Settings(activations=("relu", "sugar"), seeds=1, epochs=1), tmp_path, TWO)
-    victim = next(tmp_path.glob("runs/*/metrics.jsonl"))
+    out = shutil.copytree(undisturbed[0], tmp_path / "damaged")
+    victim = next(out.glob("runs/*/metrics.jsonl"))
     victim.write_text(victim.read_text()[:-20])
     with pytest.raises(UndyingError, match=str(victim)):
-        compare(Settings(activations=("relu", "sugar"), seeds=2, epochs=1), tmp_path, TWO)
-    assert len(finished_runs(tmp_path)) == 2
+        compare(Settings(activations=("relu", "sugar"), seeds=4, epochs=4), out, ONE)
+    assert len(finished_runs(out)) == 6
 
 
 def test_a_report_needs_the_data_no_more(tmp_path):
@@ -245,7 +241,7 @@ def test_a_report_needs_the_data_no_more(tmp_path):
     x, y = np.zeros((20, 4), np.float32) + np.arange(20)[:, None], np.arange(20) % 2
     np.savez(tmp_path / "rows.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     settings = Settings(data=str(tmp_path / "rows.npz"), activations=("relu", "sugar"), seeds=1, epochs=1)
-    results = compare(settings, tmp_path / "out", TWO)
+    results = compare(settings, tmp_path / "out", ONE)
     assert (results.data["name"], results.data["train"], results.probe) == ("rows", 20, 20)
     (tmp_path / "rows.npz").unlink()
     (tmp_path / "out").rename(tmp_path / "moved")

@@ -1,11 +1,12 @@
-"""A network of the user's that fails in a given way when it trains with seed 1."""
+"""A network of the user's that fails in a given way."""
 
+import contextlib
 import sys
 from pathlib import Path
 
 import pytest
 
-from undying.lab import Settings
+from undying.lab import Execution, Settings, compare
 
 NETWORK = """
 import os, signal
@@ -18,31 +19,52 @@ def net():
 
 class Faulty(nn.Module):
     def forward(self, x):
-        if self.training and len(x) > 2 and torch.initial_seed() == 1:  # two are the probe of its shapes
-            with Path(__file__).with_name("tries").open("ab", buffering=0) as tries:
+        if self.training and len(x) > 2:  # two are the probe of its shapes
+            seed = torch.initial_seed()
+            with Path(__file__).with_name(f"tries-{seed}").open("ab", buffering=0) as tries:
                 tries.write(b"x")
-                fault(tries.tell())  # each call of each process has a number of its own
+                fault(seed, tries.tell())  # each call of each process has a number of its own
         return x
 
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def fault(seed, t):
 """
+#: With one worker, the two runs of seed 1 fail in turn: one of them dies, the other has no memory.
 FAULTS = {
-    "none": "def fault(t):\n    pass",
-    "raises always": "def fault(t):\n    raise ValueError('a fault\\nof two lines')",
-    "out of memory": "def fault(t):\n    torch.empty(10**15)",
-    "dies once": "def fault(t):\n    if t == 1: os.kill(os.getpid(), signal.SIGKILL)",
-    "dies always": "def fault(t):\n    os.kill(os.getpid(), signal.SIGKILL)",
+    "none": "pass",
+    "seed 1 dies once": "if seed == 1 and t == 1: die()",
+    "seed 1 dies and has no memory": "if seed == 1: die() if t % 2 else torch.empty(10**15)",
+    "seed 0 dies once, seed 1 raises": """
+    if seed == 0 and t == 1: die()
+    if seed == 1 and not Path(__file__).with_name('mended').exists(): raise ValueError('a fault\\nof two lines')""",
 }
 
 
-@pytest.fixture
-def faulty(tmp_path, monkeypatch):
+@contextlib.contextmanager
+def networks_in(folder):
     """Function of the fault's name that gives settings of four runs."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
 
     def settings(fault):
-        Path("faulty.py").write_text(NETWORK + FAULTS[fault])
+        Path("faulty.py").write_text(f"{NETWORK}    {FAULTS[fault]}\n")
         return Settings(model="faulty:net", activations=("relu", "sugar"), seeds=2, epochs=1)
 
-    yield settings
-    sys.modules.pop("faulty", None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", list(sys.path))
+        yield settings
+        sys.modules.pop("faulty", None)
+
+
+@pytest.fixture
+def faulty(tmp_path):
+    with networks_in(tmp_path) as settings:
+        yield settings
+
+
+@pytest.fixture(scope="session")
+def of_the_pool(tmp_path_factory):
+    """What the process pool's runs come to when nothing fails."""
+    with networks_in(folder := tmp_path_factory.mktemp("pool")) as settings:
+        return compare(settings("none"), folder / "out", Execution(workers=1)).to_dict()["activations"]

@@ -14,14 +14,13 @@ RAY = Execution(workers=2, executor="ray")
 # Ray's own: it leaves files and processes to the collector.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_results_are_those_of_the_process_pool_though_a_worker_is_killed(faulty, tmp_path):
-    settings, seen = faulty("dies once"), []
+def test_results_are_those_of_the_process_pool_though_a_worker_is_killed(of_the_pool, faulty, tmp_path):
+    settings, seen = faulty("seed 1 dies once"), []
     results = compare(settings, tmp_path / "ray", RAY, seen.append)
     assert len(seen) == len(set(seen)) == 4
-    assert (tmp_path / "tries").exists()
+    assert (tmp_path / "tries-1").exists()
     assert not list(tmp_path.glob("ray/runs/*/failure.json"))
-    pool = compare(settings, tmp_path / "pool", Execution(workers=2))
-    assert json.dumps(results.to_dict()["activations"]) == json.dumps(pool.to_dict()["activations"])
+    assert json.dumps(results.to_dict()["activations"]) == json.dumps(of_the_pool)
 
 
 def test_without_ray_the_extra_is_named(faulty, tmp_path, monkeypatch):

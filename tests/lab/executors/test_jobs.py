@@ -22,17 +22,16 @@ def no_slurm(monkeypatch):
     monkeypatch.setattr(submitit, "AutoExecutor", lambda folder: automatic(folder, cluster="local"))
 
 
-def test_results_are_those_of_the_process_pool_though_a_job_is_killed(faulty, tmp_path):
-    settings, seen = faulty("dies once"), []
-    results = compare(settings, tmp_path / "jobs", JOBS, seen.append)
-    assert len(seen) == len(set(seen)) == 4
-    assert not list(tmp_path.glob("jobs/runs/*/failure.json"))
-    pool = compare(settings, tmp_path / "pool", Execution(workers=2))
-    assert json.dumps(results.to_dict()["activations"]) == json.dumps(pool.to_dict()["activations"])
-
-
-def test_what_fails_twice_is_named(faulty, tmp_path):
+def test_a_killed_job_is_tried_again_what_fails_twice_is_named_and_results_are_those_of_the_process_pool(
+    of_the_pool, faulty, tmp_path
+):
+    settings, out, seen = faulty("seed 0 dies once, seed 1 raises"), tmp_path / "out", []
     with pytest.raises(UndyingError, match=r"2 of 4 runs did not finish in two tries, .* seed 1: .*failure\.json"):
-        compare(faulty("raises always"), tmp_path / "out", JOBS)
-    assert (tmp_path / "tries").read_text() == "xxxx"
-    assert len(list(tmp_path.glob("out/runs/*/result.json"))) == 2
+        compare(settings, out, JOBS, seen.append)
+    assert (tmp_path / "tries-1").read_text() == "xxx"  # one was lost once with the killed job, which was to do it next
+    assert len(list(out.glob("runs/*/result.json"))) == len(list(out.glob("runs/*/failure.json"))) == 2
+    (tmp_path / "mended").touch()
+    results = compare(settings, out, JOBS, seen.append)
+    assert len(seen) == len(set(seen)) == 4
+    assert not list(out.glob("runs/*/failure.json"))
+    assert json.dumps(results.to_dict()["activations"]) == json.dumps(of_the_pool)
