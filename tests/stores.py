@@ -3,7 +3,7 @@
 import contextlib
 import random
 
-from undying.lab.runs.classification import Epoch
+from undying.lab.runs.kind import Epoch
 from undying.lab.store import Store
 
 UNITS = 128

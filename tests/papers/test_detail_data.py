@@ -9,10 +9,10 @@ import torch
 import planted
 from undying.census.results import Census, Site
 from undying.lab.store import Run
-from undying.papers.analysis import find_out
+from undying.papers.analysis import analyze
 from undying.papers.detail_data import read_norms, read_profile
 from undying.papers.plan import make_plan
-from undying.papers.results import outcome
+from undying.papers.results import run_result
 from undying.papers.tables import TABLES
 
 GRADIENTS = TABLES["barelu-gradients"]
@@ -51,7 +51,7 @@ def test_norms_by_layer_are_ratios_paired_by_seed(plan):
     """Twice those of the first arm whatever the seed: no spread, and the distribution of every step of every seed."""
     found = read_norms(
         plan.scale.tasks[0],
-        planted.outcomes(plan, lambda run: 0.5),
+        planted.results(plan, lambda run: 0.5),
         Planted(lambda config: (2 if config.activation == "relu" else 1) * (1 + config.seed)),
     )
     assert list(found.arms) == list(GRADIENTS.scales["smoke"].tasks[0].arms)
@@ -76,8 +76,8 @@ def test_the_claims_of_norms_are_judged_as_ratios(plan):
     def log(run):
         return math.log(size.get(run.arm, 1)) + 0.001 * (run.config.seed % 3) * ("eps" in run.arm) - 20
 
-    outcomes = planted.outcomes(plan, lambda run: 0.5, gradient=log, update=lambda run: math.nan)
-    found = find_out(GRADIENTS, "small", plan, outcomes).claims
+    results = planted.results(plan, lambda run: 0.5, gradient=log, update=lambda run: math.nan)
+    found = analyze(GRADIENTS, "small", plan, results).claims
     verdicts = {(one.claim.arm, one.claim.metric): (one.verdict, one.difference) for one in found}
     assert verdicts["barelu", "gradient"][0] == "not supported"
     assert verdicts["barelu", "gradient"][1].mean == 0
@@ -87,14 +87,14 @@ def test_the_claims_of_norms_are_judged_as_ratios(plan):
     assert verdicts["barelu", "update"] == ("cannot tell at this scale", None)
 
 
-def test_an_outcome_has_the_mean_norms_of_the_epochs_that_have_any(plan):
+def test_a_result_has_the_mean_norms_of_the_epochs_that_have_any(plan):
     sites = [{"name": "a", "units": 4, "silent": 1, "dead": 1, "dormant": 1}]
     whole = {"test_accuracy": 0.5, "validation_accuracy": 0.5, "weights_sha256": "x", "sites": sites, "sparsity": 0.5}
     epochs = [{"epoch": 0, **whole}]
     epochs += [
         {"epoch": i, "gradient_norm": g, "update_norm": None, **whole} for i, g in enumerate((2.0, 4.0, None), 1)
     ]
-    found = outcome(plan.runs[0], Run(plan.runs[0].config, "diverged", 1.0, epochs, {}), 0.1)
+    found = run_result(plan.runs[0], Run(plan.runs[0].config, "diverged", 1.0, epochs, {}), 0.1)
     assert found.gradient == pytest.approx(math.log(3))
     assert math.isnan(found.update)
 
@@ -113,7 +113,7 @@ class Counted:
 
 def test_a_profile_has_every_unit_of_every_site_in_its_order():
     plan = make_plan(TABLES["sugar-profile"].scales["smoke"], (4,))
-    found = read_profile(plan.scale.tasks[0], planted.outcomes(plan, lambda run: 0.5), Counted())
+    found = read_profile(plan.scale.tasks[0], planted.results(plan, lambda run: 0.5), Counted())
     assert found.sites == ("b", "a")
     assert found.arms["relu"]["a"] == {seed: [0, 1 / 200, 2 / 200, 3 / 200] for seed in (0, 2, 3)}
     assert found.share("relu", "a", 0).values == (0.25,) * 3

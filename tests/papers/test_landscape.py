@@ -17,7 +17,7 @@ from undying.lab.store import Store
 from undying.papers import landscape
 from undying.papers.landscape import chart, curvature_along, directions, surface, top_curvature
 from undying.papers.plan import make_plan
-from undying.papers.results import read_outcomes
+from undying.papers.results import read_results
 from undying.papers.table import Grid
 from undying.papers.tables import TABLES
 
@@ -141,8 +141,8 @@ def test_a_run_is_charted_from_its_weights(tmp_path):
         loss = float(F.cross_entropy(network(x[: grid.images]), y[: grid.images]))
     assert found.middle == pytest.approx(loss, rel=1e-5)
     assert [len(row) for row in found.losses] == [grid.points] * grid.points
-    [outcome] = read_outcomes(plan, store)
-    assert outcome.curvature == pytest.approx(math.log(found.top))
+    [result] = read_results(plan, store)
+    assert result.curvature == pytest.approx(math.log(found.top))
 
     path = store.path(config, landscape.FILE)
     content = json.loads(path.read_text())

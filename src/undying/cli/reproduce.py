@@ -19,17 +19,16 @@ from undying.lab.recipe import one_of
 from undying.lab.settings import AnyRun, RunConfig
 from undying.lab.store import Store
 from undying.papers import landscape, overhead
-from undying.papers.analysis import Findings, find_out
+from undying.papers.analysis import Analysis, analyze
 from undying.papers.detail_data import read_details
-from undying.papers.forecast import GPU_BASIS, KNOWN, Size, cpu_seconds, gpu_seconds, listed
+from undying.papers.forecast import GPU_BASIS, KNOWN, Size, cpu_seconds, for_a_gpu, gpu_seconds, listed
 from undying.papers.page.overhead import write_overhead
 from undying.papers.page.page import write_page
 from undying.papers.plan import Plan, Planned, make_plan
 from undying.papers.records import read_records
-from undying.papers.results import Outcome, read_outcomes
-from undying.papers.table import SCALES, Table, Task
+from undying.papers.results import RunResult, read_results
+from undying.papers.table import SCALES, Table
 from undying.papers.tables import TABLES, TIMED, find
-from undying.papers.trial import Trial, only_trials
 
 
 @dataclass(frozen=True)
@@ -126,9 +125,9 @@ class ReproduceCommand:
             )
         chosen = [by_id[name] for name in self.run]
         wanted = replace(plan, runs=tuple(chosen))
-        self._train(console, _missing(chosen, read_outcomes(wanted, store)), store)
-        for o in read_outcomes(wanted, store):
-            most = next(_most(task) for task in plan.scale.tasks if task.name == o.planned.task)
+        self._train(console, _missing(chosen, read_results(wanted, store)), store)
+        for o in read_results(wanted, store):
+            most = next(task.most for task in plan.scale.tasks if task.name == o.planned.task)
             _say(
                 console,
                 f"{o.id} {o.planned.task} {o.planned.arm}, seed {o.planned.config.seed}, rate {o.planned.config.lr:g}: "
@@ -137,10 +136,10 @@ class ReproduceCommand:
             )
         return 0
 
-    def _finished(self, table: Table, plan: Plan, store: Store) -> tuple[Outcome, ...]:
+    def _finished(self, table: Table, plan: Plan, store: Store) -> tuple[RunResult, ...]:
         """Runs of the store, and those on record that it does not have."""
         recorded = read_records(table, plan, self.recorded) if self.recorded else ()
-        found = {o.planned: o for o in (*recorded, *read_outcomes(plan, store))}
+        found = {o.planned: o for o in (*recorded, *read_results(plan, store))}
         return tuple(found[planned] for planned in plan.runs if planned in found)
 
     def _train(self, console: Console, missing: Sequence[AnyRun], store: Store) -> None:
@@ -163,16 +162,16 @@ class ReproduceCommand:
                     ) from None
 
     def _write(self, console: Console, table: Table, plan: Plan, store: Store) -> None:
-        outcomes = self._finished(table, plan, store)
-        findings = find_out(table, self.scale, plan, outcomes)
-        findings = replace(findings, details=read_details(table, plan, outcomes, store))
+        results = self._finished(table, plan, store)
+        analysis = analyze(table, self.scale, plan, results)
+        analysis = replace(analysis, details=read_details(table, plan, results, store))
         try:
-            page = write_page(findings, store.out, self.seeds)
+            page = write_page(analysis, store.out, self.seeds)
         except OSError as error:
             raise UndyingError(
                 f"cannot write the page to {store.out}: {error.strerror}; choose another folder with --out"
             ) from None
-        _print_verdicts(console, findings)
+        _print_verdicts(console, analysis)
         _say(console, f"page: {page}")
 
 
@@ -180,7 +179,7 @@ def _say(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _missing(runs: Sequence[Planned], finished: Sequence[Outcome]) -> list[AnyRun]:
+def _missing(runs: Sequence[Planned], finished: Sequence[RunResult]) -> list[AnyRun]:
     # Two tasks can share runs, where one network stands for both.
     there = {o.planned.config for o in finished}
     return [config for config in dict.fromkeys(planned.config for planned in runs) if config not in there]
@@ -192,7 +191,7 @@ def _print_list(console: Console) -> None:
         for name, scale in table.scales.items():
             runs, on_gpu, on_core = listed(scale)
             took = {
-                "full": f"about {duration(on_gpu)} on one {'core' if only_trials(scale.tasks) else 'GPU'}",
+                "full": f"about {duration(on_gpu)} on one {'GPU' if for_a_gpu(scale) else 'core'}",
                 "small": f"about {duration(on_core)} of one core",
                 "smoke": "seconds",
             }[name]
@@ -210,7 +209,7 @@ def _print_plan(
     table: Table,
     scale: str,
     plan: Plan,
-    finished: Sequence[Outcome],
+    finished: Sequence[RunResult],
     execution: Execution,
     missing: list[AnyRun],
 ) -> None:
@@ -230,7 +229,7 @@ def _print_plan(
         if left:
             size = Size.of(plan.datasets[task.data]) if task.data in plan.datasets else KNOWN[task.data]
             on_gpu += len(left) * gpu_seconds(task, size)
-            done = [outcome.seconds for outcome in finished if outcome.planned.task == task.name]
+            done = [result.seconds for result in finished if result.planned.task == task.name]
             on_core += len(left) * (sum(done) / len(done) if done else cpu_seconds(task, size))
     if (grid := plan.scale.grid) is not None:
         _say(
@@ -240,7 +239,7 @@ def _print_plan(
         )
     if not missing:
         return
-    if scale == "full" and not only_trials(plan.scale.tasks):
+    if scale == "full" and for_a_gpu(plan.scale):
         _say(console, f"estimated time on one GPU: {duration(on_gpu)} ({GPU_BASIS})")
     slots = min(execution.slots, len(missing))
     _say(
@@ -250,13 +249,8 @@ def _print_plan(
     )
 
 
-def _most(task: Task) -> float:
-    """What a score of 1 stands for."""
-    return (task.measures[0].most if isinstance(task, Trial) else 0) or 1
-
-
-def _print_verdicts(console: Console, findings: Findings) -> None:
-    done, planned = len(findings.outcomes), len(findings.plan.runs)
-    _say(console, f"{findings.table.name}, {findings.scale_name} scale: {done} of {planned} runs")
-    for found in findings.claims:
+def _print_verdicts(console: Console, analysis: Analysis) -> None:
+    done, planned = len(analysis.results), len(analysis.plan.runs)
+    _say(console, f"{analysis.table.name}, {analysis.scale_name} scale: {done} of {planned} runs")
+    for found in analysis.claims:
         _say(console, f"  {found.verdict:<24} {found.claim.task}: {found.claim.text}")

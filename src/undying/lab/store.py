@@ -32,7 +32,7 @@ from undying._base.files import write_bytes, write_text
 from undying.census.results import Census
 from undying.lab.checkpoints import Checkpoint
 from undying.lab.lock import Lock, clear
-from undying.lab.runs.kind import KINDS
+from undying.lab.runs.kind import Epoch, kind_named
 from undying.lab.settings import FORMAT, AnyRun, RunConfig, Settings
 
 
@@ -160,7 +160,7 @@ class Store:
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
         fields.pop("format")
         try:
-            config = KINDS[fields.pop("kind", "")](**fields)
+            config: AnyRun = kind_named(fields.pop("kind", "")).config(**fields)
         except (KeyError, TypeError) as error:
             raise _damaged(path, f"it is not a run's: {error}") from None
         if config.id != run_id:
@@ -170,7 +170,7 @@ class Store:
     def execute(
         self,
         config: AnyRun,
-        train: Callable[[AnyRun, Checkpoint], Iterator[Any]],
+        train: Callable[[AnyRun, Checkpoint], Iterator[Epoch]],
         records: dict[str, Any],
         *,
         checkpoint_seconds: float = 60.0,

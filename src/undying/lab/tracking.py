@@ -16,8 +16,8 @@ from typing import Any
 from undying._base.errors import UndyingError
 from undying._base.files import write_text
 from undying.lab import data
-from undying.lab.collect import share
 from undying.lab.execution import Execution
+from undying.lab.runs.lines import share
 from undying.lab.settings import AnyRun
 from undying.lab.store import Run, Store
 

@@ -12,7 +12,7 @@ from undying.lab.store import Store
 from undying.papers import landscape
 from undying.papers.landscape import Landscape
 from undying.papers.plan import Plan
-from undying.papers.results import Outcome
+from undying.papers.results import RunResult
 from undying.papers.table import Grid, Table, Task
 from undying.papers.verdicts import Estimate, estimate
 
@@ -77,7 +77,7 @@ class Landscapes:
 Detail = Norms | Profile | Landscapes
 
 
-def read_details(table: Table, plan: Plan, outcomes: Sequence[Outcome], store: Store) -> tuple[Detail, ...]:
+def read_details(table: Table, plan: Plan, outcomes: Sequence[RunResult], store: Store) -> tuple[Detail, ...]:
     """What ``table`` shows, for each task that has runs.
 
     Raises:
@@ -93,7 +93,7 @@ def read_details(table: Table, plan: Plan, outcomes: Sequence[Outcome], store: S
     return ()
 
 
-def read_norms(task: Task, outcomes: Sequence[Outcome], store: Store) -> Norms:
+def read_norms(task: Task, outcomes: Sequence[RunResult], store: Store) -> Norms:
     """Of every arm that has runs."""
     epochs = {
         (o.planned.arm, o.planned.config.seed): store.read(o.planned.config).epochs[1:]
@@ -118,7 +118,7 @@ def read_norms(task: Task, outcomes: Sequence[Outcome], store: Store) -> Norms:
     return Norms(task, against, arms)
 
 
-def read_profile(task: Task, outcomes: Sequence[Outcome], store: Store) -> Profile:
+def read_profile(task: Task, outcomes: Sequence[RunResult], store: Store) -> Profile:
     """Of every arm that has runs; from the last census of each, which a diverged run has from before."""
     arms: dict[str, dict[str, dict[int, Sequence[float]]]] = {}
     for o in _at_its_rate(task, outcomes):
@@ -129,7 +129,7 @@ def read_profile(task: Task, outcomes: Sequence[Outcome], store: Store) -> Profi
     return Profile(task, arms)
 
 
-def read_landscapes(task: Task, grid: Grid, outcomes: Sequence[Outcome], store: Store) -> Landscapes:
+def read_landscapes(task: Task, grid: Grid, outcomes: Sequence[RunResult], store: Store) -> Landscapes:
     """Of every arm of which one was computed."""
     arms: dict[str, dict[int, Landscape]] = {}
     for o in _at_its_rate(task, outcomes):
@@ -140,7 +140,7 @@ def read_landscapes(task: Task, grid: Grid, outcomes: Sequence[Outcome], store: 
     return Landscapes(task, grid, arms)
 
 
-def _at_its_rate(task: Task, outcomes: Sequence[Outcome]) -> list[Outcome]:
+def _at_its_rate(task: Task, outcomes: Sequence[RunResult]) -> list[RunResult]:
     """The task's runs at the table's rate, arm by arm in the order of the table."""
     own = [o for o in outcomes if o.planned.task == task.name and o.planned.config.lr == task.lr]
     return [o for arm in task.arms for o in own if o.planned.arm == arm]

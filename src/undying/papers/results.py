@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from undying.lab.collect import last_counted, share
+from undying.lab.runs.kind import kind_of
+from undying.lab.runs.lines import last_counted, or_nan, share
 from undying.lab.store import Run, Store
 from undying.papers import landscape
-from undying.papers.measured import measured, or_nan
 from undying.papers.plan import Plan, Planned
-from undying.papers.trial import Trial
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """One finished run, after its last epoch. Shares are in [0, 1]."""
 
     planned: Planned
@@ -42,9 +41,9 @@ class Outcome:
     curvature: float = math.nan
     """Natural logarithm of the loss's largest curvature; NaN where that is unknown or below 0."""
     values: Mapping[str, float] = field(default_factory=dict)
-    """What a trial measures beside, by metric; NaN where it is not known."""
+    """What its kind of run measures beside, by metric; NaN where it is not known."""
     curves: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
-    """Of a trial, by metric, over ``over``."""
+    """Of its kind of run, by metric, over ``over``."""
 
     def of(self, metric: str) -> float:
         """One of ``METRICS``."""
@@ -52,21 +51,17 @@ class Outcome:
         return value
 
 
-def read_outcomes(plan: Plan, store: Store) -> tuple[Outcome, ...]:
+def read_results(plan: Plan, store: Store) -> tuple[RunResult, ...]:
     """Every run of ``plan`` that is finished, in its order.
 
     Raises:
         UndyingError: one cannot be read.
     """
-    tasks = {task.name: task for task in plan.scale.tasks}
+    chances = {
+        task.name: 1 / plan.datasets[task.data].classes for task in plan.scale.tasks if task.data in plan.datasets
+    }
     finished = [planned for planned in plan.runs if store.finished(planned.config)]
-    found = []
-    for planned in finished:
-        run, task = store.read(planned.config), tasks[planned.task]
-        if isinstance(task, Trial):
-            found.append(trial_outcome(planned, run))
-        else:
-            found.append(outcome(planned, run, 1 / plan.datasets[task.data].classes))
+    found = [run_result(planned, store.read(planned.config), chances.get(planned.task, 0)) for planned in finished]
     if (grid := plan.scale.grid) is None:
         return tuple(found)
     seen = [landscape.read(planned.config, grid, store) for planned in finished]
@@ -76,37 +71,15 @@ def read_outcomes(plan: Plan, store: Store) -> tuple[Outcome, ...]:
     )
 
 
-def outcome(planned: Planned, run: Run, chance: float) -> Outcome:
-    """What ``run`` says; a diverged one no longer tells classes apart and counts as guessing."""
-    last = run.epochs[-1]
-    diverged = run.status == "diverged"
-    counted = last_counted(run.epochs)
-    return Outcome(
+def run_result(planned: Planned, run: Run, chance: float) -> RunResult:
+    """What ``run`` says; ``chance`` is the accuracy of guessing on its data, see ``Kind.values``."""
+    kind, counted = kind_of(planned.config), last_counted(run.epochs)
+    values = kind.values(planned.config, run.epochs, chance)
+    return RunResult(
         planned=planned,
         id=planned.config.id,
         status=run.status,
-        accuracy=chance if diverged else last["test_accuracy"],
-        validation=chance if diverged else last["validation_accuracy"],
-        silent=or_nan(share(counted, "silent")),
-        dead=or_nan(share(counted, "dead")),
-        sparsity=counted.get("sparsity", math.nan),
-        seconds=run.seconds,
-        weights=last["weights_sha256"],
-        environment=run.environment,
-        gradient=_log_mean(run.epochs, "gradient_norm"),
-        update=_log_mean(run.epochs, "update_norm"),
-    )
-
-
-def trial_outcome(planned: Planned, run: Run) -> Outcome:
-    """What ``run``, of a trial, says."""
-    values, curves = measured(planned.config, run.epochs)
-    counted = last_counted(run.epochs)
-    return Outcome(
-        planned=planned,
-        id=planned.config.id,
-        status=run.status,
-        accuracy=values.pop("score"),
+        accuracy=values.pop("accuracy"),
         validation=values.pop("validation"),
         silent=or_nan(share(counted, "silent")),
         dead=or_nan(share(counted, "dead")),
@@ -114,8 +87,10 @@ def trial_outcome(planned: Planned, run: Run) -> Outcome:
         seconds=run.seconds,
         weights=run.epochs[-1]["weights_sha256"],
         environment=run.environment,
+        gradient=_log_mean(run.epochs, "gradient_norm"),
+        update=_log_mean(run.epochs, "update_norm"),
         values=values,
-        curves=curves,
+        curves=kind.curves(planned.config, run.epochs),
     )
 
 

@@ -13,44 +13,43 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from undying.lab.statistics import curve
-from undying.papers.analysis import Findings, TaskFinding
+from undying.papers.analysis import Analysis, TaskAnalysis
 from undying.papers.page.detail_figures import WIDTH, draw_detail
-from undying.papers.table import METRICS
-from undying.papers.trial import Measure, Trial
+from undying.papers.table import METRICS, Metric, Task
 from undying.papers.verdicts import Estimate, estimate
 from undying.plots.theme import INK, MUTED, RC, colour_of, for_file, render, style_of
 
 
-def draw(findings: Findings) -> dict[str, tuple[str, str]]:
+def draw(analysis: Analysis) -> dict[str, tuple[str, str]]:
     """File name -> (SVG, description), in the order of the page; a task without runs has none."""
     drawn: dict[str, tuple[str, str]] = {}
     # after_reset: a user's matplotlibrc must not change a page.
     with matplotlib.style.context(RC, after_reset=True), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        for name, task in findings.tasks.items():
-            for kind, figure in (_of_trial(task.task) if isinstance(task.task, Trial) else _FIGURES).items():
-                found = figure(task, findings.scale_name)
+        for name, task in analysis.tasks.items():
+            for kind, figure in (_of_curves(task.task) or _FIGURES).items():
+                found = figure(task, analysis.scale_name)
                 if found is not None:
                     canvas, title, alt = found
-                    file = f"{findings.table.name}.{name}.{kind}.svg"
+                    file = f"{analysis.table.name}.{name}.{kind}.svg"
                     drawn[file] = for_file(render(canvas, salt=file), title, alt), alt
-        for detail in findings.details:
-            for kind, (canvas, title, alt) in draw_detail(detail, findings.scale_name).items():
-                file = f"{findings.table.name}.{detail.task.name}.{kind}.svg"
+        for detail in analysis.details:
+            for kind, (canvas, title, alt) in draw_detail(detail, analysis.scale_name).items():
+                file = f"{analysis.table.name}.{detail.task.name}.{kind}.svg"
                 drawn[file] = for_file(render(canvas, salt=file), title, alt), alt
     return drawn
 
 
-def _accuracy(task: TaskFinding, scale: str) -> tuple[Canvas, str, str] | None:
+def _accuracy(task: TaskAnalysis, scale: str) -> tuple[Canvas, str, str] | None:
     return _dots(task, scale, "accuracy")
 
 
-def _silent(task: TaskFinding, scale: str) -> tuple[Canvas, str, str] | None:
+def _silent(task: TaskAnalysis, scale: str) -> tuple[Canvas, str, str] | None:
     counted = [run.silent for found in task.arms.values() for run in found.at(task.task.lr).values()]
     return _dots(task, scale, "silent") if any(counted) else None  # a row of zeros is no picture
 
 
-def _dots(task: TaskFinding, scale: str, metric: str) -> tuple[Canvas, str, str] | None:
+def _dots(task: TaskAnalysis, scale: str, metric: str) -> tuple[Canvas, str, str] | None:
     """Each arm at the published rate: mean, interval and runs."""
     shown = {
         arm: estimate([100 * getattr(run, metric) for run in found.at(task.task.lr).values()])
@@ -86,7 +85,7 @@ def _dots(task: TaskFinding, scale: str, metric: str) -> tuple[Canvas, str, str]
     return canvas, title, f"{title}. Mean over the seeds, %, with its 95 % interval: {said}."
 
 
-def _rates(task: TaskFinding, scale: str) -> tuple[Canvas, str, str] | None:
+def _rates(task: TaskAnalysis, scale: str) -> tuple[Canvas, str, str] | None:
     """Test accuracy by learning rate of each arm that has a grid."""
     lines = {
         arm: {
@@ -124,16 +123,16 @@ def _rates(task: TaskFinding, scale: str) -> tuple[Canvas, str, str] | None:
     return canvas, title, f"{title}. Mean over the seeds, %; a ring is the rate chosen on validation data. {said}."
 
 
-def _curve(task: TaskFinding, scale: str, measure: Measure, over: str) -> tuple[Canvas, str, str] | None:
-    """Each arm of a trial at the table's rate: median over the seeds, with the quartiles of the baseline."""
+def _curve(task: TaskAnalysis, scale: str, metric: Metric, over: str) -> tuple[Canvas, str, str] | None:
+    """Each arm at the table's rate: median over the seeds, with the quartiles of the baseline."""
     lines: dict[str, tuple[list[float], list[float], list[float], list[float]]] = {}
     for arm, found in task.arms.items():
         curves = [run.curves for run in found.at(task.task.lr).values()]
         if curves:
-            along = curve([one[measure.metric] for one in curves])
+            along = curve([one[metric.metric] for one in curves])
             longest = max((one["over"] for one in curves), key=len)
             points = [
-                (x, measure.factor * low, measure.factor * middle, measure.factor * high)
+                (x, metric.factor * low, metric.factor * middle, metric.factor * high)
                 for x, low, middle, high in zip(longest, along.low, along.median, along.high, strict=True)
                 if x is not None and low is not None and middle is not None and high is not None
             ]
@@ -152,21 +151,19 @@ def _curve(task: TaskFinding, scale: str, measure: Measure, over: str) -> tuple[
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel(over)
-    axes.set_ylabel(measure.heading.replace(", %", " (%)"))
+    axes.set_ylabel(metric.heading.replace(", %", " (%)"))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    title = f"{measure.text}, {task.task.name}, rate {task.task.lr:g}, {scale} scale"
+    title = f"{metric.text}, {task.task.name}, rate {task.task.lr:g}, {scale} scale"
     canvas.suptitle(title, x=0.01, ha="left", fontsize=9)
     said = "; ".join(f"{arm} {middle[0]:.1f} to {middle[-1]:.1f}" for arm, (_, _, middle, _) in lines.items())
     return canvas, title, f"{title}. Median over the seeds, first and last point: {said}."
 
 
-def _of_trial(trial: Trial) -> dict[str, Callable[[TaskFinding, str], tuple[Canvas, str, str] | None]]:
-    return {
-        measure.metric.replace("_", "-"): partial(_curve, measure=measure, over=trial.over) for measure in trial.curves
-    }
+def _of_curves(task: Task) -> dict[str, Callable[[TaskAnalysis, str], tuple[Canvas, str, str] | None]]:
+    return {metric.metric.replace("_", "-"): partial(_curve, metric=metric, over=task.over) for metric in task.curves}
 
 
-_FIGURES: dict[str, Callable[[TaskFinding, str], tuple[Canvas, str, str] | None]] = {
+_FIGURES: dict[str, Callable[[TaskAnalysis, str], tuple[Canvas, str, str] | None]] = {
     "accuracy": _accuracy,
     "rates": _rates,
     "silent": _silent,

@@ -1,7 +1,7 @@
 """Every table, by name: a module a family, whose tables differ in a few numbers only.
 
 They are Python and not TOML: the type checker is their schema, arms that tables share are written once, and Python 3.10
-needs no parser for them. A task of another kind of runs is a ``Trial``. A table that is no grid of the lab's runs is a
+needs no parser for them. A task of another kind of runs is a ``KindTask``. A table that is no grid of the lab's runs is a
 class of its own beside ``Table``, and a branch of its own in ``undying.cli.reproduce``.
 """
 
