@@ -8,7 +8,7 @@ import torch
 
 import planted
 from undying.census.results import Census, Site
-from undying.lab.store import Run
+from undying.lab.runs.kind import Run
 from undying.papers.analysis import analyze
 from undying.papers.detail_data import read_norms, read_profile
 from undying.papers.plan import make_plan

@@ -17,7 +17,7 @@ from undying.lab.store import Store
 from undying.papers import landscape
 from undying.papers.landscape import chart, curvature_along, directions, surface, top_curvature
 from undying.papers.plan import make_plan
-from undying.papers.results import read_results
+from undying.papers.results import run_results, with_curvature
 from undying.papers.table import Grid
 from undying.papers.tables import TABLES
 
@@ -141,7 +141,7 @@ def test_a_run_is_charted_from_its_weights(tmp_path):
         loss = float(F.cross_entropy(network(x[: grid.images]), y[: grid.images]))
     assert found.middle == pytest.approx(loss, rel=1e-5)
     assert [len(row) for row in found.losses] == [grid.points] * grid.points
-    [result] = read_results(plan, store)
+    [result] = with_curvature(run_results(plan, {config: store.read(config)}), grid, store)
     assert result.curvature == pytest.approx(math.log(found.top))
 
     path = store.path(config, landscape.FILE)

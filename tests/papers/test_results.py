@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undying.lab.recipe import Recipe
-from undying.lab.store import Run
+from undying.lab.runs.kind import Run
 from undying.papers.plan import make_plan
 from undying.papers.results import choose_rate, run_result
 from undying.papers.table import Scale, Stage, Task

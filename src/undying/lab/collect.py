@@ -12,11 +12,11 @@ from undying.lab import data
 from undying.lab.activations import build_activation
 from undying.lab.results import ActivationResult, Comparison, Curve, Results, SiteHistory, Summary
 from undying.lab.runs.classification import PROBE
-from undying.lab.runs.kind import kind_of
+from undying.lab.runs.kind import Run, kind_of
 from undying.lab.runs.lines import last_counted, share
 from undying.lab.settings import RunConfig, Settings
 from undying.lab.statistics import compare_pairs, curve, summarise
-from undying.lab.store import Run, Store
+from undying.lab.store import Store
 
 _CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "sparsity", "gradient_norm", "update_norm")
 

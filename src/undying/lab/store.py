@@ -20,7 +20,7 @@ import json
 import os
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +32,8 @@ from undying._base.files import write_bytes, write_text
 from undying.census.results import Census
 from undying.lab.checkpoints import Checkpoint
 from undying.lab.lock import Lock, clear
-from undying.lab.runs.kind import Epoch, kind_named
+from undying.lab.runs.kind import Epoch, Run, kind_named
 from undying.lab.settings import FORMAT, AnyRun, RunConfig, Settings
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run as read back."""
-
-    config: AnyRun
-    status: str
-    """``"finished"`` or ``"diverged"``."""
-    seconds: float
-    epochs: list[dict[str, Any]]
-    """The lines of metrics.jsonl; the first is before training."""
-    environment: dict[str, str]
 
 
 class Store:
@@ -135,7 +122,7 @@ class Store:
             UndyingError: they cannot be read.
         """
         path = self._folder(config) / "weights.pt"
-        if "weights" not in config.keep or self.read(config).status == "diverged":
+        if "weights" not in config.keep or self._checked(path.with_name("result.json"))["status"] == "diverged":
             return None
         try:
             return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from undying.lab.runs.kind import kind_of
+from undying.lab.runs.kind import Run, kind_of
 from undying.lab.runs.lines import last_counted, or_nan, share
-from undying.lab.store import Run, Store
+from undying.lab.settings import AnyRun
+from undying.lab.store import Store
 from undying.papers import landscape
 from undying.papers.plan import Plan, Planned
+from undying.papers.table import Grid
 
 
 @dataclass(frozen=True)
@@ -51,23 +53,15 @@ class RunResult:
         return value
 
 
-def read_results(plan: Plan, store: Store) -> tuple[RunResult, ...]:
-    """Every run of ``plan`` that is finished, in its order.
-
-    Raises:
-        UndyingError: one cannot be read.
-    """
+def run_results(plan: Plan, runs: Mapping[AnyRun, Run]) -> tuple[RunResult, ...]:
+    """Of every run of ``plan`` that is among ``runs``, in its order."""
     chances = {
         task.name: 1 / plan.datasets[task.data].classes for task in plan.scale.tasks if task.data in plan.datasets
     }
-    finished = [planned for planned in plan.runs if store.finished(planned.config)]
-    found = [run_result(planned, store.read(planned.config), chances.get(planned.task, 0)) for planned in finished]
-    if (grid := plan.scale.grid) is None:
-        return tuple(found)
-    seen = [landscape.read(planned.config, grid, store) for planned in finished]
     return tuple(
-        replace(o, curvature=math.log(of.top)) if of and of.top and of.top > 0 else o
-        for o, of in zip(found, seen, strict=True)
+        run_result(planned, runs[planned.config], chances.get(planned.task, 0))
+        for planned in plan.runs
+        if planned.config in runs
     )
 
 
@@ -91,6 +85,15 @@ def run_result(planned: Planned, run: Run, chance: float) -> RunResult:
         update=_log_mean(run.epochs, "update_norm"),
         values=values,
         curves=kind.curves(planned.config, run.epochs),
+    )
+
+
+def with_curvature(results: Sequence[RunResult], grid: Grid, store: Store) -> tuple[RunResult, ...]:
+    """``results`` with the largest curvature of those whose landscape is there."""
+    seen = [landscape.read(result.planned.config, grid, store) for result in results]
+    return tuple(
+        replace(result, curvature=math.log(of.top)) if of and of.top and of.top > 0 else result
+        for result, of in zip(results, seen, strict=True)
     )
 
 

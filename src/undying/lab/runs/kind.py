@@ -45,6 +45,19 @@ class Epoch:
     """Of the last epoch, where they are to be kept."""
 
 
+@dataclass(frozen=True)
+class Run:
+    """A finished run as read back."""
+
+    config: AnyRun
+    status: str
+    """``"finished"`` or ``"diverged"``."""
+    seconds: float
+    epochs: list[dict[str, Any]]
+    """The lines of metrics.jsonl; the first is before training."""
+    environment: dict[str, str]
+
+
 class Kind(ABC, Generic[Config]):
     """One kind of run: its config, how it is trained, and what its lines say."""
 
