@@ -1,16 +1,16 @@
-"""Outcomes as a test wants them, for the runs of a plan."""
+"""Results of runs as a test wants them, for the runs of a plan."""
 
-from undying.papers.results import Outcome
+from undying.papers.results import RunResult
 
 ENVIRONMENT = {"undying": "0", "python": "3", "torch": "2", "processor": "abacus", "cores": "2", "threads": "1"}
 
 
-def outcomes(plan, accuracy, *, keep=lambda planned: True, **more):
+def results(plan, accuracy, *, keep=lambda planned: True, **more):
     """One for each run of ``plan`` that ``keep`` keeps; ``accuracy`` and the others are functions of the planned run."""
     values = {"validation": accuracy, "silent": lambda _: 0.2, "dead": lambda _: 0.1, "sparsity": lambda _: 0.5}
     values |= {"weights": lambda planned: planned.config.id, "status": lambda _: "finished", **more}
     return tuple(
-        Outcome(
+        RunResult(
             planned=planned,
             id=planned.config.id,
             accuracy=accuracy(planned),

@@ -3,7 +3,7 @@
 import contextlib
 import random
 
-from undying.lab.runs.classification import Epoch
+from undying.lab.runs.kind import Epoch
 from undying.lab.store import Store
 
 UNITS = 128
@@ -47,7 +47,7 @@ def epochs_of(config, sites=("act1", "act2", "act3"), unknown=(), shift=0.0):
     return lines
 
 
-def finish(store, config, lines=None, diverged=False):
+def finish(store, config, lines=None, diverged=False, environment=None):
     """Store ``config`` as finished with these epochs."""
     lines = epochs_of(config) if lines is None else lines
 
@@ -55,7 +55,7 @@ def finish(store, config, lines=None, diverged=False):
         for line in lines:
             yield Epoch(line, Counted(), diverged and line is lines[-1])
 
-    store.execute(config, epochs, {"environment": {"torch": "2"}, "data": {}})
+    store.execute(config, epochs, {"environment": environment or {"torch": "2"}, "data": {}})
 
 
 def stop_in(store, config, epochs, error=KeyboardInterrupt):

@@ -8,7 +8,7 @@ import pytest
 from stores import UNITS, epochs_of, finish, prepared
 from undying._base.errors import UndyingError
 from undying.lab import Execution, Settings, compare
-from undying.lab.collect import collect, share
+from undying.lab.collect import collect
 from undying.lab.statistics import compare_to_baseline
 
 SETTINGS = Settings(activations=("relu", "sugar", "gelu"), seeds=4, epochs=2)
@@ -21,18 +21,6 @@ def some(out, wanted, settings=SETTINGS):
         if (config.activation, config.seed) in wanted:
             finish(store, config)
     return store
-
-
-def test_a_share_is_over_the_sites_where_it_is_known():
-    sites = [
-        {"name": "relu", "units": 30, "silent": 6, "dead": 3, "dormant": 9},
-        {"name": "tanh", "units": 50, "silent": None, "dead": 7, "dormant": 1},
-    ]
-    line = {"sites": sites}
-    assert share(line, "silent") == 6 / 30
-    assert share(line, "dead") == 10 / 80
-    assert share({"sites": sites[1:]}, "silent") is None
-    assert share({"epoch": 3}, "dormant") is None
 
 
 def test_what_is_not_said_of_an_activation_is_none_and_not_zero(tmp_path):

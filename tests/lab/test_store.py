@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from undying._base.errors import UndyingError
-from undying.lab.runs.classification import Epoch
+from undying.lab.runs.kind import Epoch
 from undying.lab.settings import FORMAT, Settings
 from undying.lab.store import Store
 

@@ -1,4 +1,4 @@
-"""Findings of planted runs are what was planted."""
+"""Analysis of planted runs are what was planted."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 
 import planted
 from undying.lab.recipe import Recipe
-from undying.papers.analysis import find_out
+from undying.papers.analysis import analyze
 from undying.papers.plan import make_plan
 from undying.papers.table import Claim, Gain, Scale, Stage, Table, Task
 from undying.papers.verdicts import BY_CONSTRUCTION, CANNOT_TELL, NOT_SUPPORTED, NOT_YET, SUPPORTED
@@ -56,7 +56,7 @@ def plan():
 def found(plan, **more):
     table = Table("name", "says", "source", {"small": plan.scale}, (), (), (), CLAIMS, GAINS)
     more.setdefault("silent", lambda run: 0.2 - (0.1 if run.arm == "sugar" else 0) + jitter(run.config.seed, run.arm))
-    return find_out(table, "small", plan, planted.outcomes(plan, accuracy, **{"validation": validation, **more}))
+    return analyze(table, "small", plan, planted.results(plan, accuracy, **{"validation": validation, **more}))
 
 
 def test_differences_are_paired_and_at_the_rate_that_is_asked_for(plan):
@@ -89,15 +89,15 @@ def test_what_remains_of_the_gain(plan):
 
 def test_no_share_of_a_gain_that_may_be_none(plan):
     table = Table("name", "says", "source", {"small": plan.scale}, (), (), (), CLAIMS, GAINS)
-    outcomes = planted.outcomes(plan, lambda run: 0.5 + jitter(run.config.seed, run.arm))
-    [gain] = find_out(table, "small", plan, outcomes).gains
+    results = planted.results(plan, lambda run: 0.5 + jitter(run.config.seed, run.arm))
+    [gain] = analyze(table, "small", plan, results).gains
     assert {row.share for row in gain.rows} == {None}
 
 
 def test_a_partial_table_has_what_is_there(plan):
     kept = found(plan, keep=lambda run: run.config.seed < 3 and run.config.lr == 0.1)
     task = kept.tasks["t"]
-    assert len(kept.outcomes) == 9
+    assert len(kept.results) == 9
     assert task.difference("sugar", "relu").n == 3
     assert task.arms["relu"].own_rate is None
     assert task.difference("sugar", "relu", own_rates=True) is None

@@ -22,9 +22,9 @@ def plan():
 
 
 @pytest.fixture(scope="module")
-def outcomes(plan):
+def results(plan):
     """Of every kind that there is: with norms, without, and diverged before anything could be counted."""
-    found = planted.outcomes(plan, lambda run: 0.1 + run.config.seed / 7, weights=lambda run: 4 * run.config.id)
+    found = planted.results(plan, lambda run: 0.1 + run.config.seed / 7, weights=lambda run: 4 * run.config.id)
     unknown = {"silent": math.nan, "dead": math.nan, "sparsity": math.nan}
     return (
         replace(found[0], status="diverged", **unknown),
@@ -33,38 +33,38 @@ def outcomes(plan):
     )
 
 
-def test_it_reads_what_was_written(plan, outcomes, tmp_path):
+def test_it_reads_what_was_written(plan, results, tmp_path):
     path = tmp_path / "index.csv"
-    path.write_text(records(outcomes))
+    path.write_text(records(results))
     read = read_records(TABLE, plan, path)
-    for one, other in zip(read, outcomes, strict=True):
+    for one, other in zip(read, results, strict=True):
         assert all(
             a == b or a == pytest.approx(b, rel=1e-14, nan_ok=True)
             for a, b in zip(*map(astuple, (one, other)), strict=True)
         )
 
 
-def test_a_processor_without_a_name_is_kept(plan, outcomes, tmp_path):
+def test_a_processor_without_a_name_is_kept(plan, results, tmp_path):
     """As some systems have it; the page tells it all the same."""
-    nameless = [replace(o, environment=o.environment | {"processor": ""}) for o in outcomes]
+    nameless = [replace(o, environment=o.environment | {"processor": ""}) for o in results]
     path = tmp_path / "index.csv"
     path.write_text(records(nameless))
     assert [o.environment for o in read_records(TABLE, plan, path)] == [o.environment for o in nameless]
 
 
-def test_other_runs_are_left_out_and_the_order_is_the_plans(plan, outcomes, tmp_path):
+def test_other_runs_are_left_out_and_the_order_is_the_plans(plan, results, tmp_path):
     path = tmp_path / "index.csv"
-    path.write_text(records(outcomes[::-1]))
+    path.write_text(records(results[::-1]))
     one_seed = make_plan(TABLE.scales["smoke"], (1,))
     read = read_records(TABLE, one_seed, path)
     assert [o.id for o in read] == [planned.config.id for planned in one_seed.runs]
-    assert len(read) < len(outcomes)
+    assert len(read) < len(results)
 
 
-def test_a_run_of_other_settings_is_no_run_of_the_plan(plan, outcomes, tmp_path):
+def test_a_run_of_other_settings_is_no_run_of_the_plan(plan, results, tmp_path):
     other = replace(plan.scale, tasks=tuple(replace(task, epochs=7) for task in plan.scale.tasks))
     path = tmp_path / "index.csv"
-    path.write_text(records(outcomes))
+    path.write_text(records(results))
     with pytest.raises(UndyingError, match=r"index\.csv has no run of sugar-swin with this --scale"):
         read_records(TABLE, make_plan(other), path)
 
@@ -80,8 +80,8 @@ def test_a_run_of_other_settings_is_no_run_of_the_plan(plan, outcomes, tmp_path)
         ("weights_sha256", "abc", "'abc' in weights_sha256"),
     ],
 )
-def test_a_damaged_line_is_named(plan, outcomes, tmp_path, column, value, words):
-    rows = list(csv.DictReader(io.StringIO(records(outcomes))))
+def test_a_damaged_line_is_named(plan, results, tmp_path, column, value, words):
+    rows = list(csv.DictReader(io.StringIO(records(results))))
     rows[2][column] = value
     path = tmp_path / "index.csv"
     with path.open("w", newline="") as file:
@@ -92,12 +92,12 @@ def test_a_damaged_line_is_named(plan, outcomes, tmp_path, column, value, words)
         read_records(TABLE, plan, path)
 
 
-def test_a_file_cut_off_is_no_record(plan, outcomes, tmp_path):
+def test_a_file_cut_off_is_no_record(plan, results, tmp_path):
     path = tmp_path / "index.csv"
-    text = records(outcomes)
+    text = records(results)
     for keep in (len(text) - 40, len(text) - 90):  # within the hash, and before it
         path.write_text(text[:keep])
-        with pytest.raises(UndyingError, match=f"line {len(outcomes) + 1}: "):
+        with pytest.raises(UndyingError, match=f"line {len(results) + 1}: "):
             read_records(TABLE, plan, path)
 
 
@@ -109,9 +109,9 @@ def test_a_file_cut_off_is_no_record(plan, outcomes, tmp_path):
         (lambda text: "", "no column run"),
     ],
 )
-def test_a_file_of_another_kind_is_refused(plan, outcomes, tmp_path, change, words):
+def test_a_file_of_another_kind_is_refused(plan, results, tmp_path, change, words):
     path = tmp_path / "index.csv"
-    path.write_text(change(records(outcomes)))
+    path.write_text(change(records(results)))
     with pytest.raises(UndyingError, match=words):
         read_records(TABLE, plan, path)
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undying.lab.recipe import Recipe
-from undying.lab.store import Run
+from undying.lab.runs.kind import Run
 from undying.papers.plan import make_plan
-from undying.papers.results import choose_rate, outcome
+from undying.papers.results import choose_rate, run_result
 from undying.papers.table import Scale, Stage, Task
 
 SITES = [
@@ -32,7 +32,7 @@ def epoch(**more):
 
 def test_a_run_after_its_last_epoch(planned):
     run = Run(planned.config, "finished", 3.0, [epoch(test_accuracy=0.1), epoch(weights_sha256="w")], {"torch": "2"})
-    found = outcome(planned, run, 0.1)
+    found = run_result(planned, run, 0.1)
     assert (found.id, found.accuracy, found.validation, found.weights) == (planned.config.id, 0.7, 0.6, "w")
     assert found.silent == pytest.approx(8 / 40)  # where it is known
     assert found.dead == pytest.approx(1 / 10)
@@ -41,16 +41,16 @@ def test_a_run_after_its_last_epoch(planned):
 def test_a_diverged_run_counts_as_guessing_with_the_units_it_had(planned):
     last = {"test_accuracy": None, "validation_accuracy": None, "weights_sha256": "w"}
     run = Run(planned.config, "diverged", 3.0, [epoch(), epoch(sparsity=0.9), last], {})
-    found = outcome(planned, run, 0.01)
+    found = run_result(planned, run, 0.01)
     assert (found.status, found.accuracy, found.validation, found.sparsity) == ("diverged", 0.01, 0.01, 0.9)
 
 
 def test_what_is_unknown_of_units_is_no_number(planned):
     tanh = [{**site, "silent": None, "dead": None} for site in SITES]
     run = Run(planned.config, "finished", 3.0, [epoch(sites=tanh, weights_sha256="w")], {})
-    assert math.isnan(outcome(planned, run, 0.1).silent)
+    assert math.isnan(run_result(planned, run, 0.1).silent)
     never = {"test_accuracy": None, "validation_accuracy": None, "weights_sha256": "w"}
-    found = outcome(planned, Run(planned.config, "diverged", 3.0, [never], {}), 0.1)
+    found = run_result(planned, Run(planned.config, "diverged", 3.0, [never], {}), 0.1)
     assert all(map(math.isnan, (found.silent, found.dead, found.sparsity)))
 
 

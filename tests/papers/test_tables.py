@@ -6,10 +6,10 @@ import pytest
 
 from undying.lab.activations import build_activation
 from undying.lab.settings import Settings
+from undying.papers.kinds import KindTask
 from undying.papers.plan import make_plan
 from undying.papers.table import METRICS, SCALES
 from undying.papers.tables import TABLES
-from undying.papers.trial import Trial
 from undying.papers.verdicts import SAYS
 
 tables = pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
@@ -41,10 +41,12 @@ def test_every_task_can_be_compared(table, name):
         assert task.stages[0].rates == (task.lr,)
         assert all(task.lr in task.rates(arm) for arm in task.arms)
         assert len(task.seeds) >= (5 if name != "smoke" else 2)
-        if isinstance(task, Trial):
+        if isinstance(task, KindTask):
             assert all(build_activation(arm) for arm in task.arms)
-            assert {task.config(arm, task.lr, 7).activation for arm in task.arms} == set(task.arms)
-            assert task.config(task.arms[0], 0.5, 7) == replace(task.template, activation=task.arms[0], lr=0.5, seed=7)
+            assert {task.config(arm, task.lr, 7, "").activation for arm in task.arms} == set(task.arms)
+            assert task.config(task.arms[0], 0.5, 7, "") == replace(
+                task.template, activation=task.arms[0], lr=0.5, seed=7
+            )
             continue
         assert task.recipe.validation == 0.1  # so that runs at the published rate serve both comparisons
         # Settings refuse what the lab cannot run.

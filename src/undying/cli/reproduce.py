@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,24 +14,13 @@ from rich.console import Console
 from undying._base.errors import UndyingError
 from undying._base.text import duration
 from undying.cli.progress import RunsTable
-from undying.lab import executors
 from undying.lab.execution import Execution
 from undying.lab.recipe import one_of
-from undying.lab.settings import AnyRun
-from undying.lab.store import Store
-from undying.papers import overhead
-from undying.papers.analysis import Findings, find_out
-from undying.papers.details import SECTIONS, read_sections
-from undying.papers.details.protocol import Section
-from undying.papers.forecast import GPU_BASIS, KNOWN, Size, cpu_seconds, gpu_seconds, listed
-from undying.papers.page.overhead import write_overhead
-from undying.papers.page.page import write_page
-from undying.papers.plan import Plan, Planned, make_plan
-from undying.papers.records import read_records
-from undying.papers.results import Outcome, read_outcomes
-from undying.papers.table import SCALES, Table, Task
-from undying.papers.tables import TABLES, TIMED, find
-from undying.papers.trial import Trial, only_trials
+from undying.papers.details import SECTIONS
+from undying.papers.forecast import GPU_BASIS, KNOWN, Size, cpu_seconds, for_a_gpu, gpu_seconds, listed
+from undying.papers.pipeline import Reproduction, carry_out, prepare, run_timed, train
+from undying.papers.table import SCALES
+from undying.papers.tables import TABLES, TIMED
 
 
 @dataclass(frozen=True)
@@ -66,110 +56,53 @@ class ReproduceCommand:
             return 0
         if not self.name:
             raise UndyingError(f"name a table: {', '.join((*TABLES, *TIMED))} (undying reproduce --list)")
-        one_of("scale", self.scale, SCALES)
-        out = self.out or Path(f"undying-reproduce-{self.scale}")
+        say = partial(_say, console)
         if self.name in TIMED:
-            return self._time(console, TIMED[self.name], out)
-        table = find(self.name)
-        plan = make_plan(table.scales[self.scale], self.seeds, self.execution.data_root)
-        store = Store(out)
+            return self._time(say)
+        if self.run and self.recorded:
+            raise UndyingError("--run trains a run again, and --recorded counts it as finished: give one of the two")
+        job = prepare(self.name, self.scale, self.seeds, self.out, self.execution, self.recorded, self.run)
         if self.run:
-            if self.recorded:
-                raise UndyingError(
-                    "--run trains a run again, and --recorded counts it as finished: give one of the two"
-                )
-            return self._one_again(console, plan, store)
-        if self.page_only:
-            self._write(console, table, plan, store)
-            return 0
-        finished, _ = self._read(table, plan, store)  # a damaged run is found now, and not after hours of training
-        missing = _missing(plan.runs, finished)
-        _print_plan(console, table, self.scale, plan, finished, self.execution, missing)
-        if self.dry_run:
-            return 0
-        try:
-            self._train(console, missing, store)
-            if table.shows:
-                SECTIONS[table.shows].compute(plan, self.execution, store, lambda text: _say(console, text))
-        finally:  # stopped or failed, the page says what is there
-            self._write(console, table, plan, store)
+            return self._again(console, job)
+        if not self.page_only:
+            _print_plan(say, job)
+            if self.dry_run:
+                return 0
+        with RunsTable(job.store, [] if self.page_only else job.missing, console) as live:
+            carry_out(job, training=not self.page_only, finished=live.finished, say=say)
         return 0
 
-    def _time(self, console: Console, table: overhead.Overhead, out: Path) -> int:
+    def _time(self, say: Callable[[str], None]) -> int:
+        table = TIMED[self.name]
         if self.seeds or self.run or self.recorded:
             raise UndyingError(f"{table.name} has no runs, and so no --seeds, --run and --recorded: it times")
-        stored, scale = out / f"{table.name}.json", table.scales[self.scale]
+        one_of("scale", self.scale, SCALES)
         if self.dry_run:
-            _say(
-                console, f"{table.name}, {self.scale} scale: {duration(scale.seconds)} or more, on a machine left alone"
-            )
+            seconds = table.scales[self.scale].seconds
+            say(f"{table.name}, {self.scale} scale: {duration(seconds)} or more, on a machine left alone")
             return 0
-        try:
-            if not self.page_only:
-                overhead.store(overhead.measure(self.scale, scale, lambda what: _say(console, what)), stored)
-            result = overhead.read(stored)
-            if result.scale_name != self.scale:
-                raise UndyingError(f"{stored} was measured at {result.scale_name} scale; give that, or another --out")
-            page = write_overhead(table, result, out)
-        except OSError as error:
-            raise UndyingError(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from None
-        for found in overhead.judge(table, result):
-            _say(console, f"  {found.verdict:<24} {found.form}: {found.part}")
-        _say(console, f"page: {page}")
+        out = self.out or Path(f"undying-reproduce-{self.scale}")
+        run_timed(table, self.scale, out, measuring=not self.page_only, say=say)
         return 0
 
-    def _one_again(self, console: Console, plan: Plan, store: Store) -> int:
-        by_id = {planned.config.id: planned for planned in plan.runs}
-        unknown = [name for name in self.run if name not in by_id]
-        if unknown:
-            raise UndyingError(
-                f"--run {unknown[0]} is no run of {self.name} at {self.scale} scale with these data and seeds; "
-                f"{self.name}.runs.csv names its runs"
-            )
-        chosen = [by_id[name] for name in self.run]
-        wanted = replace(plan, runs=tuple(chosen))
-        self._train(console, _missing(chosen, read_outcomes(wanted, store)), store)
-        for o in read_outcomes(wanted, store):
-            most = next(_most(task) for task in plan.scale.tasks if task.name == o.planned.task)
+    def _again(self, console: Console, job: Reproduction) -> int:
+        """Only the runs of ``--run``."""
+        with RunsTable(job.store, job.missing, console) as live:
+            train(job, live.finished)
+        most = {task.name: task.most for task in job.plan.scale.tasks}
+        for o in job.results():
+            by = most[o.planned.task]
             _say(
                 console,
                 f"{o.id} {o.planned.task} {o.planned.arm}, seed {o.planned.config.seed}, rate {o.planned.config.lr:g}: "
-                f"{o.status}, {find(self.name).score} {most * o.accuracy}, on what is held out {most * o.validation}, "
+                f"{o.status}, {job.table.score} {by * o.accuracy}, on what is held out {by * o.validation}, "
                 f"weights {o.weights}",
             )
         return 0
 
-    def _read(self, table: Table, plan: Plan, store: Store) -> tuple[tuple[Outcome, ...], tuple[Section, ...]]:
-        """Runs of the store, those on record that it does not have, and what the table shows of them."""
-        recorded = read_records(table, plan, self.recorded) if self.recorded else ()
-        found = {o.planned: o for o in (*recorded, *read_outcomes(plan, store))}
-        return read_sections(table, plan, [found[planned] for planned in plan.runs if planned in found], store)
-
-    def _train(self, console: Console, missing: Sequence[AnyRun], store: Store) -> None:
-        with RunsTable(store, missing, console) as live:
-            executors.run(missing, store.out, self.execution, live.finished)
-
-    def _write(self, console: Console, table: Table, plan: Plan, store: Store) -> None:
-        outcomes, sections = self._read(table, plan, store)
-        findings = find_out(table, self.scale, plan, outcomes)
-        try:
-            page = write_page(findings, store.out, self.seeds, sections)
-        except OSError as error:
-            raise UndyingError(
-                f"cannot write the page to {store.out}: {error.strerror}; choose another folder with --out"
-            ) from None
-        _print_verdicts(console, findings)
-        _say(console, f"page: {page}")
-
 
 def _say(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _missing(runs: Sequence[Planned], finished: Sequence[Outcome]) -> list[AnyRun]:
-    # Two tasks can share runs, where one network stands for both.
-    there = {o.planned.config for o in finished}
-    return [config for config in dict.fromkeys(planned.config for planned in runs) if config not in there]
 
 
 def _print_list(console: Console) -> None:
@@ -178,7 +111,7 @@ def _print_list(console: Console) -> None:
         for name, scale in table.scales.items():
             runs, on_gpu, on_core = listed(scale)
             took = {
-                "full": f"about {duration(on_gpu)} on one {'core' if only_trials(scale.tasks) else 'GPU'}",
+                "full": f"about {duration(on_gpu)} on one {'GPU' if for_a_gpu(scale) else 'core'}",
                 "small": f"about {duration(on_core)} of one core",
                 "smoke": "seconds",
             }[name]
@@ -191,54 +124,33 @@ def _print_list(console: Console) -> None:
     _say(console, f"On a GPU: {GPU_BASIS}.")
 
 
-def _print_plan(
-    console: Console,
-    table: Table,
-    scale: str,
-    plan: Plan,
-    finished: Sequence[Outcome],
-    execution: Execution,
-    missing: list[AnyRun],
-) -> None:
-    _say(console, f"{table.name}, {scale} scale: {table.says}")
+def _print_plan(say: Callable[[str], None], job: Reproduction) -> None:
+    say(f"{job.table.name}, {job.scale_name} scale: {job.table.says}")
+    plan, missing, results = job.plan, job.missing, job.results()
     on_gpu = on_core = 0.0
     open_ones = set(missing)
     for task in plan.scale.tasks:
         runs = [planned for planned in plan.runs if planned.task == task.name]
         left = [planned for planned in runs if planned.config in open_ones]
-        _say(
-            console,
+        say(
             f"{task.name}: {task.model} on {task.data}, {task.epochs} epochs, {len(task.arms)} arms, seeds "
-            f"{' '.join(map(str, plan.seeds[task.name]))}: {len(runs)} runs, {len(runs) - len(left)} finished",
+            f"{' '.join(map(str, plan.seeds[task.name]))}: {len(runs)} runs, {len(runs) - len(left)} finished"
         )
         for number, stage in enumerate(task.stages, 1):
-            _say(console, f"  {number}. {', '.join(stage.arms)} at {', '.join(f'{rate:g}' for rate in stage.rates)}")
+            say(f"  {number}. {', '.join(stage.arms)} at {', '.join(f'{rate:g}' for rate in stage.rates)}")
         if left:
             size = Size.of(plan.datasets[task.data]) if task.data in plan.datasets else KNOWN[task.data]
             on_gpu += len(left) * gpu_seconds(task, size)
-            done = [outcome.seconds for outcome in finished if outcome.planned.task == task.name]
+            done = [result.seconds for result in results if result.planned.task == task.name]
             on_core += len(left) * (sum(done) / len(done) if done else cpu_seconds(task, size))
-    if table.shows and (announced := SECTIONS[table.shows].announce(plan.scale)):
-        _say(console, announced)
+    if job.table.shows and (announced := SECTIONS[job.table.shows].announce(plan.scale)):
+        say(announced)
     if not missing:
         return
-    if scale == "full" and not only_trials(plan.scale.tasks):
-        _say(console, f"estimated time on one GPU: {duration(on_gpu)} ({GPU_BASIS})")
-    slots = min(execution.slots, len(missing))
-    _say(
-        console,
+    if job.scale_name == "full" and for_a_gpu(plan.scale):
+        say(f"estimated time on one GPU: {duration(on_gpu)} ({GPU_BASIS})")
+    slots = min(job.execution.slots, len(missing))
+    say(
         f"estimated time here on the CPU: {duration(on_core / slots)}, {slots} runs at a time (from finished runs, or a "
-        "training step timed now)",
+        "training step timed now)"
     )
-
-
-def _most(task: Task) -> float:
-    """What a score of 1 stands for."""
-    return (task.measures[0].most if isinstance(task, Trial) else 0) or 1
-
-
-def _print_verdicts(console: Console, findings: Findings) -> None:
-    done, planned = len(findings.outcomes), len(findings.plan.runs)
-    _say(console, f"{findings.table.name}, {findings.scale_name} scale: {done} of {planned} runs")
-    for found in findings.claims:
-        _say(console, f"  {found.verdict:<24} {found.claim.task}: {found.claim.text}")

@@ -12,9 +12,11 @@ from undying.lab import data
 from undying.lab.activations import build_activation
 from undying.lab.results import ActivationResult, Comparison, Curve, Results, SiteHistory, Summary
 from undying.lab.runs.classification import PROBE
+from undying.lab.runs.kind import Run, kind_of
+from undying.lab.runs.lines import last_counted, share
 from undying.lab.settings import RunConfig, Settings
 from undying.lab.statistics import compare_pairs, curve, summarise
-from undying.lab.store import Run, Store
+from undying.lab.store import Store
 
 _CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "sparsity", "gradient_norm", "update_norm")
 
@@ -71,21 +73,6 @@ def collect(store: Store, settings: Settings, *, partial: bool = False) -> Resul
     )
 
 
-def share(epoch: Mapping[str, Any], state: str) -> float | None:
-    """Share of silent, dead or dormant units in a line of metrics.jsonl, over the sites of which it is known; None
-    where it is known of none."""
-    sites = [site for site in epoch.get("sites", ()) if site[state] is not None]
-    if not sites:
-        return None
-    value: float = sum(site[state] for site in sites) / sum(site["units"] for site in sites)
-    return value
-
-
-def last_counted(epochs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The last epoch at which the units could be counted; nothing for a network that was not finite from the start."""
-    return next((epoch for epoch in reversed(epochs) if "sites" in epoch), {})
-
-
 def _by_activation(store: Store, settings: Settings, finished: Sequence[RunConfig]) -> dict[str, list[Run]]:
     """The runs of each activation that has any, by seed; the baseline comes first."""
     runs: dict[str, list[Run]] = {}
@@ -136,8 +123,7 @@ def _versus_baseline(metric: str, values: Mapping[str, Mapping[int, float]]) -> 
 
 
 def _accuracy(run: Run, chance: float) -> float:
-    """A diverged network no longer tells classes apart: it counts as guessing."""
-    return chance if run.status == "diverged" else float(run.epochs[-1]["test_accuracy"])
+    return kind_of(run.config).values(run.config, run.epochs, chance)["accuracy"]
 
 
 def _share(run: Run, state: str) -> float | None:

@@ -13,8 +13,9 @@ from undying.lab.collect import collect
 from undying.lab.execution import Execution
 from undying.lab.results import Results
 from undying.lab.runs.classification import train
+from undying.lab.runs.kind import Run
 from undying.lab.settings import AnyRun, RunConfig, Settings
-from undying.lab.store import Run, Store
+from undying.lab.store import Store
 from undying.lab.tracking import Trackers
 
 

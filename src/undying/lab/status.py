@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from undying._base.errors import UndyingError
-from undying.lab.collect import last_counted, share
 from undying.lab.lock import locked
+from undying.lab.runs.lines import last_counted, share
 from undying.lab.settings import AnyRun
 from undying.lab.store import Store
 

@@ -20,7 +20,7 @@ import json
 import os
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +32,8 @@ from undying._base.files import write_bytes, write_text
 from undying.census.results import Census
 from undying.lab.checkpoints import Checkpoint
 from undying.lab.lock import Lock, clear
-from undying.lab.runs.kind import KINDS
+from undying.lab.runs.kind import Epoch, Run, kind_named
 from undying.lab.settings import FORMAT, AnyRun, RunConfig, Settings
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run as read back."""
-
-    config: AnyRun
-    status: str
-    """``"finished"`` or ``"diverged"``."""
-    seconds: float
-    epochs: list[dict[str, Any]]
-    """The lines of metrics.jsonl; the first is before training."""
-    environment: dict[str, str]
 
 
 class Store:
@@ -135,7 +122,7 @@ class Store:
             UndyingError: they cannot be read.
         """
         path = self._folder(config) / "weights.pt"
-        if "weights" not in config.keep or self.read(config).status == "diverged":
+        if "weights" not in config.keep or self._checked(path.with_name("result.json"))["status"] == "diverged":
             return None
         try:
             return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
@@ -160,7 +147,7 @@ class Store:
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
         fields.pop("format")
         try:
-            config = KINDS[fields.pop("kind", "")](**fields)
+            config: AnyRun = kind_named(fields.pop("kind", "")).config(**fields)
         except (KeyError, TypeError) as error:
             raise _damaged(path, f"it is not a run's: {error}") from None
         if config.id != run_id:
@@ -170,7 +157,7 @@ class Store:
     def execute(
         self,
         config: AnyRun,
-        train: Callable[[AnyRun, Checkpoint], Iterator[Any]],
+        train: Callable[[AnyRun, Checkpoint], Iterator[Epoch]],
         records: dict[str, Any],
         *,
         checkpoint_seconds: float = 60.0,

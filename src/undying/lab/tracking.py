@@ -16,10 +16,11 @@ from undying._base.errors import UndyingError
 from undying._base.extras import need
 from undying._base.files import write_text
 from undying.lab import data
-from undying.lab.collect import share
 from undying.lab.execution import Execution
+from undying.lab.runs.kind import Run
+from undying.lab.runs.lines import share
 from undying.lab.settings import AnyRun
-from undying.lab.store import Run, Store
+from undying.lab.store import Store
 
 _METRICS = (
     "train_loss",

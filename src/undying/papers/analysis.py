@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 
 from undying.lab.interval import Interval
 from undying.papers.plan import Plan
-from undying.papers.results import Outcome, choose_rate
+from undying.papers.results import RunResult, choose_rate
 from undying.papers.table import LOGARITHMS, Claim, Gain, Table, Task
 from undying.papers.verdicts import BY_CONSTRUCTION, CANNOT_TELL, MARGIN, NOT_YET, estimate, judge
 
-Seeds = Mapping[int, Outcome]
+Seeds = Mapping[int, RunResult]
 """Runs of one arm at one rate, by seed."""
 
 
 @dataclass(frozen=True)
-class ArmFinding:
+class ArmAnalysis:
     """One arm of a task."""
 
     arm: str
@@ -32,14 +32,14 @@ class ArmFinding:
 
 
 @dataclass(frozen=True)
-class TaskFinding:
+class TaskAnalysis:
     """One task: its arms in the order of the table."""
 
     task: Task
     seeds: tuple[int, ...]
-    arms: Mapping[str, ArmFinding]
+    arms: Mapping[str, ArmAnalysis]
 
-    def pairs(self, arm: str, against: str, own_rates: bool = False) -> list[tuple[Outcome, Outcome]]:
+    def pairs(self, arm: str, against: str, own_rates: bool = False) -> list[tuple[RunResult, RunResult]]:
         """Finished runs of two arms, by seed."""
         if not {arm, against} <= self.arms.keys():
             return []
@@ -61,7 +61,7 @@ class TaskFinding:
 
 
 @dataclass(frozen=True)
-class ClaimFinding:
+class ClaimAnalysis:
     """One claim, and what became of it."""
 
     claim: Claim
@@ -86,52 +86,52 @@ class Remainder:
 
 
 @dataclass(frozen=True)
-class GainFinding:
+class GainAnalysis:
     gain: Gain
     rows: tuple[Remainder, ...]
     """The first is the gain itself, at the published rate."""
 
 
 @dataclass(frozen=True)
-class Findings:
+class Analysis:
     """Everything that a page says."""
 
     table: Table
     scale_name: str
     plan: Plan
-    outcomes: tuple[Outcome, ...]
-    tasks: Mapping[str, TaskFinding]
-    claims: tuple[ClaimFinding, ...]
-    gains: tuple[GainFinding, ...] = field(default=())
+    results: tuple[RunResult, ...]
+    tasks: Mapping[str, TaskAnalysis]
+    claims: tuple[ClaimAnalysis, ...]
+    gains: tuple[GainAnalysis, ...] = field(default=())
 
 
-def find_out(table: Table, scale_name: str, plan: Plan, outcomes: tuple[Outcome, ...]) -> Findings:
-    """Compute what ``outcomes``, the finished runs of ``plan``, say."""
-    tasks = {task.name: _task(task, plan, outcomes) for task in plan.scale.tasks}
-    return Findings(
+def analyze(table: Table, scale_name: str, plan: Plan, results: tuple[RunResult, ...]) -> Analysis:
+    """Compute what ``results``, the finished runs of ``plan``, say."""
+    tasks = {task.name: _task(task, plan, results) for task in plan.scale.tasks}
+    return Analysis(
         table=table,
         scale_name=scale_name,
         plan=plan,
-        outcomes=outcomes,
+        results=results,
         tasks=tasks,
         claims=_claims(table, plan.scale.answers, tasks),
         gains=tuple(found for gain in table.gains if (found := _gain(gain, tasks)) is not None),
     )
 
 
-def _task(task: Task, plan: Plan, outcomes: tuple[Outcome, ...]) -> TaskFinding:
-    runs: dict[str, dict[float, dict[int, Outcome]]] = {
+def _task(task: Task, plan: Plan, results: tuple[RunResult, ...]) -> TaskAnalysis:
+    runs: dict[str, dict[float, dict[int, RunResult]]] = {
         arm: {rate: {} for rate in task.rates(arm)} for arm in task.arms
     }
-    for outcome in outcomes:
-        if outcome.planned.task == task.name:
-            config = outcome.planned.config
-            runs[config.activation][config.lr][config.seed] = outcome
-    return TaskFinding(
+    for result in results:
+        if result.planned.task == task.name:
+            config = result.planned.config
+            runs[config.activation][config.lr][config.seed] = result
+    return TaskAnalysis(
         task,
         plan.seeds[task.name],
         {
-            arm: ArmFinding(
+            arm: ArmAnalysis(
                 arm,
                 of,
                 choose_rate({rate: {seed: o.validation for seed, o in seeds.items()} for rate, seeds in of.items()}),
@@ -141,7 +141,7 @@ def _task(task: Task, plan: Plan, outcomes: tuple[Outcome, ...]) -> TaskFinding:
     )
 
 
-def _claims(table: Table, answers: bool, tasks: Mapping[str, TaskFinding]) -> tuple[ClaimFinding, ...]:
+def _claims(table: Table, answers: bool, tasks: Mapping[str, TaskAnalysis]) -> tuple[ClaimAnalysis, ...]:
     differences = [
         tasks[c.task].differences(c.arm, c.against, c.metric, c.own_rates) if c.task in tasks else []
         for c in table.claims
@@ -154,7 +154,7 @@ def _claims(table: Table, answers: bool, tasks: Mapping[str, TaskFinding]) -> tu
         if answers and _is_open(table.claims[i], tasks):
             verdicts[i] = NOT_YET
     return tuple(
-        ClaimFinding(
+        ClaimAnalysis(
             claim,
             estimate(differences[i]) if differences[i] else None,
             _same_weights(claim, tasks),
@@ -165,7 +165,7 @@ def _claims(table: Table, answers: bool, tasks: Mapping[str, TaskFinding]) -> tu
     )
 
 
-def _is_open(claim: Claim, tasks: Mapping[str, TaskFinding]) -> bool:
+def _is_open(claim: Claim, tasks: Mapping[str, TaskAnalysis]) -> bool:
     """Whether there are runs at this scale that it needs, of which no pair is finished."""
     if claim.task not in tasks:
         return False
@@ -175,7 +175,7 @@ def _is_open(claim: Claim, tasks: Mapping[str, TaskFinding]) -> bool:
     return planned and not found.pairs(claim.arm, claim.against, claim.own_rates)
 
 
-def _nothing_to_lower(claim: Claim, tasks: Mapping[str, TaskFinding]) -> bool:
+def _nothing_to_lower(claim: Claim, tasks: Mapping[str, TaskAnalysis]) -> bool:
     if (
         claim.says != "lower"
         or claim.metric in LOGARITHMS
@@ -189,12 +189,12 @@ def _nothing_to_lower(claim: Claim, tasks: Mapping[str, TaskFinding]) -> bool:
     return bool(runs) and sum(run.of(claim.metric) for run in runs) / len(runs) < MARGIN
 
 
-def _same_weights(claim: Claim, tasks: Mapping[str, TaskFinding]) -> int:
+def _same_weights(claim: Claim, tasks: Mapping[str, TaskAnalysis]) -> int:
     pairs = tasks[claim.task].pairs(claim.arm, claim.against) if claim.task in tasks else []
     return sum(one.weights == other.weights for one, other in pairs)
 
 
-def _gain(gain: Gain, tasks: Mapping[str, TaskFinding]) -> GainFinding | None:
+def _gain(gain: Gain, tasks: Mapping[str, TaskAnalysis]) -> GainAnalysis | None:
     if gain.task not in tasks:
         return None
     task = tasks[gain.task]
@@ -208,4 +208,4 @@ def _gain(gain: Gain, tasks: Mapping[str, TaskFinding]) -> GainFinding | None:
         for arm in (gain.arm, *gain.controls)
         if (found := task.difference(arm, gain.against, own_rates=own)) is not None
     ]
-    return GainFinding(gain, tuple(rows))
+    return GainAnalysis(gain, tuple(rows))

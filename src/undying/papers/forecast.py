@@ -15,7 +15,6 @@ from undying.lab import models
 from undying.lab.data.dataset import Dataset
 from undying.lab.runs.classification import PROBE
 from undying.papers.table import Scale, Task
-from undying.papers.trial import Trial
 
 GPU_FLOPS = 6e12
 """Sustained in float32 by a large GPU on such networks, a third of an A100's 19.5e12: assumed, not measured."""
@@ -53,18 +52,23 @@ KNOWN = {
 """So that ``--list`` loads no data."""
 
 
+def for_a_gpu(scale: Scale) -> bool:
+    """Whether a GPU is of use to any of it."""
+    return any(task.seconds is None for task in scale.tasks)
+
+
 def gpu_seconds(task: Task, size: Size) -> float:
-    """One run of ``task`` on one GPU; see ``GPU_BASIS``. A trial's networks are so small that it is of no use to them."""
-    if isinstance(task, Trial):
+    """One run of ``task`` on one GPU; see ``GPU_BASIS``."""
+    if task.seconds is not None:
         return task.seconds
     steps = math.ceil(_trained(task, size) / task.batch_size) * task.epochs
     return max(run_flops(task, size) / GPU_FLOPS, steps * GPU_STEP)
 
 
 def cpu_seconds(task: Task, size: Size) -> float:
-    """One run of ``task`` on one core of this machine, from a training step timed here for about two seconds at most; of
-    a trial, what it took another machine."""
-    if isinstance(task, Trial):
+    """One run of ``task`` on one core of this machine, from a training step timed here for about two seconds at most,
+    or what it took another machine."""
+    if task.seconds is not None:
         return task.seconds
     model = models.build(task.model, size.shape, size.classes, task.recipe.drop_path).train()
     threads = torch.get_num_threads()
@@ -97,7 +101,7 @@ def listed(scale: Scale) -> tuple[int, float, float]:
 
 
 def _core_seconds(task: Task) -> float:
-    return task.seconds if isinstance(task, Trial) else run_flops(task, KNOWN[task.data]) / CPU_FLOPS
+    return task.seconds if task.seconds is not None else run_flops(task, KNOWN[task.data]) / CPU_FLOPS
 
 
 def runs_of(task: Task) -> int:

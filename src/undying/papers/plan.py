@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from undying._base.errors import UndyingError
-from undying.lab import data, models
 from undying.lab.data.dataset import Dataset
-from undying.lab.settings import AnyRun, RunConfig
-from undying.papers.table import Scale, Task
-from undying.papers.trial import Trial
+from undying.lab.settings import AnyRun
+from undying.papers.table import Scale
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Plan:
 
     scale: Scale
     datasets: dict[str, Dataset]
-    """By name; of trials none."""
+    """By name; none of tasks whose kind of run has its own."""
     seeds: dict[str, tuple[int, ...]]
     """By task."""
     runs: tuple[Planned, ...]
@@ -52,18 +50,16 @@ def make_plan(scale: Scale, seeds: Sequence[int] = (), data_root: Path | None = 
         UndyingError: data cannot be had, or ``seeds`` are not seeds.
     """
     chosen = {task.name: choose_seeds(task.seeds, seeds) for task in scale.tasks}
-    datasets = {
-        task.data: data.load(task.data, task.recipe.image_size, data_root)
-        for task in scale.tasks
-        if not isinstance(task, Trial)
-    }
+    loaded = {task.data: task.load(data_root) for task in scale.tasks}
+    datasets = {name: dataset for name, dataset in loaded.items() if dataset is not None}
+    hashes = {name: dataset.sha256 for name, dataset in datasets.items()}
     runs = []
     # A task with fewer stages is done earlier.
     for stages in itertools.zip_longest(*(task.stages for task in scale.tasks)):
         for task, stage in zip(scale.tasks, stages, strict=True):
             if stage is not None:
                 runs += [
-                    Planned(task.name, _config(task, arm, rate, seed, datasets))
+                    Planned(task.name, task.config(arm, rate, seed, hashes.get(task.data, "")))
                     for seed in chosen[task.name]
                     for rate in stage.rates
                     for arm in stage.arms
@@ -90,22 +86,3 @@ def choose_seeds(own: Sequence[int], asked: Sequence[int]) -> tuple[int, ...]:
         return tuple(asked) or tuple(own)
     more = (seed for seed in itertools.count() if seed not in own)
     return tuple(itertools.islice(itertools.chain(own, more), asked[0]))
-
-
-def _config(task: Task, arm: str, rate: float, seed: int, datasets: dict[str, Dataset]) -> AnyRun:
-    if isinstance(task, Trial):
-        return task.config(arm, rate, seed)
-    return RunConfig(
-        data=task.data,
-        data_sha256=datasets[task.data].sha256,
-        model=task.model,
-        model_sha256=models.own_source(task.model),
-        activation=arm,
-        seed=seed,
-        epochs=task.epochs,
-        lr=rate,
-        optimizer=task.optimizer,
-        batch_size=task.batch_size,
-        keep=task.keep,
-        **asdict(task.recipe),
-    )

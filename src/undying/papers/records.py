@@ -10,12 +10,11 @@ from pathlib import Path
 from undying._base.errors import UndyingError
 from undying._base.text import comma_separated
 from undying.papers.plan import Plan, Planned
-from undying.papers.results import Outcome
+from undying.papers.results import RunResult
 from undying.papers.table import Table
-from undying.papers.trial import only_trials
 
 MACHINE = ("processor", "instructions", "kernels", "cores", "python", "torch", "threads", "undying")
-"""Of an outcome's environment."""
+"""Of a run's environment."""
 _LATER = ("instructions", "kernels")
 """Of these, what runs of early versions do not tell."""
 
@@ -40,10 +39,10 @@ COLUMNS = (
 )
 
 
-def records(outcomes: Sequence[Outcome]) -> str:
+def records(results: Sequence[RunResult]) -> str:
     """A row a run, in the order given; what is not known is empty."""
     rows: list[Sequence[object]] = [COLUMNS]
-    for o in outcomes:
+    for o in results:
         config = o.planned.config
         rows.append(
             [
@@ -65,20 +64,20 @@ def records(outcomes: Sequence[Outcome]) -> str:
     return comma_separated(rows)
 
 
-def read_records(table: Table, plan: Plan, path: Path) -> tuple[Outcome, ...]:
+def read_records(table: Table, plan: Plan, path: Path) -> tuple[RunResult, ...]:
     """What ``records`` wrote of the runs of ``plan``, in the plan's order. Other runs, such as those of seeds that are not
     asked for, are left out.
 
     Raises:
         UndyingError: the file cannot be read or has no run of the plan, or the page of ``table`` shows more than it tells.
     """
-    if table.shows or only_trials(plan.scale.tasks):
+    if table.shows or any(task.metrics for task in plan.scale.tasks):
         raise UndyingError(
             f"--recorded is for tables of accuracies: the page of {table.name} shows more of its runs than {path} tells; "
             "keep their --out to go on with them"
         )
     rows = _rows(path)
-    found = [_outcome(planned, path, *rows[planned.config.id]) for planned in plan.runs if planned.config.id in rows]
+    found = [_run_result(planned, path, *rows[planned.config.id]) for planned in plan.runs if planned.config.id in rows]
     if not found:
         raise UndyingError(
             f"--recorded {path} has no run of {table.name} with this --scale, these data and seeds; give the "
@@ -107,7 +106,7 @@ def _rows(path: Path) -> dict[str, tuple[int, Mapping[str, str]]]:
     return found
 
 
-def _outcome(planned: Planned, path: Path, line: int, row: Mapping[str, str]) -> Outcome:
+def _run_result(planned: Planned, path: Path, line: int, row: Mapping[str, str]) -> RunResult:
     def damaged(column: str) -> UndyingError:
         return UndyingError(f"{path}, line {line}: {row[column]!r} in {column}; delete the line to train the run again")
 
@@ -127,7 +126,7 @@ def _outcome(planned: Planned, path: Path, line: int, row: Mapping[str, str]) ->
         raise damaged("status")
     if len(row["weights_sha256"]) != 64:
         raise damaged("weights_sha256")
-    return Outcome(
+    return RunResult(
         planned=planned,
         id=planned.config.id,
         status=row["status"],

@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from undying.lab.collect import last_counted, share
-from undying.lab.store import Run, Store
-from undying.papers.measured import measured, or_nan
+from undying.lab.runs.kind import Run, kind_of
+from undying.lab.runs.lines import last_counted, or_nan, share
+from undying.lab.settings import AnyRun
 from undying.papers.plan import Plan, Planned
-from undying.papers.trial import Trial
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """One finished run, after its last epoch. Shares are in [0, 1]."""
 
     planned: Planned
@@ -41,9 +40,9 @@ class Outcome:
     curvature: float = math.nan
     """Natural logarithm of the loss's largest curvature; NaN where that is unknown or below 0."""
     values: Mapping[str, float] = field(default_factory=dict)
-    """What a trial measures beside, by metric; NaN where it is not known."""
+    """What its kind of run measures beside, by metric; NaN where it is not known."""
     curves: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
-    """Of a trial, by metric, over ``over``."""
+    """Of its kind of run, by metric, over ``over``."""
     epochs: Sequence[Mapping[str, Any]] = field(default=(), compare=False, repr=False)
     """The lines of metrics.jsonl, the first of before training; none of a run on record."""
 
@@ -53,55 +52,27 @@ class Outcome:
         return value
 
 
-def read_outcomes(plan: Plan, store: Store) -> tuple[Outcome, ...]:
-    """Every run of ``plan`` that is finished, in its order.
-
-    Raises:
-        UndyingError: one cannot be read.
-    """
-    tasks = {task.name: task for task in plan.scale.tasks}
-    found = []
-    for planned in [planned for planned in plan.runs if store.finished(planned.config)]:
-        run, task = store.read(planned.config), tasks[planned.task]
-        if isinstance(task, Trial):
-            found.append(trial_outcome(planned, run))
-        else:
-            found.append(outcome(planned, run, 1 / plan.datasets[task.data].classes))
-    return tuple(found)
-
-
-def outcome(planned: Planned, run: Run, chance: float) -> Outcome:
-    """What ``run`` says; a diverged one no longer tells classes apart and counts as guessing."""
-    last = run.epochs[-1]
-    diverged = run.status == "diverged"
-    counted = last_counted(run.epochs)
-    return Outcome(
-        planned=planned,
-        id=planned.config.id,
-        status=run.status,
-        accuracy=chance if diverged else last["test_accuracy"],
-        validation=chance if diverged else last["validation_accuracy"],
-        silent=or_nan(share(counted, "silent")),
-        dead=or_nan(share(counted, "dead")),
-        sparsity=counted.get("sparsity", math.nan),
-        seconds=run.seconds,
-        weights=last["weights_sha256"],
-        environment=run.environment,
-        gradient=_log_mean(run.epochs, "gradient_norm"),
-        update=_log_mean(run.epochs, "update_norm"),
-        epochs=run.epochs,
+def run_results(plan: Plan, runs: Mapping[AnyRun, Run]) -> tuple[RunResult, ...]:
+    """Of every run of ``plan`` that is among ``runs``, in its order."""
+    chances = {
+        task.name: 1 / plan.datasets[task.data].classes for task in plan.scale.tasks if task.data in plan.datasets
+    }
+    return tuple(
+        run_result(planned, runs[planned.config], chances.get(planned.task, 0))
+        for planned in plan.runs
+        if planned.config in runs
     )
 
 
-def trial_outcome(planned: Planned, run: Run) -> Outcome:
-    """What ``run``, of a trial, says."""
-    values, curves = measured(planned.config, run.epochs)
-    counted = last_counted(run.epochs)
-    return Outcome(
+def run_result(planned: Planned, run: Run, chance: float) -> RunResult:
+    """What ``run`` says; ``chance`` is the accuracy of guessing on its data, see ``Kind.values``."""
+    kind, counted = kind_of(planned.config), last_counted(run.epochs)
+    values = kind.values(planned.config, run.epochs, chance)
+    return RunResult(
         planned=planned,
         id=planned.config.id,
         status=run.status,
-        accuracy=values.pop("score"),
+        accuracy=values.pop("accuracy"),
         validation=values.pop("validation"),
         silent=or_nan(share(counted, "silent")),
         dead=or_nan(share(counted, "dead")),
@@ -109,8 +80,10 @@ def trial_outcome(planned: Planned, run: Run) -> Outcome:
         seconds=run.seconds,
         weights=run.epochs[-1]["weights_sha256"],
         environment=run.environment,
+        gradient=_log_mean(run.epochs, "gradient_norm"),
+        update=_log_mean(run.epochs, "update_norm"),
         values=values,
-        curves=curves,
+        curves=kind.curves(planned.config, run.epochs),
         epochs=run.epochs,
     )
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
+from undying.lab import data, models
+from undying.lab.data.dataset import Dataset
 from undying.lab.recipe import Recipe
+from undying.lab.settings import AnyRun, RunConfig
 
 SCALES = ("full", "small", "smoke")
 
@@ -22,10 +27,29 @@ METRICS = {
     "revived": "share of revived units",
 }
 """What is measured of a run: after its last epoch, a share in [0, 1]; and those of ``LOGARITHMS``. Those from ``area`` on
-are of trials."""
+are of kinds of run of their own."""
 
 LOGARITHMS = ("gradient", "update", "curvature")
 """Norms are means over all of training. They are kept as natural logarithms: a difference is told as a ratio, in per cent."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of the page, or the axis of a curve."""
+
+    metric: str
+    """As ``RunResult.of`` and ``RunResult.curves`` call it; there it is a share in [0, 1]."""
+    text: str
+    most: float = 0.0
+    """What a share of 1 stands for, such as a return of 500; 0: it is shown in percent."""
+
+    @property
+    def factor(self) -> float:
+        return self.most or 100
+
+    @property
+    def heading(self) -> str:
+        return self.text if self.most else f"{self.text}, %"
 
 
 @dataclass(frozen=True)
@@ -49,7 +73,8 @@ def times(lr: float, *factors: float) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Task:
-    """One network on one data set: its arms are compared with each other."""
+    """One network on one data set: its arms are compared with each other. Its runs are those of ``undying compare``; with
+    others it is a ``KindTask``."""
 
     name: str
     """What claims and published numbers call it; the same at every scale."""
@@ -66,6 +91,14 @@ class Task:
     recipe: Recipe = field(default_factory=Recipe)
     keep: tuple[str, ...] = ()
     """What its runs keep beside the numbers; see ``RunConfig``."""
+    metrics: tuple[Metric, ...] = ()
+    """The columns of its page, the first of which is the score; none: those of accuracies."""
+    curves: tuple[Metric, ...] = ()
+    """The figures of its page; none: those of accuracies."""
+    over: str = ""
+    """What a curve goes over."""
+    seconds: float | None = None
+    """That a run takes one core of an AMD EPYC, about, where it was measured: networks too small for a GPU."""
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -75,6 +108,68 @@ class Task:
     def rates(self, arm: str) -> tuple[float, ...]:
         """Learning rates of an arm, ascending."""
         return tuple(sorted({rate for stage in self.stages if arm in stage.arms for rate in stage.rates}))
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """All learning rates, ascending."""
+        return tuple(sorted({rate for stage in self.stages for rate in stage.rates}))
+
+    @property
+    def tuned(self) -> str:
+        """The arms that have more rates than one, as a page lists them."""
+        return ", ".join(f"`{arm}`" for arm in self.arms if len(self.rates(arm)) > 1)
+
+    @property
+    def most(self) -> float:
+        """What a score of 1 stands for."""
+        return (self.metrics[0].most if self.metrics else 0) or 1
+
+    def load(self, data_root: Path | None) -> Dataset | None:
+        """The data that a plan must have for its runs; None where they have their own."""
+        return data.load(self.data, self.recipe.image_size, data_root)
+
+    def config(self, arm: str, rate: float, seed: int, data_sha256: str) -> AnyRun:
+        """One of its runs."""
+        return RunConfig(
+            data=self.data,
+            data_sha256=data_sha256,
+            model=self.model,
+            model_sha256=models.own_source(self.model),
+            activation=arm,
+            seed=seed,
+            epochs=self.epochs,
+            lr=rate,
+            optimizer=self.optimizer,
+            batch_size=self.batch_size,
+            keep=self.keep,
+            **asdict(self.recipe),
+        )
+
+    def settings(self, described: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, str]:
+        """What its page says of the settings, by label; ``described`` is what ``Dataset.describe`` says of its data."""
+        train = self.recipe.subset or described["train"]
+        return {
+            "network": self.model,
+            "data": f"{described['name']}, {described['test']:,} to test, hash {described['sha256'][:12]}",
+            "trained on": f"{train - round(self.recipe.validation * train):,} samples",
+            "seeds": " ".join(map(str, seeds)),
+            "epochs": str(self.epochs),
+            "batch": str(self.batch_size),
+            "optimizer": f"{self.optimizer} at {self.lr:g}",
+            "grid of rates": ", ".join(f"{rate:g}" for rate in self.grid) if len(self.grid) > 1 else "none",
+            "arms with the grid": self.tuned,
+            "beside defaults": _changed(self.recipe),
+        }
+
+
+def _changed(recipe: Recipe) -> str:
+    """The options that are not at their defaults."""
+    plain = Recipe()
+    changed = {name: value for name, value in vars(recipe).items() if value != getattr(plain, name)}
+    return ", ".join(
+        f"{name.replace('_', ' ')} {' '.join(value) if isinstance(value, tuple) else value}"
+        for name, value in changed.items()
+    )
 
 
 @dataclass(frozen=True)

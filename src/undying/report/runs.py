@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from undying._base.text import clean, comma_separated, known
-from undying.lab.collect import last_counted, share
+from undying.lab.runs.lines import last_counted, share
 from undying.lab.settings import RunConfig
 from undying.lab.status import STATUSES, RunState
 from undying.report.words import UNKNOWN

@@ -9,9 +9,8 @@ from torch import nn
 import undying
 from undying.lab.execution import Execution
 from undying.lab.executors.work import FINISHED, execute
-from undying.lab.runs.dying import DyingRun, _Run, train
+from undying.lab.runs.dying import KIND, DyingRun, _Run, train
 from undying.lab.store import Store
-from undying.papers.measured import measured
 
 RUN = DyingRun(activation="sugar", seed=1, epochs=4, lr=0.001, optimizer="adam", batch_size=128, depth=3, width=32)
 REVIVE = replace(RUN, relu_epochs=2, relu_lr=0.1)
@@ -98,8 +97,8 @@ def test_a_loss_that_is_not_finite_ends_the_run():
     *_, last = train(replace(RUN, optimizer="sgd", lr=1e30, activation="leaky_relu"))
     assert last.diverged
     assert last.metrics["test_accuracy"] is None
-    values, _ = measured(RUN, [*lines(RUN)[:1], last.metrics])
-    assert (values["score"], values["revived"]) == (0.1, 0.0)
+    values = KIND.values(RUN, [*lines(RUN)[:1], last.metrics], 0.5)
+    assert (values["accuracy"], values["revived"]) == (0.1, 0.0)
 
 
 def test_it_is_a_run_of_the_store(tmp_path):

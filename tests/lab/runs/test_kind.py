@@ -1,12 +1,14 @@
 """A store holds runs of every kind, and says so of one that it does not know."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from undying._base.errors import UndyingError
 from undying.lab.runs.cartpole import CartPoleRun
-from undying.lab.runs.kind import KINDS
+from undying.lab.runs.kind import KINDS, Kind, kind_named, kind_of
 from undying.lab.settings import AnyRun, RunConfig
 from undying.lab.status import run_state
 from undying.lab.store import Store
@@ -26,8 +28,12 @@ PLAYED = CartPoleRun(activation="relu", seed=0, epochs=1, lr=0.0003, batch_size=
 
 
 def test_every_kind_is_found_by_what_its_config_calls_it():
-    assert all(kind.kind == name for name, kind in KINDS.items())
-    assert all(issubclass(kind, AnyRun) for kind in KINDS.values())
+    for name in KINDS:
+        kind = kind_named(name)
+        assert isinstance(kind, Kind)
+        assert issubclass(kind.config, AnyRun)
+        assert kind.config.kind == name
+    assert kind_of(PLAYED) is kind_named("cartpole")
     assert "kind" not in COMPARED.to_dict()  # ids of before there were kinds stay
     assert PLAYED.to_dict()["kind"] == "cartpole"
 
@@ -47,3 +53,12 @@ def test_an_unknown_kind_is_a_damaged_run(tmp_path):
     (folder / "config.json").write_text(json.dumps({**PLAYED.to_dict(), "kind": "chess"}))
     with pytest.raises(UndyingError, match="it is not a run's: 'chess'"):
         Store(tmp_path).config(PLAYED.id)
+
+
+def test_the_store_and_a_config_bring_in_no_trainer():
+    program = (
+        "import sys\nimport undying.lab.store\n"
+        f"print([name for name in {list(KINDS.values())!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

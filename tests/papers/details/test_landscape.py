@@ -18,7 +18,7 @@ from undying.lab.store import Store
 from undying.papers.details import read_sections
 from undying.papers.details.landscape import FILE, Landscape, Landscapes, compute_landscape, read_landscape
 from undying.papers.plan import make_plan
-from undying.papers.results import read_outcomes
+from undying.papers.results import run_results
 from undying.papers.tables import TABLES
 
 
@@ -44,9 +44,9 @@ def test_a_landscape_is_computed_from_the_weights_of_a_run(tmp_path):
         loss = float(F.cross_entropy(network(x[: grid.images]), y[: grid.images]))
     assert found.middle == pytest.approx(loss, rel=1e-5)
     assert [len(row) for row in found.losses] == [grid.points] * grid.points
-    [outcome], [section] = read_sections(table, plan, read_outcomes(plan, store), store)
+    [result], [section] = read_sections(table, plan, run_results(plan, {config: store.read(config)}), store)
     assert section.arms == {"sugar": {config.seed: found}}
-    assert outcome.curvature == pytest.approx(math.log(found.top))
+    assert result.curvature == pytest.approx(math.log(found.top))
 
     path = store.path(config, FILE)
     content = json.loads(path.read_text())
@@ -61,8 +61,8 @@ def test_a_landscape_is_computed_from_the_weights_of_a_run(tmp_path):
 @pytest.mark.parametrize("top", [None, -0.5, 0.0, 2.0])
 def test_a_curvature_above_0_is_added_to_its_run_and_to_no_other(top):
     plan = make_plan(TABLES["sugar-landscape"].scales["smoke"])
-    outcomes = planted.outcomes(plan, lambda run: 0.5)
-    mine, *others = outcomes
+    results = planted.results(plan, lambda run: 0.5)
+    mine, *others = results
     section = Landscapes(plan.scale.tasks[0], plan.scale.grid, {mine.planned: Landscape([[1.0]], top, 0.0)})
     added = section.complete(mine)
     assert replace(added, curvature=0.0) == replace(mine, curvature=0.0)

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 import planted
-from undying.lab.store import Run
-from undying.papers.analysis import find_out
+from undying.lab.runs.kind import Run
+from undying.papers.analysis import analyze
 from undying.papers.details.norms import Norms
 from undying.papers.plan import make_plan
-from undying.papers.results import outcome
+from undying.papers.results import run_result
 from undying.papers.tables import TABLES
 
 GRADIENTS = TABLES["barelu-gradients"]
@@ -41,8 +41,8 @@ def lines(planned):
 
 def test_norms_by_layer_are_ratios_paired_by_seed(plan):
     """Twice those of the first arm whatever the seed: no spread, and the distribution of every step of every seed."""
-    outcomes = planted.outcomes(plan, lambda run: 0.5, epochs=lines)
-    found = Norms.read(plan.scale.tasks[0], plan.scale, outcomes, None)  # no file is read again
+    results = planted.results(plan, lambda run: 0.5, epochs=lines)
+    found = Norms.read(plan.scale.tasks[0], plan.scale, results, None)  # no file is read again
     assert list(found.arms) == list(GRADIENTS.scales["smoke"].tasks[0].arms)
     assert found.against == "leaky_relu"
     relu = found.arms["relu"]
@@ -65,8 +65,8 @@ def test_the_claims_of_norms_are_judged_as_ratios(plan):
     def log(run):
         return math.log(size.get(run.arm, 1)) + 0.001 * (run.config.seed % 3) * ("eps" in run.arm) - 20
 
-    outcomes = planted.outcomes(plan, lambda run: 0.5, gradient=log, update=lambda run: math.nan)
-    found = find_out(GRADIENTS, "small", plan, outcomes).claims
+    results = planted.results(plan, lambda run: 0.5, gradient=log, update=lambda run: math.nan)
+    found = analyze(GRADIENTS, "small", plan, results).claims
     verdicts = {(one.claim.arm, one.claim.metric): (one.verdict, one.difference) for one in found}
     assert verdicts["barelu", "gradient"][0] == "not supported"
     assert verdicts["barelu", "gradient"][1].value == 0
@@ -83,7 +83,7 @@ def test_an_outcome_has_the_mean_norms_of_the_epochs_that_have_any(plan):
     epochs += [
         {"epoch": i, "gradient_norm": g, "update_norm": None, **whole} for i, g in enumerate((2.0, 4.0, None), 1)
     ]
-    found = outcome(plan.runs[0], Run(plan.runs[0].config, "diverged", 1.0, epochs, {}), 0.1)
+    found = run_result(plan.runs[0], Run(plan.runs[0].config, "diverged", 1.0, epochs, {}), 0.1)
     assert found.gradient == pytest.approx(math.log(3))
     assert math.isnan(found.update)
 

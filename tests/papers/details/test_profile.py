@@ -26,7 +26,7 @@ class Counted:
 
 def test_a_profile_has_every_unit_of_every_site_in_its_order():
     plan = make_plan(TABLES["sugar-profile"].scales["smoke"], (4,))
-    found = Profile.read(plan.scale.tasks[0], plan.scale, planted.outcomes(plan, lambda run: 0.5), Counted())
+    found = Profile.read(plan.scale.tasks[0], plan.scale, planted.results(plan, lambda run: 0.5), Counted())
     assert found.sites == ("b", "a")
     assert found.arms["relu"]["a"] == {seed: [0, 1 / 200, 2 / 200, 3 / 200] for seed in (0, 2, 3)}
     assert found.share("relu", "a", 0) == Interval(0.25, 0.25, 0.25, 3)

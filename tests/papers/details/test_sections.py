@@ -19,5 +19,5 @@ def test_without_runs_there_is_nothing_to_show():
 def test_a_table_that_shows_accuracies_alone_reads_no_files():
     table = TABLES["sugar-cifar10"]
     plan = make_plan(table.scales["smoke"])
-    outcomes = planted.outcomes(plan, lambda run: 0.5)
-    assert read_sections(table, plan, outcomes, None) == (outcomes, ())
+    results = planted.results(plan, lambda run: 0.5)
+    assert read_sections(table, plan, results, None) == (results, ())

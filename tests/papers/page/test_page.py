@@ -1,4 +1,4 @@
-"""The page of planted findings: numbers, verdicts, scale and the way from a number to its run."""
+"""The page of planted analysis: numbers, verdicts, scale and the way from a number to its run."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 import planted
-from undying.papers.analysis import find_out
+from undying.papers.analysis import analyze
 from undying.papers.page.page import page, write_page
 from undying.papers.page.provenance import runs_table
 from undying.papers.plan import make_plan
@@ -32,7 +32,7 @@ def plan():
 
 
 def found(plan, **more):
-    return find_out(TABLE, "small", plan, planted.outcomes(plan, accuracy, **more))
+    return analyze(TABLE, "small", plan, planted.results(plan, accuracy, **more))
 
 
 def rows_of(text, start):
@@ -61,7 +61,7 @@ def test_a_gain_that_turns_into_a_loss_is_written_as_the_other_numbers(plan):
         better = run.config.lr == 0.003 and run.arm == "relu"
         return accuracy(run) + (0.12 if better else 0)
 
-    text = page(find_out(TABLE, "small", plan, planted.outcomes(plan, turning)), {})
+    text = page(analyze(TABLE, "small", plan, planted.results(plan, turning)), {})
     assert "| `sugar` | own best: 0.003 against 0.003 | −2.00 (−2.00 to −2.00) | 5 | −20 % |" in text
 
 
@@ -131,18 +131,18 @@ def test_a_rate_at_the_end_of_its_grid_is_marked(plan):
 
 def test_the_grid_ends_where_runs_end(plan):
     """Rates that are planned and not run yet could not have been chosen."""
-    findings = found(plan, keep=lambda run: run.config.lr in (0.001, 0.01), validation=lambda run: -run.config.lr)
-    assert rows_of(page(findings, {}), "| `sugar` |")[0][-2] == "0.001 *"
+    analysis = found(plan, keep=lambda run: run.config.lr in (0.001, 0.01), validation=lambda run: -run.config.lr)
+    assert rows_of(page(analysis, {}), "| `sugar` |")[0][-2] == "0.001 *"
 
 
 def test_every_number_has_its_runs(plan):
-    findings = found(plan)
-    rows = list(csv.DictReader(io.StringIO(runs_table(findings))))
+    analysis = found(plan)
+    rows = list(csv.DictReader(io.StringIO(runs_table(analysis))))
     assert tuple(rows[0]) == COLUMNS
     assert len({row["run"] for row in rows}) == len(rows) == len(plan.runs)
     behind = [r for r in rows if (r["task"], r["arm"], r["lr"]) == ("resnet18", "sugar", "0.001")]
     mean = sum(float(row["test_accuracy"]) for row in behind) / len(behind)
-    assert f"{100 * mean:.1f} (" in rows_of(page(findings, {}), "| `sugar` |")[0][2]
+    assert f"{100 * mean:.1f} (" in rows_of(page(analysis, {}), "| `sugar` |")[0][2]
 
 
 def test_the_commands_and_nothing_of_the_machine_but_its_kind(plan, tmp_path):
@@ -156,22 +156,22 @@ def test_the_commands_and_nothing_of_the_machine_but_its_kind(plan, tmp_path):
 
 
 def test_runs_of_two_machines_are_counted(plan):
-    [*most, last] = found(plan).outcomes
+    [*most, last] = found(plan).results
     other = replace(
         last, environment=planted.ENVIRONMENT | {"instructions": "AVX2", "kernels": "none", "platform": "elsewhere"}
     )
-    text = page(find_out(TABLE, "small", plan, (*most, other)), {})
+    text = page(analyze(TABLE, "small", plan, (*most, other)), {})
     assert f"\nMachine of {len(most)} runs: abacus, 2 cores; Python 3," in text
     assert "\nMachine of 1 run: abacus, 2 cores, AVX2, native kernels: none; Python 3," in text
     same = replace(last, environment=planted.ENVIRONMENT | {"platform": "elsewhere"})  # which the page does not tell
-    assert page(find_out(TABLE, "small", plan, (*most, same)), {}).count("\nMachine: ") == 1
+    assert page(analyze(TABLE, "small", plan, (*most, same)), {}).count("\nMachine: ") == 1
 
 
 def test_what_is_true_by_construction_has_its_reason(tmp_path):
     table = TABLES["barelu-cifar10"]
     plan = make_plan(table.scales["smoke"])
-    same = planted.outcomes(plan, lambda run: 0.5, weights=lambda run: f"{run.config.seed}")
-    text = page(find_out(table, "smoke", plan, same), {})
+    same = planted.results(plan, lambda run: 0.5, weights=lambda run: f"{run.config.seed}")
+    text = page(analyze(table, "smoke", plan, same), {})
     assert "BAReLU has 0 % dead units: true by construction, since a unit is dead when" in text
     assert "bit for bit. 2 of 2 pairs ended with the same weights" in text
     assert "At smoke scale no claim is judged." in text

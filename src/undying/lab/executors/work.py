@@ -7,21 +7,17 @@ import platform
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from undying._base.errors import UndyingError
 from undying._version import __version__
-from undying.lab.checkpoints import Checkpoint
 from undying.lab.execution import Execution, prepare
 from undying.lab.lock import BusyError
-from undying.lab.runs import cartpole, dying
-from undying.lab.runs.batches import dataset_of
-from undying.lab.runs.classification import Epoch, train
-from undying.lab.settings import AnyRun, RunConfig
+from undying.lab.runs.kind import kind_of
+from undying.lab.settings import AnyRun
 from undying.lab.store import Store
 from undying.ops import native
 
@@ -63,11 +59,14 @@ def execute(config: AnyRun, out: Path, execution: Execution, wait: bool) -> str:
     """
     store = Store(out)
     try:
-        training, versions, data = training_of(config, execution)
+        kind = kind_of(config)
         store.execute(
             config,
-            training,
-            {"environment": {**environment(execution), **versions}, "data": data},
+            lambda config, checkpoint: kind.train(config, execution, checkpoint),
+            {
+                "environment": {**environment(execution), **kind.versions()},
+                "data": kind.describe(config, execution),
+            },
             checkpoint_seconds=execution.checkpoint_seconds,
             wait=wait,
         )
@@ -84,22 +83,6 @@ def execute(config: AnyRun, out: Path, execution: Execution, wait: bool) -> str:
         store.fail(config, traceback.format_exc().rstrip())
         return FAILED
     return FINISHED
-
-
-def training_of(
-    config: AnyRun, execution: Execution
-) -> tuple[Callable[[AnyRun, Checkpoint], Iterator[Epoch]], dict[str, str], dict[str, Any]]:
-    """How a run of this kind is trained, the versions of further libraries that decide its numbers, and what is recorded of
-    its data."""
-    if isinstance(config, cartpole.CartPoleRun):
-        return lambda *_: cartpole.train(config, execution), cartpole.versions(), {"name": config.data}
-    if isinstance(config, dying.DyingRun):
-        return lambda *_: dying.train(config, execution), {}, {"name": config.data}
-    if not isinstance(config, RunConfig):
-        raise TypeError(f"{type(config).__name__} is no kind of run that can be trained")
-    data = dataset_of(config, execution)
-    described = {**data.describe(), "per_class": data.per_class(), "names": data.names}
-    return lambda _, checkpoint: train(config, execution, checkpoint), {}, described
 
 
 def execute_elsewhere(

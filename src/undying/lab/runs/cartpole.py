@@ -17,8 +17,10 @@ from undying._base.errors import UndyingError
 from undying.census.census import census
 from undying.census.results import Census
 from undying.lab.activations import build_activation
+from undying.lab.checkpoints import Checkpoint
 from undying.lab.execution import Execution
-from undying.lab.runs.classification import Epoch, unit_metrics, weights_sha256
+from undying.lab.runs.kind import Curve, Epoch, Kind, Lines
+from undying.lab.runs.lines import last_counted, or_nan, share, unit_metrics, weights_sha256
 from undying.lab.settings import AnyRun
 
 TASK = "CartPole-v1"
@@ -29,6 +31,7 @@ PROBE = 2048
 EPISODES = 20
 """To measure a trained policy: so many for the report, and as many others for choices."""
 _GAMMA = 0.99  # PPO's own
+_NETWORKS = ("policy", "value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +81,6 @@ def train(config: CartPoleRun, execution: Execution | None = None) -> Iterator[E
         yield Epoch(metrics, counted, diverged)
         if diverged:
             return
-
-
-def versions() -> dict[str, str]:
-    """Of the libraries that decide a run's numbers."""
-    gymnasium, baselines = _libraries()
-    return {"gymnasium": gymnasium.__version__, "stable-baselines3": baselines.__version__}
 
 
 def count(policy: nn.Module) -> Census:
@@ -193,3 +190,43 @@ def _libraries() -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         raise UndyingError(f"CartPole needs {error.name}: pip install 'undying[rl]'") from None
     return gymnasium, stable_baselines3
+
+
+class CartPole(Kind[CartPoleRun]):
+    """Scored by the final return over the most there is; that of a run that diverged is 0."""
+
+    config = CartPoleRun
+
+    def train(self, config: CartPoleRun, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
+        return train(config, execution)
+
+    def versions(self) -> dict[str, str]:
+        gymnasium, baselines = _libraries()
+        return {"gymnasium": gymnasium.__version__, "stable-baselines3": baselines.__version__}
+
+    def values(self, config: CartPoleRun, lines: Lines, chance: float) -> dict[str, float]:
+        returns = [line["return"] / MOST for line in lines if line["return"] is not None]
+        counted = last_counted(lines)
+        return {
+            "accuracy": lines[-1].get("test_return", 0.0) / MOST,
+            "validation": lines[-1].get("validation_return", 0.0) / MOST,
+            "area": sum(returns) / len(returns) if returns else 0.0,
+            **{f"{network}_silent": or_nan(_silent(counted, network)) for network in _NETWORKS},
+        }
+
+    def curves(self, config: CartPoleRun, lines: Lines) -> dict[str, Curve]:
+        return {
+            "over": tuple(line["steps"] for line in lines),
+            "return": tuple(None if line["return"] is None else line["return"] / MOST for line in lines),
+            "dead": tuple(share(line, "dead") for line in lines),
+            **{f"{network}_silent": tuple(_silent(line, network) for line in lines) for network in _NETWORKS},
+        }
+
+
+KIND = CartPole()
+
+
+def _silent(line: Mapping[str, Any], network: str) -> float | None:
+    """Share of silent units of the policy's or the value's network."""
+    sites = [site for site in line.get("sites", ()) if f".{network}_net." in site["name"]]
+    return share({"sites": sites}, "silent")

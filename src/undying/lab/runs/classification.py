@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,6 +25,8 @@ from undying.lab.execution import Execution
 from undying.lab.optimizers import build_optimizer, lr_factor
 from undying.lab.process_group import SingleProcess
 from undying.lab.runs.batches import Batches, dataset_of
+from undying.lab.runs.kind import Epoch, Kind, Lines
+from undying.lab.runs.lines import unit_metrics, weights_sha256
 from undying.lab.settings import RunConfig
 
 PROBE = 2048
@@ -34,19 +34,6 @@ PROBE = 2048
 
 _NORMS_EVERY = 4  # steps; 20 for a network of a million parameters: each norm reads all of them several times
 _METRICS = ("train_loss", "train_accuracy", "gradient_norm", "update_norm")
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What is known after an epoch; epoch 0 is before training."""
-
-    metrics: dict[str, Any]
-    """One line of metrics.jsonl."""
-    census: Census | None
-    """The last one that could be made: a diverged network is not counted."""
-    diverged: bool = False
-    weights: dict[str, Tensor] | None = None
-    """Of the last epoch, where they are to be kept."""
 
 
 def train(
@@ -298,27 +285,26 @@ def evaluate(model: nn.Module, parts: Iterable[tuple[Tensor, Tensor]]) -> tuple[
     return float(F.cross_entropy(outputs, labels)), float((outputs.argmax(1) == labels).double().mean())
 
 
-def unit_metrics(counted: Census) -> dict[str, Any]:
-    """What a line of metrics.jsonl says of the units."""
-    return {
-        "sparsity": counted.sparsity,
-        "sites": [
-            {
-                "name": site.name,
-                "units": site.units,
-                "silent": int(site.silent.sum()) if site.silent is not None else None,
-                "dead": int(site.dead.sum()) if site.dead is not None else None,
-                "dormant": int(site.dormant.sum()),
-            }
-            for site in counted.sites
-        ],
-    }
+class Classification(Kind[RunConfig]):
+    """Runs of ``undying compare``."""
+
+    config = RunConfig
+
+    def train(self, config: RunConfig, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
+        return train(config, execution, checkpoint)
+
+    def describe(self, config: RunConfig, execution: Execution) -> dict[str, Any]:
+        dataset = dataset_of(config, execution)
+        return {**dataset.describe(), "per_class": dataset.per_class(), "names": dataset.names}
+
+    def values(self, config: RunConfig, lines: Lines, chance: float) -> dict[str, float]:
+        last = lines[-1]
+        # A diverged network no longer tells classes apart: it counts as guessing.
+        diverged = last.get("test_accuracy") is None
+        return {
+            "accuracy": chance if diverged else last["test_accuracy"],
+            "validation": chance if diverged else last.get("validation_accuracy", math.nan),
+        }
 
 
-def weights_sha256(model: nn.Module) -> str:
-    """Of parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+KIND = Classification()

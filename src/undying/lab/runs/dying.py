@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,14 +16,18 @@ from undying.census.census import census
 from undying.census.results import Census
 from undying.lab import data
 from undying.lab.activations import build_activation
-from undying.lab.checkpoints import seed_everything
+from undying.lab.checkpoints import Checkpoint, seed_everything
 from undying.lab.execution import Execution
 from undying.lab.models.mlp import mlp
 from undying.lab.optimizers import build_optimizer
 from undying.lab.recipe import Recipe
-from undying.lab.runs.classification import Epoch, evaluate, unit_metrics, weights_sha256
+from undying.lab.runs.classification import evaluate
+from undying.lab.runs.kind import Curve, Epoch, Kind, Lines
+from undying.lab.runs.lines import share, unit_metrics, weights_sha256
 from undying.lab.settings import AnyRun
 from undying.treat.convert import convert_
+
+_CHANCE = 0.1  # of ten digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,3 +155,55 @@ class _Run:
 
 def _silent(counted: Census) -> Tensor:
     return torch.cat([site.silent for site in counted.sites if site.silent is not None])
+
+
+class Dying(Kind[DyingRun]):
+    """Scored by test accuracy; ``validation`` is the mean over the ends of the tasks, so that a rate is chosen at which a
+    network keeps learning."""
+
+    config = DyingRun
+
+    def train(self, config: DyingRun, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
+        return train(config, execution)
+
+    def values(self, config: DyingRun, lines: Lines, chance: float) -> dict[str, float]:
+        # The last epoch of each task that was begun with the activation in place.
+        ends = [end * config.epochs // config.tasks for end in range(1, config.tasks + 1)]
+        ends = [end for end in ends if end - config.epochs // config.tasks >= config.relu_epochs] or ends[-1:]
+        revived, at = _revived(lines), config.relu_epochs
+        return {
+            "accuracy": _accuracy(lines, "test", [config.epochs]),
+            "validation": _accuracy(lines, "validation", ends),
+            "online": _accuracy(lines, "test", ends),
+            # What diverged has brought nobody back.
+            "revived_at_once": _at(revived, at),
+            "revived_soon": _at(revived, at + 1),
+            "revived": _at(revived, config.epochs),
+        }
+
+    def curves(self, config: DyingRun, lines: Lines) -> dict[str, Curve]:
+        return {
+            "over": tuple(line["epoch"] for line in lines),
+            "accuracy": tuple(line["test_accuracy"] for line in lines),
+            "silent": tuple(share(line, "silent") for line in lines),
+            "revived": _revived(lines),
+        }
+
+
+KIND = Dying()
+
+
+def _revived(lines: Lines) -> Curve:
+    """Of the units that were silent before the switch, the share that fires; None before it."""
+    return tuple(line["revived"] / max(line["silent_before"], 1) if "revived" in line else None for line in lines)
+
+
+def _accuracy(lines: Lines, part: str, epochs: Sequence[int]) -> float:
+    """Mean over ``epochs``; a network that has diverged guesses from then on."""
+    known = {line["epoch"]: line.get(f"{part}_accuracy") for line in lines}
+    found = [known.get(epoch) for epoch in epochs]
+    return sum(_CHANCE if accuracy is None else accuracy for accuracy in found) / len(epochs)
+
+
+def _at(revived: Curve, epoch: int) -> float:
+    return (revived[epoch] if epoch < len(revived) else None) or 0.0

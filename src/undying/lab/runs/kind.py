@@ -1,10 +1,109 @@
-"""The kinds of runs that there are, by what config.json calls them."""
+"""What a kind of run is, and those that there are.
+
+The store, the executors and the tables know runs through this alone. A new kind is a file beside this one, with a config
+and a ``KIND``, and a line in ``KINDS``.
+"""
 
 from __future__ import annotations
 
-from undying.lab.runs.cartpole import CartPoleRun
-from undying.lab.runs.dying import DyingRun
-from undying.lab.settings import AnyRun, RunConfig
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-KINDS: dict[str, type[AnyRun]] = {kind.kind: kind for kind in (RunConfig, CartPoleRun, DyingRun)}
-"""How each is trained: ``undying.lab.executors.work``."""
+from torch import Tensor
+
+from undying.census.results import Census
+from undying.lab.checkpoints import Checkpoint
+from undying.lab.execution import Execution
+from undying.lab.settings import AnyRun
+
+Config = TypeVar("Config", bound=AnyRun)
+Lines = Sequence[dict[str, Any]]
+"""Those of metrics.jsonl, one an epoch; the first is before training."""
+Curve = tuple[float | None, ...]
+
+KINDS = {
+    "": "undying.lab.runs.classification",
+    "cartpole": "undying.lab.runs.cartpole",
+    "dying": "undying.lab.runs.dying",
+}
+"""What config.json calls it (nothing: those of ``undying compare``) -> its module, imported when it is asked for."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is known after an epoch; epoch 0 is before training."""
+
+    metrics: dict[str, Any]
+    """One line of metrics.jsonl."""
+    census: Census | None
+    """The last one that could be made: a diverged network is not counted."""
+    diverged: bool = False
+    weights: dict[str, Tensor] | None = None
+    """Of the last epoch, where they are to be kept."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run as read back."""
+
+    config: AnyRun
+    status: str
+    """``"finished"`` or ``"diverged"``."""
+    seconds: float
+    epochs: list[dict[str, Any]]
+    """The lines of metrics.jsonl; the first is before training."""
+    environment: dict[str, str]
+
+
+class Kind(ABC, Generic[Config]):
+    """One kind of run: its config, how it is trained, and what its lines say."""
+
+    config: type[Config]
+
+    @abstractmethod
+    def train(self, config: Config, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
+        """Train as ``config`` says, if it can from the state in ``checkpoint``. A run that stops being finite ends with a
+        last, diverged epoch."""
+
+    def versions(self) -> dict[str, str]:
+        """Of libraries beside torch that decide its numbers."""
+        return {}
+
+    def describe(self, config: Config, execution: Execution) -> dict[str, Any]:
+        """What is recorded of its data.
+
+        Raises:
+            UndyingError: they are not those that ``config`` was made for.
+        """
+        return {"name": config.data}
+
+    @abstractmethod
+    def values(self, config: Config, lines: Lines, chance: float) -> dict[str, float]:
+        """What a finished run ended with, by metric: shares in [0, 1], NaN where it is not known.
+
+        ``accuracy`` is its score, in whatever its kind is scored; ``validation`` the same on what was held out, by which a
+        learning rate is chosen. ``chance`` is the score of guessing, with which a diverged run counts; a kind whose data
+        are always the same has its own.
+        """
+
+    def curves(self, config: Config, lines: Lines) -> dict[str, Curve]:
+        """What went on in training, by metric, an entry a line; ``over`` is the axis. None where it is not known."""
+        return {}
+
+
+def kind_named(name: str) -> Kind[Any]:
+    """The kind that config.json calls ``name``.
+
+    Raises:
+        KeyError: there is none.
+    """
+    kind: Kind[Any] = importlib.import_module(KINDS[name]).KIND
+    return kind
+
+
+def kind_of(config: AnyRun) -> Kind[Any]:
+    """The kind of a run."""
+    return kind_named(config.kind)

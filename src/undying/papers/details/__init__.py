@@ -10,7 +10,7 @@ from undying.papers.details.norms import Norms
 from undying.papers.details.profile import Profile
 from undying.papers.details.protocol import Section
 from undying.papers.plan import Plan
-from undying.papers.results import Outcome
+from undying.papers.results import RunResult
 from undying.papers.table import Table
 
 __all__ = ["SECTIONS", "read_sections"]
@@ -24,20 +24,20 @@ SECTIONS: dict[str, type[Section]] = {
 
 
 def read_sections(
-    table: Table, plan: Plan, outcomes: Sequence[Outcome], store: Store
-) -> tuple[tuple[Outcome, ...], tuple[Section, ...]]:
+    table: Table, plan: Plan, results: Sequence[RunResult], store: Store
+) -> tuple[tuple[RunResult, ...], tuple[Section, ...]]:
     """What ``table`` shows of each task that has runs.
 
     Returns:
-        ``outcomes`` with what the sections add to them, and the sections.
+        ``results`` with what the sections add to them, and the sections.
 
     Raises:
         UndyingError: a file cannot be read.
     """
     if not table.shows:
-        return tuple(outcomes), ()
-    found = (SECTIONS[table.shows].read(task, plan.scale, outcomes, store) for task in plan.scale.tasks)
+        return tuple(results), ()
+    found = (SECTIONS[table.shows].read(task, plan.scale, results, store) for task in plan.scale.tasks)
     sections = tuple(section for section in found if section is not None)
     for section in sections:
-        outcomes = [section.complete(outcome) for outcome in outcomes]
-    return tuple(outcomes), sections
+        results = [section.complete(result) for result in results]
+    return tuple(results), sections

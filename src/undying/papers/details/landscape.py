@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from undying.lab.store import Store
 from undying.papers.details.protocol import Drawn, Section
 from undying.papers.details.surface import curvature_along, directions, surface, top_curvature
 from undying.papers.plan import Plan, Planned
-from undying.papers.results import Outcome
+from undying.papers.results import RunResult
 from undying.papers.table import Grid, Scale, Task
 from undying.papers.verdicts import estimate
 from undying.plots.theme import INK, SERIES, WIDE
@@ -86,10 +86,10 @@ class Landscapes(Section):
         )
 
     @classmethod
-    def compute(cls, plan: Plan, execution: Execution, store: Store, say: Callable[[str], None]) -> None:
+    def compute(cls, plan: Plan, execution: Execution, store: Store, say: Callable[[str], object]) -> None:
         if (grid := plan.scale.grid) is None:
             return
-        runs = [planned.config for planned in plan.runs if isinstance(planned.config, RunConfig)]
+        runs = [cast(RunConfig, planned.config) for planned in plan.runs]
         for number, config in enumerate(runs, 1):
             if read_landscape(config, grid, store) is None:
                 say(f"landscape {number} of {len(runs)}: {config.activation}, seed {config.seed}")
@@ -101,18 +101,18 @@ class Landscapes(Section):
                     ) from None
 
     @classmethod
-    def read(cls, task: Task, scale: Scale, outcomes: Sequence[Outcome], store: Store) -> Landscapes | None:
+    def read(cls, task: Task, scale: Scale, results: Sequence[RunResult], store: Store) -> Landscapes | None:
         """Of every run of which one was computed."""
         if (grid := scale.grid) is None:
             return None
-        own = [o.planned for o in outcomes if o.planned.task == task.name]
+        own = [o.planned for o in results if o.planned.task == task.name]
         runs = {planned: found for planned in own if (found := read_landscape(planned.config, grid, store)) is not None}
         return cls(task, grid, runs) if runs else None
 
-    def complete(self, outcome: Outcome) -> Outcome:
+    def complete(self, result: RunResult) -> RunResult:
         """With its curvature, where that is above 0."""
-        found = self.runs.get(outcome.planned)
-        return replace(outcome, curvature=math.log(found.top)) if found and found.top and found.top > 0 else outcome
+        found = self.runs.get(result.planned)
+        return replace(result, curvature=math.log(found.top)) if found and found.top and found.top > 0 else result
 
     def table(self) -> list[str]:
         rows: list[tuple[str, ...]] = [

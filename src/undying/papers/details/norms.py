@@ -17,7 +17,7 @@ from undying.lab.interval import Interval
 from undying.lab.store import Store
 from undying.papers.details.protocol import Drawn, Section, at_its_rate
 from undying.papers.page.cells import difference
-from undying.papers.results import Outcome
+from undying.papers.results import RunResult
 from undying.papers.table import METRICS, Scale, Task
 from undying.papers.verdicts import estimate
 from undying.plots.theme import INK, WIDE, colour_of, style_of
@@ -52,9 +52,9 @@ class Norms(Section):
         return tuple(next(iter(self.arms.values())).layers[KINDS[0]])
 
     @classmethod
-    def read(cls, task: Task, scale: Scale, outcomes: Sequence[Outcome], store: Store) -> Norms | None:
+    def read(cls, task: Task, scale: Scale, results: Sequence[RunResult], store: Store) -> Norms | None:
         """Of every arm that has runs."""
-        epochs = {(o.planned.arm, o.planned.config.seed): o.epochs[1:] for o in at_its_rate(task, outcomes)}
+        epochs = {(o.planned.arm, o.planned.config.seed): o.epochs[1:] for o in at_its_rate(task, results)}
         against = task.arms[0]
         steps = {run: _by_layer(of) for run, of in epochs.items()}
         arms = {}

@@ -14,7 +14,7 @@ from undying.lab.interval import Interval
 from undying.lab.store import Store
 from undying.papers.details.protocol import Drawn, Section, at_its_rate
 from undying.papers.page.cells import points_of
-from undying.papers.results import Outcome
+from undying.papers.results import RunResult
 from undying.papers.table import Scale, Task
 from undying.papers.verdicts import estimate
 from undying.plots.theme import WIDE, style_of
@@ -32,10 +32,10 @@ class Profile(Section):
     """Arm -> site -> seed -> share of values above 0, in [0, 1], an entry a unit."""
 
     @classmethod
-    def read(cls, task: Task, scale: Scale, outcomes: Sequence[Outcome], store: Store) -> Profile | None:
+    def read(cls, task: Task, scale: Scale, results: Sequence[RunResult], store: Store) -> Profile | None:
         """Of every arm that has runs; from the last census of each, which a diverged run has from before."""
         arms: dict[str, dict[str, dict[int, Sequence[float]]]] = {}
-        for o in at_its_rate(task, outcomes):
+        for o in at_its_rate(task, results):
             config = o.planned.config
             counted = store.census(config)
             for site in counted.sites if counted else ():

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 from undying.lab.execution import Execution
 from undying.lab.store import Store
 from undying.papers.plan import Plan
-from undying.papers.results import Outcome
+from undying.papers.results import RunResult
 from undying.papers.table import Scale, Task
 
 Drawn = dict[str, tuple[Canvas, str, str]]
@@ -24,8 +24,8 @@ class Section(ABC):
 
     @classmethod
     @abstractmethod
-    def read(cls, task: Task, scale: Scale, outcomes: Sequence[Outcome], store: Store) -> Section | None:
-        """From the runs of ``task`` among ``outcomes``, and from their files in ``store`` where their lines do not say it.
+    def read(cls, task: Task, scale: Scale, results: Sequence[RunResult], store: Store) -> Section | None:
+        """From the runs of ``task`` among ``results``, and from their files in ``store`` where their lines do not say it.
 
         Returns:
             None if no run has anything to show.
@@ -42,9 +42,9 @@ class Section(ABC):
     def figures(self, scale_name: str) -> Drawn:
         """In the order of the page. Called within matplotlib's style of the page."""
 
-    def complete(self, outcome: Outcome) -> Outcome:
-        """``outcome`` with the numbers that this section knows of it. Most know none."""
-        return outcome
+    def complete(self, result: RunResult) -> RunResult:
+        """``result`` with the numbers that this section knows of it. Most know none."""
+        return result
 
     @classmethod
     def announce(cls, scale: Scale) -> str:
@@ -52,7 +52,7 @@ class Section(ABC):
         return ""
 
     @classmethod
-    def compute(cls, plan: Plan, execution: Execution, store: Store, say: Callable[[str], None]) -> None:
+    def compute(cls, plan: Plan, execution: Execution, store: Store, say: Callable[[str], object]) -> None:
         """After training: compute what the runs do not have yet, and keep it in their folders. Most compute nothing.
 
         Raises:
@@ -61,7 +61,7 @@ class Section(ABC):
         return
 
 
-def at_its_rate(task: Task, outcomes: Sequence[Outcome]) -> list[Outcome]:
+def at_its_rate(task: Task, results: Sequence[RunResult]) -> list[RunResult]:
     """The task's runs at the table's rate, arm by arm in the order of the table."""
-    own = [o for o in outcomes if o.planned.task == task.name and o.planned.config.lr == task.lr]
+    own = [o for o in results if o.planned.task == task.name and o.planned.config.lr == task.lr]
     return [o for arm in task.arms for o in own if o.planned.arm == arm]

@@ -5,25 +5,24 @@ from __future__ import annotations
 import math
 
 from undying._base.text import markdown
-from undying.papers.analysis import Findings, Seeds, TaskFinding
-from undying.papers.page import trials
+from undying.papers.analysis import Analysis, Seeds, TaskAnalysis
+from undying.papers.page import metrics
 from undying.papers.page.cells import count, logarithms, own_rate, points_of
 from undying.papers.table import METRICS, Published
-from undying.papers.trial import Trial
 from undying.papers.verdicts import estimate
 from undying.report.words import MISSING
 
 
-def arms(findings: Findings, task: TaskFinding) -> str:
+def arms(analysis: Analysis, task: TaskAnalysis) -> str:
     """Each arm at the table's rate, and at its own best where there is a grid."""
-    if isinstance(task.task, Trial):
-        return trials.arms(findings, task, task.task)
+    if task.task.metrics:
+        return metrics.arms(analysis, task)
     lr = f"{task.task.lr:g}"
     tuned = [arm for arm in task.arms.values() if len(arm.runs) > 1]
     baseline = next(iter(task.arms))
     head = ["arm", "published, %", f"accuracy at {lr}, %", "n", f"minus {baseline}, points", "silent, %", "dead, %"]
     head += ["exactly 0, %"]
-    norms = logarithms(findings.table)
+    norms = logarithms(analysis.table)
     head += [METRICS[metric] for metric in norms]
     head += ["own best rate", "accuracy there, %"] if tuned else []
     rows = [tuple(head)]
@@ -31,7 +30,7 @@ def arms(findings: Findings, task: TaskFinding) -> str:
         runs = found.at(task.task.lr)
         row = [
             f"`{arm}`",
-            _published(findings, task.task.name, arm),
+            _published(analysis, task.task.name, arm),
             _shares(runs, "accuracy"),
             count(runs),
             "" if arm == baseline else points_of(task.difference(arm, baseline)),
@@ -55,13 +54,13 @@ def arms(findings: Findings, task: TaskFinding) -> str:
         )
     if norms:
         text += f" The {' and the '.join(METRICS[metric] for metric in norms)}: geometric mean over the seeds."
-    notes = {p.note for arm in task.arms if (p := findings.table.number(task.task.name, arm, "accuracy")) and p.note}
+    notes = {p.note for arm in task.arms if (p := analysis.table.number(task.task.name, arm, "accuracy")) and p.note}
     text += "".join(f" Published: {note}." for note in sorted(notes))
     return f"{text}\n\n{markdown(rows)}"
 
 
-def _published(findings: Findings, task: str, arm: str) -> str:
-    accuracy, dead = (findings.table.number(task, arm, metric) for metric in ("accuracy", "dead"))
+def _published(analysis: Analysis, task: str, arm: str) -> str:
+    accuracy, dead = (analysis.table.number(task, arm, metric) for metric in ("accuracy", "dead"))
     told = [f"{_hundredths(accuracy)}{' (see above)' if accuracy.note else ''}"] if accuracy else []
     return ", ".join([*told, *([f"dead {_hundredths(dead)}"] if dead else [])])
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from undying.lab.interval import Interval
-from undying.papers.analysis import ArmFinding, Seeds, TaskFinding
+from undying.papers.analysis import ArmAnalysis, Seeds, TaskAnalysis
 from undying.papers.table import LOGARITHMS, Table
 from undying.report.words import MISSING, listed, points, signed
 
@@ -22,7 +22,7 @@ def count(runs: Seeds) -> str:
     return f"{len(runs)}{f', {diverged} diverged' if diverged else ''}"
 
 
-def divergences(task: TaskFinding) -> list[str]:
+def divergences(task: TaskAnalysis) -> list[str]:
     """Which runs diverged, at all rates: a column has the count of the table's own alone."""
     told = [
         f"`{arm}` {diverged} of {len(runs)} at {rate:g}"
@@ -37,7 +37,7 @@ def _diverged(runs: Seeds) -> int:
     return sum(run.status == "diverged" for run in runs.values())
 
 
-def own_rate(found: ArmFinding) -> str:
+def own_rate(found: ArmAnalysis) -> str:
     """The rate that an arm chose; a * marks the end of its grid, as far as that was run."""
     if len(found.runs) < 2:
         return ""

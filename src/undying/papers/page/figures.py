@@ -8,44 +8,43 @@ from functools import partial
 from matplotlib.figure import Figure as Canvas
 
 from undying.lab.statistics import curve
-from undying.papers.analysis import Findings, TaskFinding
+from undying.papers.analysis import Analysis, TaskAnalysis
 from undying.papers.details.protocol import Section
-from undying.papers.table import METRICS
-from undying.papers.trial import Measure, Trial
+from undying.papers.table import METRICS, Metric, Task
 from undying.papers.verdicts import estimate
 from undying.plots.curves import Line, by_rate, lines, numbers
 from undying.plots.dots import Row, dots
 from undying.plots.theme import WIDE, for_file, render, styled
 
 
-def draw(findings: Findings, sections: Sequence[Section] = ()) -> dict[str, tuple[str, str]]:
+def draw(analysis: Analysis, sections: Sequence[Section] = ()) -> dict[str, tuple[str, str]]:
     """File name -> (SVG, description), in the order of the page; a task without runs has none."""
     drawn: dict[str, tuple[str, str]] = {}
     with styled():
-        for name, task in findings.tasks.items():
-            for kind, figure in (_of_trial(task.task) if isinstance(task.task, Trial) else _FIGURES).items():
-                found = figure(task, findings.scale_name)
+        for name, task in analysis.tasks.items():
+            for kind, figure in (_of_curves(task.task) or _FIGURES).items():
+                found = figure(task, analysis.scale_name)
                 if found is not None:
                     canvas, title, alt = found
-                    file = f"{findings.table.name}.{name}.{kind}.svg"
+                    file = f"{analysis.table.name}.{name}.{kind}.svg"
                     drawn[file] = for_file(render(canvas, salt=file), title, alt), alt
         for section in sections:
-            for kind, (canvas, title, alt) in section.figures(findings.scale_name).items():
-                file = f"{findings.table.name}.{section.task.name}.{kind}.svg"
+            for kind, (canvas, title, alt) in section.figures(analysis.scale_name).items():
+                file = f"{analysis.table.name}.{section.task.name}.{kind}.svg"
                 drawn[file] = for_file(render(canvas, salt=file), title, alt), alt
     return drawn
 
 
-def _accuracy(task: TaskFinding, scale: str) -> tuple[Canvas, str, str] | None:
+def _accuracy(task: TaskAnalysis, scale: str) -> tuple[Canvas, str, str] | None:
     return _dots(task, scale, "accuracy")
 
 
-def _silent(task: TaskFinding, scale: str) -> tuple[Canvas, str, str] | None:
+def _silent(task: TaskAnalysis, scale: str) -> tuple[Canvas, str, str] | None:
     counted = [run.silent for found in task.arms.values() for run in found.at(task.task.lr).values()]
     return _dots(task, scale, "silent") if any(counted) else None  # a row of zeros is no picture
 
 
-def _dots(task: TaskFinding, scale: str, metric: str) -> tuple[Canvas, str, str] | None:
+def _dots(task: TaskAnalysis, scale: str, metric: str) -> tuple[Canvas, str, str] | None:
     """Each arm at the published rate: mean, interval and runs."""
     values = {
         arm: [100 * getattr(run, metric) for run in found.at(task.task.lr).values()] for arm, found in task.arms.items()
@@ -72,7 +71,7 @@ def _places(runs: int) -> list[float]:
     return [run / (runs - 1) - 0.5 for run in range(runs)] if runs > 1 else [0.0]
 
 
-def _rates(task: TaskFinding, scale: str) -> tuple[Canvas, str, str] | None:
+def _rates(task: TaskAnalysis, scale: str) -> tuple[Canvas, str, str] | None:
     """Test accuracy by learning rate of each arm that has a grid."""
     means = {
         arm: {
@@ -95,33 +94,31 @@ def _rates(task: TaskFinding, scale: str) -> tuple[Canvas, str, str] | None:
     return canvas, title, f"{title}. Mean over the seeds, %; a ring is the rate chosen on validation data. {said}."
 
 
-def _curve(task: TaskFinding, scale: str, measure: Measure, over: str) -> tuple[Canvas, str, str] | None:
-    """Each arm of a trial at the table's rate: median over the seeds, with the quartiles of the baseline."""
+def _curve(task: TaskAnalysis, scale: str, metric: Metric, over: str) -> tuple[Canvas, str, str] | None:
+    """Each arm at the table's rate: median over the seeds, with the quartiles of the baseline."""
     shown = []
     for arm, found in task.arms.items():
         curves = [run.curves for run in found.at(task.task.lr).values()]
         if curves:
-            along = curve([one[measure.metric] for one in curves])
+            along = curve([one[metric.metric] for one in curves])
             longest = max((one["over"] for one in curves), key=len)
-            middle, low, high = (numbers(of, measure.factor) for of in (along.median, along.low, along.high))
+            middle, low, high = (numbers(of, metric.factor) for of in (along.median, along.low, along.high))
             line = Line(arm, numbers(longest), middle, low, high).measured()
             if line.x:
                 shown.append(line)
     if not shown:
         return None
-    title = f"{measure.text}, {task.task.name}, rate {task.task.lr:g}, {scale} scale"
+    title = f"{metric.text}, {task.task.name}, rate {task.task.lr:g}, {scale} scale"
     said = "; ".join(f"{line.name} {line.middle[0]:.1f} to {line.middle[-1]:.1f}" for line in shown)
-    canvas = lines(shown, over, measure.heading.replace(", %", " (%)"), title)
+    canvas = lines(shown, over, metric.heading.replace(", %", " (%)"), title)
     return canvas, title, f"{title}. Median over the seeds, first and last point: {said}."
 
 
-def _of_trial(trial: Trial) -> dict[str, Callable[[TaskFinding, str], tuple[Canvas, str, str] | None]]:
-    return {
-        measure.metric.replace("_", "-"): partial(_curve, measure=measure, over=trial.over) for measure in trial.curves
-    }
+def _of_curves(task: Task) -> dict[str, Callable[[TaskAnalysis, str], tuple[Canvas, str, str] | None]]:
+    return {metric.metric.replace("_", "-"): partial(_curve, metric=metric, over=task.over) for metric in task.curves}
 
 
-_FIGURES: dict[str, Callable[[TaskFinding, str], tuple[Canvas, str, str] | None]] = {
+_FIGURES: dict[str, Callable[[TaskAnalysis, str], tuple[Canvas, str, str] | None]] = {
     "accuracy": _accuracy,
     "rates": _rates,
     "silent": _silent,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from undying._base.files import write_text
-from undying.papers.analysis import Findings
+from undying.papers.analysis import Analysis
 from undying.papers.details.protocol import Section
 from undying.papers.page.arms import arms
 from undying.papers.page.cells import bullets, divergences
@@ -17,11 +17,11 @@ from undying.papers.page.provenance import runs, runs_table, settings
 from undying.papers.table import Task
 
 
-def write_page(findings: Findings, out: Path, seeds: Sequence[int] = (), sections: Sequence[Section] = ()) -> Path:
+def write_page(analysis: Analysis, out: Path, seeds: Sequence[int] = (), sections: Sequence[Section] = ()) -> Path:
     """Write ``<name>.md``, its figures and ``<name>.runs.csv`` into ``out``, each whole or not at all, the page last.
 
     Args:
-        findings: what to write.
+        analysis: what to write.
         out: a folder.
         seeds: the ``--seeds`` that were asked for, for the command on the page.
         sections: what the table shows beside accuracies.
@@ -32,11 +32,11 @@ def write_page(findings: Findings, out: Path, seeds: Sequence[int] = (), section
     Raises:
         OSError: a file cannot be written.
     """
-    name = findings.table.name
-    figures = draw(findings, sections)
+    name = analysis.table.name
+    figures = draw(analysis, sections)
     texts = {file: svg for file, (svg, _) in figures.items()}
-    texts[f"{name}.runs.csv"] = runs_table(findings)
-    texts[f"{name}.md"] = page(findings, {file: alt for file, (_, alt) in figures.items()}, seeds, sections)
+    texts[f"{name}.runs.csv"] = runs_table(analysis)
+    texts[f"{name}.md"] = page(analysis, {file: alt for file, (_, alt) in figures.items()}, seeds, sections)
     out.mkdir(parents=True, exist_ok=True)
     for file, text in texts.items():
         write_text(out / file, text)
@@ -44,47 +44,47 @@ def write_page(findings: Findings, out: Path, seeds: Sequence[int] = (), section
 
 
 def page(
-    findings: Findings, figures: dict[str, str], seeds: Sequence[int] = (), sections: Sequence[Section] = ()
+    analysis: Analysis, figures: dict[str, str], seeds: Sequence[int] = (), sections: Sequence[Section] = ()
 ) -> str:
     """The page; ``figures`` are file name -> description."""
-    table = findings.table
+    table = analysis.table
     parts = [
-        f"# {table.name}: {findings.scale_name} scale",
-        _progress(findings),
+        f"# {table.name}: {analysis.scale_name} scale",
+        _progress(analysis),
         f"The source says: {table.says}. ({table.source}.)" if table.given else f"Our own table: {table.says}.",
-        f"## Claims, {findings.scale_name} scale",
-        claims(findings),
+        f"## Claims, {analysis.scale_name} scale",
+        claims(analysis),
     ]
-    for name, task in findings.tasks.items():
-        parts += [f"## {_heading(task.task)}, {findings.scale_name} scale", arms(findings, task)]
+    for name, task in analysis.tasks.items():
+        parts += [f"## {_heading(task.task)}, {analysis.scale_name} scale", arms(analysis, task)]
         parts += divergences(task)
         parts += [f"![{alt}]({file})" for file, alt in figures.items() if file.startswith(f"{table.name}.{name}.")]
         parts += [part for section in sections if section.task.name == name for part in section.table()]
-    if findings.gains:
-        parts += [f"## What remains of the gain, {findings.scale_name} scale", gains(findings)]
+    if analysis.gains:
+        parts += [f"## What remains of the gain, {analysis.scale_name} scale", gains(analysis)]
     parts += [
-        f"## Settings, {findings.scale_name} scale",
-        settings(findings),
+        f"## Settings, {analysis.scale_name} scale",
+        settings(analysis),
         *([f"Given by the source: {'; '.join(table.given)}."] if table.given else []),
         "Our choice, since the source as we have it does not say:" if table.given else "What each case is:",
         bullets(table.chosen),
-        f"## What {findings.scale_name} scale cannot answer",
-        bullets(findings.plan.scale.limits),
+        f"## What {analysis.scale_name} scale cannot answer",
+        bullets(analysis.plan.scale.limits),
         "## How a verdict comes about",
-        rules(findings),
+        rules(analysis),
         "## The runs",
-        runs(findings, seeds),
+        runs(analysis, seeds),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _progress(findings: Findings) -> str:
-    done, planned = len(findings.outcomes), len(findings.plan.runs)
+def _progress(analysis: Analysis) -> str:
+    done, planned = len(analysis.results), len(analysis.plan.runs)
     if done == planned:
-        return f"All {planned} runs of the table at {findings.scale_name} scale."
+        return f"All {planned} runs of the table at {analysis.scale_name} scale."
     return (
         f"**Unfinished: {done} of {planned} runs.** What follows is of those; numbers and verdicts can change when the "
-        f"others are in. The scale is {findings.scale_name}."
+        f"others are in. The scale is {analysis.scale_name}."
     )
 
 

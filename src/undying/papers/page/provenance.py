@@ -7,75 +7,41 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from undying._base.text import duration, markdown
-from undying.lab.recipe import Recipe
-from undying.papers.analysis import Findings
-from undying.papers.page import trials
+from undying.papers.analysis import Analysis
+from undying.papers.page import metrics
 from undying.papers.records import records
-from undying.papers.results import Outcome
-from undying.papers.table import Task
-from undying.papers.trial import only_trials
+from undying.papers.results import RunResult
 from undying.report.words import MISSING
 
 
-def settings(findings: Findings) -> str:
+def settings(analysis: Analysis) -> str:
     """A column a task."""
-    tasks = [found.task for found in findings.tasks.values()]
-    if only_trials(tasks):
-        return trials.settings(findings)
-    lines: list[tuple[str, ...]] = [("setting", *(task.name for task in tasks))]
-    for label, values in (
-        ("network", [task.model for task in tasks]),
-        ("data", [_data(findings, task) for task in tasks]),
-        ("trained on", [f"{_trained(findings, task):,} samples" for task in tasks]),
-        ("seeds", [" ".join(map(str, findings.plan.seeds[task.name])) for task in tasks]),
-        ("epochs", [str(task.epochs) for task in tasks]),
-        ("batch", [str(task.batch_size) for task in tasks]),
-        ("optimizer", [f"{task.optimizer} at {task.lr:g}" for task in tasks]),
-        ("grid of rates", [_grid(task) for task in tasks]),
-        ("arms with the grid", [", ".join(f"`{a}`" for a in task.arms if len(task.rates(a)) > 1) for task in tasks]),
-        ("beside defaults", [_recipe(task.recipe) for task in tasks]),
-    ):
-        lines.append((label, *(value or MISSING for value in values)))
-    return markdown(lines)
+    plan = analysis.plan
+    columns = {
+        task.name: task.settings(
+            plan.datasets[task.data].describe() if task.data in plan.datasets else {}, plan.seeds[task.name]
+        )
+        for task in plan.scale.tasks
+    }
+    labels = dict.fromkeys(label for column in columns.values() for label in column)
+    rows = [("setting", *columns)]
+    rows += [(label, *(column.get(label) or MISSING for column in columns.values())) for label in labels]
+    return markdown(rows)
 
 
-def _data(findings: Findings, task: Task) -> str:
-    described = findings.plan.datasets[task.data].describe()
-    return f"{described['name']}, {described['test']:,} to test, hash {described['sha256'][:12]}"
-
-
-def _trained(findings: Findings, task: Task) -> int:
-    number: int = task.recipe.subset or findings.plan.datasets[task.data].describe()["train"]
-    return number - round(task.recipe.validation * number)
-
-
-def _grid(task: Task) -> str:
-    rates = sorted({rate for arm in task.arms for rate in task.rates(arm)})
-    return ", ".join(f"{rate:g}" for rate in rates) if len(rates) > 1 else "none"
-
-
-def _recipe(recipe: Recipe) -> str:
-    plain = Recipe()
-    changed = {name: value for name, value in vars(recipe).items() if value != getattr(plain, name)}
-    return ", ".join(
-        f"{name.replace('_', ' ')} {' '.join(value) if isinstance(value, tuple) else value}"
-        for name, value in changed.items()
-    )
-
-
-def runs_table(findings: Findings) -> str:
+def runs_table(analysis: Analysis) -> str:
     """A row a finished run, in the order in which they are run."""
-    if only_trials(found.task for found in findings.tasks.values()):
-        return trials.runs_table(findings)
-    return records(findings.outcomes)
+    if any(task.metrics for task in analysis.plan.scale.tasks):
+        return metrics.runs_table(analysis)
+    return records(analysis.results)
 
 
-def runs(findings: Findings, seeds: Sequence[int]) -> str:
+def runs(analysis: Analysis, seeds: Sequence[int]) -> str:
     """How the page is made, and one run of it; on what machine they ran, and for how long."""
-    name = findings.table.name
-    words = ["undying", "reproduce", name, "--scale", findings.scale_name]
+    name = analysis.table.name
+    words = ["undying", "reproduce", name, "--scale", analysis.scale_name]
     again = [*words, *(["--seeds", *map(str, seeds)] if seeds else [])]
-    first = findings.outcomes[0].id if findings.outcomes else "ID"
+    first = analysis.results[0].id if analysis.results else "ID"
     parts = [
         f"    {shlex.join(again)}",
         f"makes this page; stopped, it goes on from there. [{name}.runs.csv]({name}.runs.csv) has a row a run: a number "
@@ -83,15 +49,15 @@ def runs(findings: Findings, seeds: Sequence[int]) -> str:
         f"    {shlex.join([*again, '--run', first, '--out', 'again'])}",
         "On a CPU with the same instructions, with the same torch and kernels, it ends with the weights_sha256 of its row.",
     ]
-    parts += _machines(findings.outcomes)
-    seconds = {run.id: run.seconds for run in findings.outcomes}
+    parts += _machines(analysis.results)
+    seconds = {run.id: run.seconds for run in analysis.results}
     parts.append(f"The runs took {duration(sum(seconds.values()))} in all, on one core each.")
     return "\n\n".join(parts)
 
 
-def _machines(outcomes: Sequence[Outcome]) -> list[str]:
+def _machines(results: Sequence[RunResult]) -> list[str]:
     """A line for each, with how many runs are of it if there are several."""
-    found = Counter(_machine(o.environment) for o in outcomes)
+    found = Counter(_machine(o.environment) for o in results)
     if len(found) == 1:
         return [f"Machine: {machine}." for machine in found]
     return [f"Machine of {count} run{'s' * (count > 1)}: {machine}." for machine, count in found.items()]

@@ -1,8 +1,8 @@
 """Every table, by name: a module a family, whose tables differ in a few numbers only.
 
 They are Python and not TOML: the type checker is their schema, arms that tables share are written once, and Python 3.10
-needs no parser for them. A task of another kind of runs is a ``Trial``. A table that is no grid of the lab's runs is a
-class of its own beside ``Table``, and a branch of its own in ``undying.cli.reproduce``.
+needs no parser for them. A task of another kind of runs is a ``KindTask``. A table that is no grid of the lab's runs is a
+class of its own beside ``Table``, and has a function of its own in ``undying.papers.pipeline``.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def find(name: str) -> Table:
     Raises:
         UndyingError: there is none.
     """
+    if name in TIMED:
+        raise UndyingError(f"{name} has no runs, it times this machine: undying reproduce {name}")
     if name not in TABLES:
         raise UndyingError(f"unknown table {name!r}; known: {', '.join((*TABLES, *TIMED))} (undying reproduce --list)")
     return TABLES[name]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from undying.lab.runs.cartpole import MOST, CartPoleRun
-from undying.papers.table import Claim, Gain, Published, Scale, Stage, Table
+from undying.papers.kinds import KindTask, kind_task
+from undying.papers.table import Claim, Gain, Metric, Published, Scale, Stage, Table
 from undying.papers.tables.barelu_cifar import ROOT, SOURCE, trains_as_leaky
-from undying.papers.trial import Measure, Trial, trial
 
 TASK = "cartpole"
 SEEDS = (42, 1337, 2026, *range(17))
@@ -14,18 +14,18 @@ CONTROLS = ("sugar:region=negative", "sugar:scale=unit")
 TUNED = ("relu", "barelu", "barelu:eps=0.01", "sugar")
 RATES = (0.0003, 0.001, 0.003, 0.0001)
 
-MEASURES = (
-    Measure("accuracy", "final reward", MOST),
-    Measure("area", "mean return while it learns", MOST),
-    Measure("policy_silent", "silent, policy"),
-    Measure("value_silent", "silent, value"),
-    Measure("dead", "dead, both"),
+METRICS = (
+    Metric("accuracy", "final reward", MOST),
+    Metric("area", "mean return while it learns", MOST),
+    Metric("policy_silent", "silent, policy"),
+    Metric("value_silent", "silent, value"),
+    Metric("dead", "dead, both"),
 )
 CURVES = (
-    Measure("return", "Return", MOST),
-    Measure("policy_silent", "Silent units, policy"),
-    Measure("value_silent", "Silent units, value"),
-    Measure("dead", "Dead units, both"),
+    Metric("return", "Return", MOST),
+    Metric("policy_silent", "Silent units, policy"),
+    Metric("value_silent", "Silent units, value"),
+    Metric("dead", "Dead units, both"),
 )
 
 
@@ -34,13 +34,13 @@ STAGES = (Stage(MAIN, RATES[:1]), Stage(CONTROLS, RATES[:1]), Stage(TUNED, RATES
 
 def _task(
     rollouts: int, seeds: int, seconds: float, stages: tuple[Stage, ...] = STAGES, steps: int = 2048, passes: int = 10
-) -> Trial:
-    return trial(
+) -> KindTask[CartPoleRun]:
+    return kind_task(
         TASK,
         CartPoleRun(activation="relu", seed=0, epochs=rollouts, lr=RATES[0], batch_size=64, steps=steps, passes=passes),
         stages=stages,
         seeds=SEEDS[:seeds],
-        measures=MEASURES,
+        metrics=METRICS,
         curves=CURVES,
         over="Steps of the environment",
         seconds=seconds,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from undying.lab.runs.dying import DyingRun
-from undying.papers.table import Claim, Gain, Scale, Stage, Table, times
+from undying.papers.kinds import KindTask, kind_task
+from undying.papers.table import Claim, Gain, Metric, Scale, Stage, Table, times
 from undying.papers.tables.barelu_cifar import trains_as_leaky
 from undying.papers.tables.sugar_cifar import CONTROLS
-from undying.papers.trial import Measure, Trial, trial
 
 ARMS = ("relu", "leaky_relu", "barelu", "sugar", "sugar:nelu", "gelu")
 TUNED = ("relu", "barelu", "sugar", "gelu")
@@ -17,15 +17,15 @@ FACTORS = (0.3, 0.1, 3)
 JUDGED = ("deep-narrow", "continual", "revive-continual")
 """Where a claim is about accuracy that dead units cost: there are controls, and rates to choose from."""
 
-ACCURACY = Measure("accuracy", "accuracy")
-ONLINE = Measure("online", "at the end of each task")
-UNITS = (Measure("silent", "silent"), Measure("dead", "dead"))
+ACCURACY = Metric("accuracy", "accuracy")
+ONLINE = Metric("online", "at the end of each task")
+UNITS = (Metric("silent", "silent"), Metric("dead", "dead"))
 REVIVED = (
-    Measure("revived_at_once", "revived at once"),
-    Measure("revived_soon", "after an epoch"),
-    Measure("revived", "at the end"),
+    Metric("revived_at_once", "revived at once"),
+    Metric("revived_soon", "after an epoch"),
+    Metric("revived", "at the end"),
 )
-CURVES = (Measure("accuracy", "Test accuracy"), Measure("silent", "Silent units"))
+CURVES = (Metric("accuracy", "Test accuracy"), Metric("silent", "Silent units"))
 
 HIGH_RATE = DyingRun(
     activation="relu",
@@ -49,7 +49,7 @@ def _stages(lr: float) -> tuple[Stage, ...]:
     return Stage(ARMS, (lr,)), Stage(tuple(CONTROLS), (lr,)), Stage(TUNED, times(lr, *FACTORS))
 
 
-def _tasks(seeds: int) -> tuple[Trial, ...]:
+def _tasks(seeds: int) -> tuple[KindTask[DyingRun], ...]:
     declared = (
         ("high-rate", HIGH_RATE, (ACCURACY, *UNITS), 1.2),
         ("deep-narrow", NARROW, (ACCURACY, *UNITS), 1.8),
@@ -58,24 +58,23 @@ def _tasks(seeds: int) -> tuple[Trial, ...]:
         ("revive-continual", REVIVE_CONTINUAL, (ACCURACY, ONLINE, *UNITS, *REVIVED), 2.8),
     )
     return tuple(
-        trial(
+        kind_task(
             name,
             template,
             stages=_stages(template.lr) if name in JUDGED else _stages(template.lr)[:1],
             seeds=range(seeds),
-            measures=measures,
-            curves=(*CURVES, Measure("revived", "Revived units")) if template.relu_epochs else CURVES,
+            metrics=metrics,
+            curves=(*CURVES, Metric("revived", "Revived units")) if template.relu_epochs else CURVES,
             over="Epoch",
             seconds=seconds,
         )
-        for name, template, measures, seconds in declared
+        for name, template, metrics, seconds in declared
     )
 
 
-def _smallest(task: Trial) -> Trial:
+def _smallest(task: KindTask[DyingRun]) -> KindTask[DyingRun]:
     """Two epochs of every part, on a network of two layers, and four of the arms."""
     run = task.template
-    assert isinstance(run, DyingRun)
     small = replace(run, depth=2, width=16, epochs=4 if run.relu_epochs or run.tasks > 1 else 2)
     small = replace(small, tasks=min(run.tasks, 2), relu_epochs=min(run.relu_epochs, 2))
     main, *others = task.stages

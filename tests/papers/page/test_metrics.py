@@ -1,4 +1,4 @@
-"""The page of planted trials: rewards in their own unit, aggregates, curves, settings, and the way to a run."""
+"""The page of planted runs of a kind of their own: rewards in their own unit, aggregates, curves, settings, and the way to a run."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ import pytest
 
 import planted
 from undying.lab.runs.cartpole import CartPoleRun
-from undying.papers.analysis import find_out
+from undying.papers.analysis import analyze
 from undying.papers.page.page import page, write_page
 from undying.papers.page.provenance import runs_table
 from undying.papers.plan import make_plan
@@ -46,14 +46,14 @@ def plan():
 
 
 @pytest.fixture(scope="module")
-def findings(plan):
-    found = planted.outcomes(plan, lambda run: reward(run) / 500, values=values, curves=curves)
-    return find_out(TABLE, "small", plan, found)
+def analysis(plan):
+    found = planted.results(plan, lambda run: reward(run) / 500, values=values, curves=curves)
+    return analyze(TABLE, "small", plan, found)
 
 
 @pytest.fixture(scope="module")
-def text(findings):
-    return page(findings, {})
+def text(analysis):
+    return page(analysis, {})
 
 
 def cells(text, start):
@@ -100,8 +100,8 @@ def test_aggregates(text):
     assert row[2].startswith("50.0 (")
 
 
-def test_figures_of_curves(findings, tmp_path):
-    text = write_page(findings, tmp_path).read_text()
+def test_figures_of_curves(analysis, tmp_path):
+    text = write_page(analysis, tmp_path).read_text()
     figures = re.findall(r"!\[(.*)\]\((.*)\)", text)
     assert [file for _, file in figures] == [
         f"barelu-cartpole.cartpole.{kind}.svg" for kind in ("return", "policy-silent", "value-silent", "dead")
@@ -115,18 +115,18 @@ def test_figures_of_curves(findings, tmp_path):
     assert "tanh" not in figures[1][0]
 
 
-def test_settings_and_runs(text, findings):
+def test_settings_and_runs(text, analysis):
     assert cells(text, "| steps |") == ["steps", "2048"]
     assert cells(text, "| data |") == ["data", "CartPole-v1"]
     assert "activation |" not in text.partition("## Settings")[2].partition("Given")[0]
-    rows = list(csv.DictReader(io.StringIO(runs_table(findings))))
+    rows = list(csv.DictReader(io.StringIO(runs_table(analysis))))
     assert len(rows) == 200
     first = rows[0]
     assert float(first["score"]) == pytest.approx(200 + 42 % 7)
     assert float(first["area"]) == pytest.approx(100)
     assert float(first["validation"]) == pytest.approx(200 + 42 % 7)  # reward, as the score is
-    assert float(first["silent"]) == findings.outcomes[0].silent
-    assert first["run"] == first["weights_sha256"] == findings.outcomes[0].id
+    assert float(first["silent"]) == analysis.results[0].silent
+    assert first["run"] == first["weights_sha256"] == analysis.results[0].id
     assert next(row for row in rows if row["arm"] == "tanh")["policy_silent"] == ""
 
 
@@ -134,8 +134,8 @@ def test_our_own_table_does_not_speak_of_a_source():
     table = TABLES["undying-death"]
     plan = make_plan(table.scales["small"], (3,))
     more = dict.fromkeys(("online", "revived", "revived_soon", "revived_at_once"), 0.5)
-    found = planted.outcomes(plan, lambda run: 0.9, values=lambda _: more)
-    text = page(find_out(table, "small", plan, found), {})
+    found = planted.results(plan, lambda run: 0.9, values=lambda _: more)
+    text = page(analyze(table, "small", plan, found), {})
     assert "Our own table" in text
     assert "source says" not in text
     assert "Given by the source" not in text

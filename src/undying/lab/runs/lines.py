@@ -1,0 +1,59 @@
+"""What the lines of metrics.jsonl say of units and weights: written by every kind of run, read by everybody else."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from undying.census.results import Census
+
+
+def unit_metrics(counted: Census) -> dict[str, Any]:
+    """What a line says of the units."""
+    return {
+        "sparsity": counted.sparsity,
+        "sites": [
+            {
+                "name": site.name,
+                "units": site.units,
+                "silent": int(site.silent.sum()) if site.silent is not None else None,
+                "dead": int(site.dead.sum()) if site.dead is not None else None,
+                "dormant": int(site.dormant.sum()),
+            }
+            for site in counted.sites
+        ],
+    }
+
+
+def share(line: Mapping[str, Any], state: str) -> float | None:
+    """Share of silent, dead or dormant units in a line, over the sites of which it is known; None where it is known of
+    none."""
+    sites = [site for site in line.get("sites", ()) if site[state] is not None]
+    if not sites:
+        return None
+    value: float = sum(site[state] for site in sites) / sum(site["units"] for site in sites)
+    return value
+
+
+def last_counted(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The last line at which the units could be counted; nothing for a network that was not finite from the start."""
+    return next((line for line in reversed(lines) if "sites" in line), {})
+
+
+def or_nan(value: float | None) -> float:
+    """A number that is not known is NaN where numbers are needed."""
+    return math.nan if value is None else value
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """Of parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
