@@ -72,8 +72,8 @@ def census(
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> _ = nn.init.constant_(net[0].bias, -100.0)
     >>> print(undying.census(net, torch.rand(32, 4)))
-    site  kind  units   N  silent  dead  dormant  unused   rate
-    1     ReLU      8  32       8     8        8       0  0.000
+    site  kind  units   N  silent  dead  dormant  unused  firing rate
+    1     ReLU      8  32       8     8        8       0        0.000
     """
     if not tau >= 0:
         raise ValueError(f"tau must be at least 0, not {tau!r}")

@@ -101,7 +101,7 @@ def _summary(counted: Census) -> dict[str, Any]:
             "units": site.units,
             "samples": site.samples,
             **{state: int(value.sum()) for state in states if (value := getattr(site, state)) is not None},
-            "rate": float(site.rate.mean()),
+            "rate": float(site.firing_rate.mean()),
             "zero": float(site.zero.mean()),
             "nonfinite": int(site.nonfinite.sum()),
         }

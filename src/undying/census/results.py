@@ -66,12 +66,12 @@ class Site:
     anything else than linear and convolution layers."""
 
     @property
-    def rate(self) -> Tensor:
+    def firing_rate(self) -> Tensor:
         """float64: share of values > 0."""
         return self.fired.double() / self.samples
 
     @property
-    def rate_bound(self) -> float:
+    def firing_rate_bound(self) -> float:
         """Upper 95 % bound on the firing rate of a silent unit, 1 - 0.05^(1/N), about 3 / N."""
         return float(-torch.expm1(torch.log(torch.tensor(0.05, dtype=torch.float64)) / self.samples))
 
@@ -159,7 +159,7 @@ class Census:
         """A line a site, as text; ``-`` is what is not said of an activation."""
         states = ["silent", "dead", "dormant"]
         states += [name for name in ("saturated", "unused") if any(getattr(s, name) is not None for s in self.sites)]
-        header = ("site", "kind", "units", "N", *states, "rate")
+        header = ("site", "kind", "units", "N", *states, "firing rate")
         rows = [
             (
                 site.name,
@@ -167,7 +167,7 @@ class Census:
                 str(site.units),
                 str(site.samples),
                 *(_cell(site, state) for state in states),
-                f"{float(site.rate.mean()):.3f}",
+                f"{float(site.firing_rate.mean()):.3f}",
             )
             for site in self.sites
         ]

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from undying.census.record import Record
 
-_COLUMNS = ("units", "silent", "dormant", "died", "revived", "rate")
+_COLUMNS = ("units", "silent", "dormant", "died", "revived", "firing rate")
 
 
 class LiveTable:
@@ -59,7 +59,7 @@ class LiveTable:
                 str(int(site.dormant.sum())),
                 str(self._died.get(site.name, 0)),
                 str(self._revived.get(site.name, 0)),
-                f"{float(site.rate.mean()):.3f}",
+                f"{float(site.firing_rate.mean()):.3f}",
             )
         return table
 
