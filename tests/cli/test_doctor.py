@@ -12,6 +12,6 @@ def test_doctor_says_what_computes_and_why(capsys):
         assert cli.main(["doctor"]) == 0
     said = capsys.readouterr().out
     assert f"native kernels  {'missing: they were' if native.missing() else 'loaded, ' + native.instructions()}" in said
-    assert "eager, CPU      composite form" in said
+    assert "eager, CPU      reference implementation" in said
     assert f"Triton kernels  {triton_loader.state(torch.device('cpu'))}" in said
     assert torch.__version__ in said

@@ -1,8 +1,8 @@
 """How an activation is computed.
 
-``composite`` is the definition: pure PyTorch, right under every transform. ``paths`` picks something faster where that
+``reference`` is the definition: pure PyTorch, right under every transform. ``dispatch`` picks something faster where that
 is right: the native kernels (``native``), Triton's on GPUs (``triton_loader``), or a formula that a compiler fuses better
-(``functions``).
+(``autograd``).
 """
 
 from undying.ops.dispatch import using

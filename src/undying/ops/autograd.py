@@ -1,5 +1,5 @@
 """Autograd Functions around the faster forms. Each is right for first derivatives in plain reverse mode only, and hands
-what is more than that to the composite form; :mod:`undying.ops.dispatch` decides where they are used.
+what is more than that to the reference implementation; :mod:`undying.ops.dispatch` decides where they are used.
 """
 
 from __future__ import annotations

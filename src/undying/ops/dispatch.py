@@ -1,6 +1,6 @@
 """Which form an activation is computed in: the one place that decides.
 
-The composite form is right everywhere. Something faster is used where it is right too:
+The reference implementation is right everywhere. Something faster is used where it is right too:
 
 * plain eager mode (no transform, no tracing, no mode, no tensor subclass): one relu where no derivative can be asked for;
   else a Function that keeps the input alone, whose backward pass is a kernel for float32, bfloat16 and float16, native on
@@ -25,13 +25,15 @@ from undying.surrogates import Surrogate
 
 __all__ = ["PATHS", "report", "using"]
 
-PATHS = ("auto", "native", "triton", "composite")
+PATHS = ("auto", "native", "triton", "reference")
+_OLDER = {"composite": "reference"}
+"""Names of before, which are still taken."""
 
 
 def sugar(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor) -> Tensor:
     """SUGAR's forward pass, with its derivative."""
     # Only the built-in surrogates are known to have the derivative that they state; one that inherits may not.
-    if not autograd.is_built_in(surrogate) or isinstance(strength, Tensor) or _setting == "composite":
+    if not autograd.is_built_in(surrogate) or isinstance(strength, Tensor) or _setting == "reference":
         return reference.sugar(x, surrogate, region, strength)
     if torch.compiler.is_compiling():
         if _compiles_plainly(x):
@@ -52,7 +54,7 @@ def barelu(x: Tensor, alpha: float, eps: float, inplace: bool) -> Tensor:
     """BAReLU's forward pass, with its derivative. Without eps it is torch's own leaky_relu on every path."""
     if (
         eps
-        and _setting != "composite"
+        and _setting != "reference"
         and not torch.compiler.is_compiling()
         and is_plain_eager(x)
         and x.numel()
@@ -70,8 +72,8 @@ def using(path: str) -> Iterator[None]:
         path: ``"auto"``: the fastest form that is right. ``"native"``: the same without Triton, and an error if there are
             no native kernels. ``"triton"``: the same without native kernels, and an error if there are no Triton kernels
             or they are given a tensor on a device that they do not run on; on the CPU they run in Triton's interpreter,
-            for tests, if TRITON_INTERPRET=1 is set before their first use. ``"composite"``: plain PyTorch operations
-            everywhere.
+            for tests, if TRITON_INTERPRET=1 is set before their first use. ``"reference"`` (``"composite"`` in
+            earlier versions): plain PyTorch operations everywhere.
 
     The path is chosen in the forward pass; the backward pass follows it. A function that is compiled keeps the path
     that it was compiled with until it is compiled again. The setting is one for all threads.
@@ -82,12 +84,11 @@ def using(path: str) -> Iterator[None]:
 
     >>> import undying
     >>> x = torch.ones(2, requires_grad=True)
-    >>> with using("composite"):
+    >>> with using("reference"):
     ...     undying.sugar(x).sum().backward()
     """
     global _setting
-    _check(path)
-    before, _setting = _setting, path
+    before, _setting = _setting, _known(path)
     try:
         yield
     finally:
@@ -98,7 +99,7 @@ def report() -> dict[str, str]:
     """How activations are computed in this process and why, as ``undying doctor`` prints it."""
     missing = native.missing()
     kernels = f"missing: {missing}" if missing else f"loaded, {native.instructions()} instructions"
-    other = "composite form" if _setting == "composite" else "relu with the formula of its derivative"
+    other = "reference implementation" if _setting == "reference" else "relu with the formula of its derivative"
     eager = {"eager, CPU": torch.device("cpu")}
     if torch.cuda.is_available():
         eager["eager, GPU"] = torch.device("cuda", torch.cuda.current_device())
@@ -110,12 +111,12 @@ def report() -> dict[str, str]:
         **{where: _eager_on(device, other) for where, device in eager.items()},
         "other devices": other,
         "torch.compile": other,
-        "torch.func": "composite form",
+        "torch.func": "reference implementation",
     }
 
 
 def _eager_on(device: torch.device, other: str) -> str:
-    if _setting == "composite":
+    if _setting == "reference":
         return other
     try:
         library = _library_on(device)
@@ -158,10 +159,10 @@ def _library_on(device: torch.device) -> ModuleType | None:
 
 
 def _compiles_plainly(x: Tensor) -> bool:
-    """Whether the compiler traces this call for reverse mode and nothing else; export gets the composite form's relu.
+    """Whether the compiler traces this call for reverse mode and nothing else; export gets the reference implementation's relu.
 
     Only with a gradient to take: a compiled function that is called in a forward-mode level later is then either refused
-    by PyTorch, which knows no forward-mode derivative of the Function, or was compiled to the composite form.
+    by PyTorch, which knows no forward-mode derivative of the Function, or was compiled to the reference implementation.
     """
     return (
         not torch.compiler.is_exporting()
@@ -176,13 +177,14 @@ def _compiles_plainly(x: Tensor) -> bool:
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def _check(path: str) -> None:
+def _known(path: str) -> str:
+    path = _OLDER.get(path, path)
     if path not in PATHS:
         raise ValueError(f"the path (UNDYING_PATH) must be {', '.join(PATHS[:-1])} or {PATHS[-1]}, not {path!r}")
     why = native.missing() if path == "native" else triton_loader.missing() if path == "triton" else None
     if why:
         raise RuntimeError(f"the path {path!r} is not there: {why}")
+    return path
 
 
-_setting = os.environ.get("UNDYING_PATH", "auto")
-_check(_setting)
+_setting = _known(os.environ.get("UNDYING_PATH", "auto"))

@@ -85,7 +85,7 @@ def parameter(surrogate: Surrogate) -> float:
 
 @dataclass(frozen=True, slots=True)
 class SlopeKernel:
-    """SUGAR's backward pass with one surrogate: gradient * f~'(x), as ``composite.slope`` has it."""
+    """SUGAR's backward pass with one surrogate: gradient * f~'(x), as ``reference.slope`` has it."""
 
     operator: OpOverload
     direct: Callable[..., None]

@@ -1,4 +1,4 @@
-"""The composite forms: plain PyTorch operations, the definition of every activation in this package.
+"""The reference implementations: plain PyTorch operations, the definition of every activation in this package.
 
 SUGAR is written as *forward gradient injection around ReLU*. With the excess e(x) = f~(x) - relu(x),
 

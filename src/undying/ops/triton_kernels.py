@@ -180,7 +180,9 @@ INTERPRETED = not isinstance(sugar_backward, triton.JITFunction)
 
 def _check(x: Tensor, gradient: Tensor) -> None:
     if x.dtype not in native.DTYPES:
-        raise RuntimeError(f"x must be float16, bfloat16 or float32, not {x.dtype}; float64 is for the composite form")
+        raise RuntimeError(
+            f"x must be float16, bfloat16 or float32, not {x.dtype}; float64 is for the reference implementation"
+        )
     for what, same in (("type", gradient.dtype == x.dtype), ("shape", gradient.shape == x.shape)):
         if not same:
             raise RuntimeError(f"the gradient must have the {what} of x")

@@ -39,7 +39,7 @@ class Profile(Section):
             config = o.planned.config
             counted = store.census(config)
             for site in counted.sites if counted else ():
-                arms.setdefault(o.planned.arm, {}).setdefault(site.name, {})[config.seed] = site.rate.tolist()
+                arms.setdefault(o.planned.arm, {}).setdefault(site.name, {})[config.seed] = site.firing_rate.tolist()
         return cls(task, arms) if arms else None
 
     @property
