@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from undying._torch import OpOverload, below_autograd, dispatch_keys
-from undying.surrogates import SURROGATES, Surrogate
+from undying.surrogates import BUILT_IN, Surrogate
 
 __all__ = [
     "DTYPES",
@@ -239,7 +239,7 @@ _fakes: dict[str, Callable[..., Tensor | None]] = {
     "barelu": like,
     "barelu_backward": like_second,
 }
-for _name in SURROGATES:
+for _name in (cls.name for cls in BUILT_IN):
     _fakes |= {f"{_name}_backward": like_second, f"{_name}_quantise": _nothing}
 for _name, _function in _fakes.items():
     if operator(_name) is not None:
