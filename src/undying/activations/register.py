@@ -30,8 +30,8 @@ def register_activation(
 
     ``census`` and ``watch`` count its calls as sites, and nothing of what it computes with; ``convert_`` and ``audit`` take
     its type in ``targets`` and find its functional forms; the command line takes the type's name in ``--targets`` and
-    ``name`` in ``--activations``. All of that holds in processes that make this call, at best in the module that defines
-    the activation. Calls from before are not counted again.
+    ``name`` in ``--activations``. All of that holds in processes that make this call: at best it stands in the module that
+    defines the activation.
 
     Args:
         kind: its type.
