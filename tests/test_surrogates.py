@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError, dataclass
 
 import mpmath
@@ -14,6 +14,8 @@ from torch import Tensor
 import closed_forms
 import undying
 from undying import surrogates
+from undying.lab.activations import build_activation
+from undying.ops import autograd, native
 
 # torch itself warns, at its first forward-mode derivative.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?` is (deprecated|not supported)")
@@ -196,18 +198,18 @@ def test_a_surrogate_without_a_positive_mean_is_refused() -> None:
 # One's own
 
 
-@pytest.fixture
-def registry() -> Iterator[dict[str, type[undying.Surrogate]]]:
-    before = dict(undying.SURROGATES)
-    yield undying.SURROGATES
-    undying.SURROGATES.clear()
-    undying.SURROGATES.update(before)
+class Square(undying.Surrogate):
+    def value(self, x: Tensor) -> Tensor:
+        return x * x
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return 2 * x
 
 
-def test_registered_class_is_known_everywhere(registry: dict[str, type[undying.Surrogate]]) -> None:
-    @surrogates.register("square")
+def test_registered_class_is_known_everywhere() -> None:
+    @undying.register_surrogate("square")
     @dataclass(frozen=True)
-    class Square(undying.Surrogate):
+    class Scaled(undying.Surrogate):
         scale: float = 0.5
 
         def value(self, x: Tensor) -> Tensor:
@@ -216,18 +218,58 @@ def test_registered_class_is_known_everywhere(registry: dict[str, type[undying.S
         def derivative(self, x: Tensor) -> Tensor:
             return 2 * self.scale * x
 
-    assert registry["square"] is Square
+    assert undying.SURROGATES["square"] is Scaled
     assert str(undying.surrogate("square", scale=2.0)) == "square(scale=2.0)"
     x = torch.tensor([-3.0, 2.0], requires_grad=True)
     undying.SUGAR("square")(x).sum().backward()
     assert x.grad.tolist() == [-3.0, 2.0]
+    assert repr(build_activation("sugar:square:scale=2")) == "SUGAR(square(scale=2.0))"
+    assert repr(build_activation("sugar:square:region=negative")) == "SUGAR(square(scale=0.5), region='negative')"
 
 
-def test_register_refuses_a_name_that_is_taken(registry: dict[str, type[undying.Surrogate]]) -> None:
-    before = registry["gelu"]
-    with pytest.raises(ValueError, match="'gelu' is already registered by GELU"):
-        surrogates.register("gelu")(type("Another", (undying.Surrogate,), {}))
-    assert registry["gelu"] is before
+@pytest.mark.parametrize("name", ["late", "barelu"])
+def test_what_is_registered_later_is_not_built_in(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No kernel is meant for it, whatever operator has its name."""
+    undying.register_surrogate(name)(dataclass(frozen=True)(type("Late", (Square,), {})))
+    late = undying.surrogate(name)
+    assert not autograd.is_built_in(late)
+    assert not autograd.is_built_in(undying.unit_scaled(late))
+    assert autograd.kernel(late, "all", native) is None
+    entered: list[str] = []
+    monkeypatch.setattr(torch.library, "register_autograd", lambda name, *_, **__: entered.append(name))
+    autograd.register_derivatives("there", lambda operator: operator)
+    names = [*(cls.name + "_backward" for cls in surrogates.BUILT_IN), "barelu", "barelu_backward"]
+    assert sorted(entered) == sorted(f"there::{operator}" for operator in names)
+    for path in ("auto", "composite"):
+        x = torch.tensor([-3.0, 2.0], requires_grad=True)
+        with undying.ops.using(path):
+            undying.sugar(x, name).sum().backward()
+        assert x.grad.tolist() == [-6.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "cls", "error", "message"),
+    [
+        ("gelu", Square, ValueError, "'gelu' is already registered by GELU"),
+        ("a:b", Square, ValueError, "name must be one word, not 'a:b'"),
+        ("", Square, ValueError, "name must be one word, not ''"),
+        ("mine", torch.nn.GELU, TypeError, "GELU'> is no subclass of undying.Surrogate"),
+        ("mine", F.relu, TypeError, "relu .* is no subclass of undying.Surrogate"),
+        (
+            "mine",
+            type("Bare", (Square,), {}),
+            TypeError,
+            r"Bare is no dataclass; put @dataclass\(frozen=True\) below it",
+        ),
+        ("mine", surrogates.GELU, ValueError, "GELU is already registered as 'gelu'"),
+    ],
+)
+def test_what_cannot_be_registered(name: str, cls: type, error: type[Exception], message: str) -> None:
+    before = dict(undying.SURROGATES)
+    with pytest.raises(error, match=message):
+        undying.register_surrogate(name)(cls)
+    assert before == undying.SURROGATES
+    assert surrogates.GELU.name == "gelu"
 
 
 def test_custom_callable() -> None:

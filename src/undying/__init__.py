@@ -6,6 +6,7 @@ Everything public is named here. The core needs torch alone; the ``undying`` com
 from undying._version import __version__
 from undying.activations.barelu import BAReLU, barelu
 from undying.activations.plain import BSiLU, NeLU, bsilu, nelu
+from undying.activations.register import register_activation
 from undying.activations.sugar import SUGAR, StrengthSchedule, sugar
 from undying.census.census import census
 from undying.census.record import Record
@@ -17,7 +18,7 @@ from undying.certify.certificate import Certificate, CertifiedSite
 from undying.certify.interpreter import certify
 from undying.integrations import register
 from undying.ops.lean import lean
-from undying.surrogates import SURROGATES, Surrogate, surrogate, unit_scaled
+from undying.surrogates import SURROGATES, Surrogate, register_surrogate, surrogate, unit_scaled
 from undying.treat.convert import audit, convert_, revert_
 from undying.treat.report import ConversionReport
 
@@ -50,6 +51,8 @@ __all__ = [
     "lean",
     "nelu",
     "register",
+    "register_activation",
+    "register_surrogate",
     "revert_",
     "sugar",
     "surrogate",

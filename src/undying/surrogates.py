@@ -1,6 +1,6 @@
 """The surrogates: smooth functions f~ whose derivative stands in for ReLU's in the backward pass.
 
-One small frozen class a surrogate. Defining it with ``@register(name)`` is all it takes: SUGAR, the
+One small frozen class a surrogate. Defining it with ``@register_surrogate(name)`` is all it takes: SUGAR, the
 command line, the tests and the documentation read the registry.
 
 Sources: B-SiLU and NeLU are new in Horuz et al. 2025, "The Resurrection of the ReLU", arXiv:2505.22074;
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import ClassVar
 
 import torch
@@ -20,7 +20,7 @@ import torch.fx
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["SURROGATES", "Surrogate", "register", "surrogate", "unit_scaled"]
+__all__ = ["BUILT_IN", "SURROGATES", "Surrogate", "register_surrogate", "surrogate", "unit_scaled"]
 
 SURROGATES: dict[str, type[Surrogate]] = {}
 """Every named surrogate: name -> class."""
@@ -56,21 +56,55 @@ class Surrogate(ABC):
         return f"{self.name}({parameters})" if parameters else self.name
 
 
-def register(name: str) -> Callable[[type[Surrogate]], type[Surrogate]]:
-    """Class decorator that enters a :class:`Surrogate` under ``name``.
+def register_surrogate(name: str) -> Callable[[type[Surrogate]], type[Surrogate]]:
+    """Class decorator that enters a surrogate of your own under ``name``, which everything that takes a name then takes.
+
+    ``undying.SUGAR("mine")`` and ``undying.surrogate("mine")`` do, and the lab, as ``sugar:mine:a=0.1``. All of that holds
+    in processes that run the decorator. It has no native kernel: SUGAR's derivative is autograd's of ``value``.
+
+    Args:
+        name: a word.
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is taken or no word, or the class is registered already.
+        TypeError: what is decorated is no :class:`undying.Surrogate`, or no dataclass.
+
+    >>> import undying
+    >>> from dataclasses import dataclass
+    >>> @undying.register_surrogate("parabola")
+    ... @dataclass(frozen=True)
+    ... class Parabola(undying.Surrogate):
+    ...     a: float = 0.5
+    ...     formula = "a x^2"
+    ...     source = "an example"
+    ...     def value(self, x):
+    ...         return self.a * x * x
+    ...     def derivative(self, x):
+    ...         return 2 * self.a * x
+    >>> undying.SUGAR(undying.surrogate("parabola", a=1.0))
+    SUGAR(parabola(a=1.0))
     """
 
     def enter(cls: type[Surrogate]) -> type[Surrogate]:
-        if name in SURROGATES:
-            raise ValueError(f"surrogate {name!r} is already registered by {SURROGATES[name].__qualname__}")
+        _check_new(name, cls)
         cls.name = name
         SURROGATES[name] = cls
         return cls
 
     return enter
+
+
+def _check_new(name: object, cls: object) -> None:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"register_surrogate: name must be one word, not {name!r}")
+    if name in SURROGATES:
+        raise ValueError(f"surrogate {name!r} is already registered by {SURROGATES[name].__qualname__}")
+    if not isinstance(cls, type) or not issubclass(cls, Surrogate):
+        raise TypeError(f"register_surrogate: {cls!r} is no subclass of undying.Surrogate")
+    if cls in SURROGATES.values():
+        raise ValueError(f"register_surrogate: {cls.__qualname__} is already registered as {cls.name!r}")
+    if not is_dataclass(cls):
+        raise TypeError(f"register_surrogate: {cls.__qualname__} is no dataclass; put @dataclass(frozen=True) below it")
 
 
 def surrogate(spec: str | Surrogate | Callable[[Tensor], Tensor], **parameters: float) -> Surrogate:
@@ -92,7 +126,10 @@ def surrogate(spec: str | Surrogate | Callable[[Tensor], Tensor], **parameters: 
     """
     if isinstance(spec, str):
         if spec not in SURROGATES:
-            raise ValueError(f"unknown surrogate {spec!r}; known: {', '.join(SURROGATES)}, or pass a callable")
+            raise ValueError(
+                f"unknown surrogate {spec!r}; known: {', '.join(SURROGATES)}; pass a callable, or call "
+                "undying.register_surrogate in this process first"
+            )
         cls = SURROGATES[spec]
         for parameter in parameters:
             known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
@@ -115,7 +152,7 @@ def _finite(owner: str, name: str, value: float) -> None:
         raise ValueError(f"{owner}: {name} must be a finite number, not {value!r}")
 
 
-@register("bsilu")
+@register_surrogate("bsilu")
 @dataclass(frozen=True)
 class BSiLU(Surrogate):
     a: float = 1.67
@@ -135,7 +172,7 @@ class BSiLU(Surrogate):
         return s + (x + self.a) * s * (1 - s)
 
 
-@register("nelu")
+@register_surrogate("nelu")
 @dataclass(frozen=True)
 class NeLU(Surrogate):
     a: float = 0.05
@@ -154,7 +191,7 @@ class NeLU(Surrogate):
         return torch.where(x > 0, 1.0, 2 * self.a * x / (1 + x * x) ** 2)
 
 
-@register("leaky_relu")
+@register_surrogate("leaky_relu")
 @dataclass(frozen=True)
 class LeakyReLU(Surrogate):
     slope: float = 0.01
@@ -172,7 +209,7 @@ class LeakyReLU(Surrogate):
         return torch.where(x > 0, 1.0, torch.full_like(x, self.slope))
 
 
-@register("elu")
+@register_surrogate("elu")
 @dataclass(frozen=True)
 class ELU(Surrogate):
     alpha: float = 1.0
@@ -190,7 +227,7 @@ class ELU(Surrogate):
         return torch.where(x > 0, 1.0, self.alpha * torch.exp(x))
 
 
-@register("selu")
+@register_surrogate("selu")
 @dataclass(frozen=True)
 class SELU(Surrogate):
     formula = "scale x for x > 0, scale alpha (exp(x) - 1) otherwise; scale 1.0507, alpha 1.6733"
@@ -206,7 +243,7 @@ class SELU(Surrogate):
         return self._scale * torch.where(x > 0, 1.0, self._alpha * torch.exp(x))
 
 
-@register("gelu")
+@register_surrogate("gelu")
 @dataclass(frozen=True)
 class GELU(Surrogate):
     formula = "x Phi(x), Phi the standard normal distribution function"
@@ -221,7 +258,7 @@ class GELU(Surrogate):
         return 0.5 * torch.erfc(-x / math.sqrt(2)) + x.clamp(*self.reach) * density
 
 
-@register("gelu_tanh")
+@register_surrogate("gelu_tanh")
 @dataclass(frozen=True)
 class GELUTanh(Surrogate):
     formula = "x (1 + tanh(u)) / 2, u = sqrt(2 / pi) (x + 0.044715 x^3)"
@@ -238,7 +275,7 @@ class GELUTanh(Surrogate):
         return 0.5 * (1 + t) + 0.5 * c * (1 - t * t) * k * (1 + 3 * 0.044715 * c * c)
 
 
-@register("silu")
+@register_surrogate("silu")
 @dataclass(frozen=True)
 class SiLU(Surrogate):
     formula = "x sigmoid(x)"
@@ -253,7 +290,7 @@ class SiLU(Surrogate):
         return s + x * s * (1 - s)
 
 
-@register("mish")
+@register_surrogate("mish")
 @dataclass(frozen=True)
 class Mish(Surrogate):
     formula = "x tanh(softplus(x))"
@@ -266,6 +303,10 @@ class Mish(Surrogate):
     def derivative(self, x: Tensor) -> Tensor:
         t = torch.tanh(F.softplus(x))
         return t + x * (1 - t * t) * torch.sigmoid(x)
+
+
+BUILT_IN = frozenset(SURROGATES.values())
+"""The package's own, without those that are registered later."""
 
 
 @dataclass(frozen=True)

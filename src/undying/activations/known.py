@@ -28,6 +28,7 @@ __all__ = [
     "EndsOfCall",
     "Facts",
     "ends",
+    "enter",
     "functional_forms",
     "is_activation",
     "is_composed",
@@ -143,7 +144,8 @@ OPERATORS: dict[str, str] = {}
 _OVERWRITING: set[Any] = set()
 
 
-def _enter(facts: Facts) -> None:
+def enter(facts: Facts) -> None:
+    """Add a type of activation, which is checked to be new."""
     FACTS[facts.kind] = facts
     if facts.name is not None:
         SPELLINGS[facts.name] = facts.kind
@@ -257,4 +259,4 @@ def _is_in_torch(value: Any) -> bool:
 
 
 for _facts in _TABLE:
-    _enter(_facts)
+    enter(_facts)

@@ -55,8 +55,9 @@ def census(
         axes: unit axis by site name, where the producer of a tensor does not decide it.
         device: where batches are moved; default: the device of the first parameter.
 
-    Activations are found as modules (torch's, SUGAR, BAReLU, B-SiLU, NeLU) and as calls of the functions that compute
-    the same (``F.relu``, ``x.relu_()``), which are named after the calling module: ``block.relu``.
+    Activations are found as modules (torch's, SUGAR, BAReLU, B-SiLU, NeLU, those of :func:`undying.register_activation`)
+    and as calls of the functions that compute the same (``F.relu``, ``x.relu_()``), which are named after the calling
+    module: ``block.relu``.
 
     On several ranks each counts its share, and :meth:`Census.all_reduce` adds them up.
 

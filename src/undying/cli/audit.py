@@ -23,13 +23,14 @@ class AuditCommand:
     """Shape of each input, with :dtype where it is not float32, such as 1,3,224,224 or 1,16:int64. Without it, calls in
     a forward are not found. Networks of torchvision and timm get 1,3,224,224."""
     targets: tuple[str, ...] = ("ReLU",)
-    """Types of torch.nn to look for, such as ReLU, GELU, SiLU."""
+    """Types of torch.nn to look for, such as ReLU, GELU, SiLU, or registered ones."""
 
     def __call__(self, console: Console) -> int:
-        targets = [target(name) for name in self.targets]
         shapes = self.example or (("1,3,224,224",) if self.model.startswith(("torchvision:", "timm:")) else ())
         example = tuple(_example(shape) for shape in shapes) or None
-        report = audit(load_model(self.model), example, targets)
+        model = load_model(self.model)
+        targets = [target(name) for name in self.targets]  # after it, since its module may register some
+        report = audit(model, example, targets)
         console.print(str(report), markup=False, highlight=False, soft_wrap=True)
         calls = sum(row.calls or 0 for row in report.rows if row.alias_of is None)
         counted = (

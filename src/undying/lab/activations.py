@@ -16,6 +16,11 @@ from undying.activations.known import SPELLINGS
 from undying.activations.sugar import SUGAR
 from undying.surrogates import SURROGATES, surrogate, unit_scaled
 
+REGISTERED = (
+    "one of your own is known where undying.register_activation or undying.register_surrogate was called, in a worker "
+    "process if the module of --model or --data does it"
+)
+
 
 def build_activation(spec: str) -> nn.Module:
     """The module that ``spec`` names.
@@ -28,7 +33,7 @@ def build_activation(spec: str) -> nn.Module:
     """
     name, *rest = spec.split(":")
     if name not in SPELLINGS:
-        raise UndyingError(f"unknown activation {name!r} in {spec!r}; known: {', '.join(SPELLINGS)}")
+        raise UndyingError(f"unknown activation {name!r} in {spec!r}; known: {', '.join(SPELLINGS)}; {REGISTERED}")
     arguments = dict(_argument(word) for word in rest if "=" in word)
     bare = [word for word in rest if "=" not in word]
     try:
@@ -42,13 +47,15 @@ def build_activation(spec: str) -> nn.Module:
 
 
 def _sugar(bare: list[str], arguments: dict[str, Any]) -> nn.Module:
-    """SUGAR takes at most one surrogate's name; each argument but ``scale`` goes to the surrogate if it has it."""
+    """SUGAR takes at most one surrogate's name; what the surrogate has of the arguments goes to it."""
     if len(bare) > 1:
         raise ValueError(f"name one surrogate, not {' and '.join(bare)}")
     kind = bare[0] if bare else "bsilu"
-    own = {f.name for f in fields(SURROGATES[kind])} if kind in SURROGATES else set()  # type: ignore[arg-type]
+    if kind not in SURROGATES:
+        raise ValueError(f"unknown surrogate {kind!r}; known: {', '.join(SURROGATES)}; {REGISTERED}")
+    own = {f.name for f in fields(SURROGATES[kind])}  # type: ignore[arg-type]
     chosen = surrogate(kind, **{key: value for key, value in arguments.items() if key in own})
-    if "scale" in arguments:
+    if "scale" in arguments and "scale" not in own:
         scale = arguments.pop("scale")
         if scale != "unit":
             raise ValueError(f"scale must be 'unit', not {scale!r}")

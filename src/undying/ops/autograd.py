@@ -16,7 +16,7 @@ from torch.autograd import Function
 
 from undying._torch import below_autograd, in_dual_level, in_functorch
 from undying.ops import native, reference
-from undying.surrogates import SURROGATES, Scaled, Surrogate
+from undying.surrogates import BUILT_IN, Scaled, Surrogate
 
 SlopeKernel = Callable[[Tensor, Tensor, float], Tensor]
 """(gradient, x, strength) -> SUGAR's backward pass."""
@@ -35,9 +35,6 @@ def kernel(surrogate: Surrogate, region: str, library: ModuleType) -> SlopeKerne
         return None
     found: SlopeKernel | None = library.slope_kernel(surrogate, *reference.limits(torch.float32, surrogate, region))
     return found
-
-
-BUILT_IN = frozenset(SURROGATES.values())
 
 
 class Formula(Function):
@@ -141,9 +138,7 @@ def _keep_backward(ctx: Any, inputs: tuple[Any, ...], **_: Any) -> None:
     ctx.save_for_backward(gradient, x)
 
 
-def _sugar_form(name: str) -> Any:
-    cls = SURROGATES[name]
-
+def _sugar_form(cls: type[Surrogate]) -> Any:
     def form(x: Tensor, a: float, strength: float, _low: float, high: float) -> Tensor:
         surrogate = cls(a) if fields(cls) else cls()  # type: ignore[arg-type, call-arg]
         return reference.sugar(x, surrogate, "all" if high > 0 else "negative", strength)
@@ -168,10 +163,10 @@ def _derivative_of_barelu(operator: Any) -> Any:
 def register_derivatives(namespace: str, operator: Callable[[str], Any]) -> None:
     """Give the activation operators of a library, native or Triton's, their derivatives."""
     register = torch.library.register_autograd
-    for name in SURROGATES:
-        if operator(f"{name}_backward") is not None:
-            derivative = _derivative_of_backward(_sugar_form(name))
-            register(f"{namespace}::{name}_backward", derivative, setup_context=_keep_backward)
+    for cls in BUILT_IN:
+        if operator(f"{cls.name}_backward") is not None:
+            derivative = _derivative_of_backward(_sugar_form(cls))
+            register(f"{namespace}::{cls.name}_backward", derivative, setup_context=_keep_backward)
     derivative = _derivative_of_backward(functools.partial(reference.barelu, inplace=False))
     register(f"{namespace}::barelu_backward", derivative, setup_context=_keep_backward)
     derivative = _derivative_of_barelu(operator("barelu_backward"))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from undying._torch import OpOverload, below_autograd, dispatch_keys
-from undying.surrogates import SURROGATES, Surrogate
+from undying.surrogates import BUILT_IN, Surrogate
 
 INSTRUCTIONS = ("portable", "avx2", "avx512")
 """From plain to wide."""
@@ -219,7 +219,7 @@ _fakes: dict[str, Callable[..., Tensor | None]] = {
     "tally_output": _nothing,
     "barelu": like,
     "barelu_backward": like_second,
-    **{f"{name}_backward": like_second for name in SURROGATES},
+    **{f"{cls.name}_backward": like_second for cls in BUILT_IN},
 }
 for _name, _function in _fakes.items():
     if operator(_name) is not None:

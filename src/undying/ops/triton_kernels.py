@@ -19,7 +19,7 @@ from torch.library import triton_op, wrap_triton
 
 from undying._torch import OpOverload, below_autograd
 from undying.ops import autograd, native
-from undying.surrogates import Surrogate
+from undying.surrogates import BUILT_IN, Surrogate
 
 NAMESPACE = "undying_triton"
 """Of the operators, in ``torch.ops``."""
@@ -257,7 +257,7 @@ def _register(name: str, function: Callable[..., Tensor], fake: Callable[..., Te
 
 _register("barelu", _barelu, native.like)
 _register("barelu_backward", _barelu_backward, native.like_second)
-for _surrogate in autograd.BUILT_IN:
+for _surrogate in BUILT_IN:
     _register(f"{_surrogate.name}_backward", _operator_of(_surrogate.name), native.like_second)
 
 

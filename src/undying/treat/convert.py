@@ -11,7 +11,8 @@ from torch import nn
 
 from undying._torch import is_compiled_in_place
 from undying.activations.barelu import BAReLU
-from undying.activations.known import functional_forms, is_composed
+from undying.activations.known import is_composed
+from undying.activations.known import targets as known_targets
 from undying.activations.sugar import SUGAR
 from undying.treat.change import become, is_converted, set_child, set_entry, undo
 from undying.treat.forwards import AsFunction, Kept, Passing, Replacing
@@ -71,10 +72,11 @@ def convert_(
     if example is None and (functional or strict):
         raise ValueError(f"{'functional' if functional else 'strict'}=True needs example=, by which calls are found")
     sites, notes = _find(model, targets, example, skip)
-    if strict and (unknown := [t.__name__ for t in targets if not functional_forms(t)]):
+    if strict and (unknown := [t.__name__ for t in targets if t not in known_targets().values()]):
         functions = ", ".join(f"F.{name.lower()}" for name in unknown)
         raise ValueError(
-            f"strict=True cannot vouch for {', '.join(unknown)}: calls such as {functions} are not looked for"
+            f"strict=True cannot vouch for {', '.join(unknown)}: calls such as {functions} are not looked for; "
+            "undying.register_activation takes an activation of your own with its functions"
         )
     if not functional:
         for site in sites:

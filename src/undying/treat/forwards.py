@@ -51,13 +51,18 @@ class Replacing:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        if self.kind not in targets():
+            raise RuntimeError(
+                f"calls of {self.kind}, an activation that was registered, are replaced in this {type(self.owner).__name__}; "
+                "call undying.register_activation with it in this process too, before the network is loaded"
+            )
         self.compilable = self.hidden is None or _shown_to_compile(self.kind)  # in this process
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self.compilable and torch.compiler.is_compiling():
             raise RuntimeError(
                 f"{type(self.owner).__name__} calls {self.hidden}, which cannot be replaced under torch.compile; "
-                f"use nn.{self.kind}, or a function whose name has no underscore at its end, there"
+                f"use the module {self.kind}, or a function of torch whose name has no underscore at its end, there"
             )
         with _Replacement(self.owner, self.kind, self.child):
             return _forward(self, args, kwargs)

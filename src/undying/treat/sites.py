@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -234,7 +235,10 @@ def _called_as(function: Any) -> str:
     name = getattr(function, "__name__", str(function))
     if getattr(torch.Tensor, name, None) is function:
         return f"Tensor.{name}"
-    return f"torch.{name}" if getattr(torch, name, None) is function else f"F.{name}"
+    for owner, prefix in ((torch, "torch."), (F, "F.")):
+        if getattr(owner, name, None) is function:
+            return prefix + name
+    return name
 
 
 def _join(parent: str, child: str) -> str:

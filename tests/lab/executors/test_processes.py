@@ -1,5 +1,6 @@
 """Processes of this machine: what fails is noted and tried again, and the rest goes on."""
 
+import importlib
 import json
 import multiprocessing
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import undying
 from undying._base.errors import UndyingError
 from undying.lab import Execution, Settings, compare
 from undying.lab.comparison import plan
@@ -80,3 +82,48 @@ def test_what_another_machine_is_at_is_left_until_the_end_and_then_waited_for(tm
         compare(settings, tmp_path, ONE, finished)
     assert order[-1] == todo.runs[0]
     assert all(store.finished(config) for config in todo.runs)
+
+
+OWN = """
+from torch import nn
+import undying
+
+class Ramp(nn.Module):
+    def forward(self, x):
+        return x.clamp(0, 1)
+
+{registering}
+
+def net():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
+"""
+
+
+@pytest.fixture
+def ramped(tmp_path, monkeypatch):
+    """Function of whether the network's module registers an activation that gives settings of a comparison with it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(module, registers):
+        call = "undying.register_activation(Ramp)"
+        Path(f"{module}.py").write_text(OWN.format(registering=call if registers else ""))
+        own = importlib.import_module(module)
+        if not registers:
+            undying.register_activation(own.Ramp)
+        return Settings(model=f"{module}:net", activations=("relu", "ramp"), seeds=1, epochs=1)
+
+    return make
+
+
+def test_a_worker_knows_what_the_networks_module_registers(ramped, tmp_path):
+    results = compare(ramped("registers", True), tmp_path / "out", Execution(workers=2))
+    assert [a.module for a in results.activations] == ["ReLU()", "Ramp()"]
+
+
+def test_a_worker_says_that_it_does_not_know_what_only_the_caller_registered(ramped, tmp_path):
+    settings = ramped("registers_not", False)
+    with pytest.raises(
+        UndyingError, match=r"unknown activation 'ramp' .* in a worker process if the module of --model"
+    ):
+        compare(settings, tmp_path / "out", Execution(workers=2))

@@ -15,6 +15,7 @@ from undying._base.errors import UndyingError
 from undying._base.preserve_state import preserve_state
 from undying.activations import known as activations
 from undying.lab import imports
+from undying.lab.activations import REGISTERED
 from undying.lab.models.conv2next import SIZES, conv2next
 from undying.lab.models.libraries import LIBRARIES, fitted_model, load_model
 from undying.lab.models.mlp import mlp
@@ -65,7 +66,7 @@ def target(name: str) -> type[nn.Module]:
     """
     known = activations.targets()
     if name not in known:
-        raise UndyingError(f"unknown --targets {name!r}; known: {', '.join(known)}")
+        raise UndyingError(f"unknown --targets {name!r}; known: {', '.join(known)}; {REGISTERED}")
     return known[name]
 
 
