@@ -14,7 +14,7 @@ demo: $(DEMO)  ## compare six activations on digits; ends with the path of the r
 	$(BIN)/undying compare --out demo
 
 test: $(READY)  ## run every test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(READY)  ## formatting, lint and types
 	$(BIN)/ruff format --check .
