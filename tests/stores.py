@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from collections import Counter
 
 from undying.lab.runs.kind import Epoch
 from undying.lab.store import Store
@@ -75,3 +76,10 @@ def prepared(out, settings, name="digits"):
     store = Store(out)
     store.prepare(settings, described(name))
     return store, settings.runs(f"{name}-sha")
+
+
+def count_reads(monkeypatch):
+    """A counter of how often each run is read from now on, by id."""
+    reads, read = Counter(), Store.read
+    monkeypatch.setattr(Store, "read", lambda store, config: reads.update([config.id]) or read(store, config))
+    return reads

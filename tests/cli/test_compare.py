@@ -5,12 +5,14 @@ import dataclasses
 import json
 import shlex
 import sys
+from collections import Counter
 
 import pytest
 
-from stores import finish, prepared
+from stores import count_reads, finish, prepared
 from undying import cli
 from undying.lab import Execution, Settings
+from undying.lab.plan import plan
 
 SMALL = ["compare", "--activations", "relu", "sugar", "--seeds", "2", "--epochs", "1"]
 
@@ -233,3 +235,21 @@ def test_finished_runs_are_handed_to_tensorboard_by_the_same_command(out, tmp_pa
     assert cli.main([*SMALL, "--out", str(out), "--tensorboard", str(tmp_path / "board")]) == 0
     assert len(list(tmp_path.glob("board/digits-mlp-*/*-seed*/events.*"))) == 4
     assert {path: path.stat().st_mtime_ns for path in out.glob("runs/*/result.json")} == before
+
+
+def test_with_everything_finished_each_run_is_read_once(tmp_path, monkeypatch):
+    settings = Settings(activations=("relu", "sugar"), seeds=2, epochs=1)
+    todo = plan(settings, tmp_path)
+    todo.store.prepare(settings, todo.data)
+    for config in todo.runs:
+        finish(todo.store, config)
+    reads, compare = count_reads(monkeypatch), [*SMALL, "--out", str(tmp_path)]
+    for command in (
+        compare,
+        [*compare, "--dry-run"],
+        [*compare, "--tensorboard", str(tmp_path / "board")],
+        ["report", str(tmp_path)],
+    ):
+        reads.clear()
+        assert cli.main(command) == 0
+        assert reads == Counter(config.id for config in todo.runs), command

@@ -16,8 +16,9 @@ import pytest
 
 from undying._base.errors import UndyingError
 from undying.lab.collect import collect
-from undying.lab.comparison import compare, estimate_seconds, plan
+from undying.lab.comparison import compare, estimate_seconds
 from undying.lab.execution import Execution
+from undying.lab.plan import plan
 from undying.lab.settings import Settings
 from undying.lab.store import Store
 

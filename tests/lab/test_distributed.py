@@ -16,9 +16,9 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from undying._base.errors import UndyingError
 from undying.lab import Execution, Settings, data
 from undying.lab.checkpoints import Checkpoint
-from undying.lab.comparison import plan
 from undying.lab.distributed import ProcessGroup
 from undying.lab.executors.work import FAILED, FINISHED, execute
+from undying.lab.plan import plan
 from undying.lab.runs.classification import train
 from undying.lab.store import Store
 

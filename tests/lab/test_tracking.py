@@ -37,7 +37,7 @@ def test_tensorboard_has_a_run_each_with_the_numbers_of_the_store(sweep, tmp_pat
     board = tmp_path / "board"
     trackers = Trackers(store, Execution(tensorboard=board))
     for config in configs:
-        trackers.track(config)
+        trackers.track(store.read(config))
     trackers.check()
     (folder,) = board.iterdir()
     assert folder.name == group(configs[0]) == group(configs[3])
@@ -58,7 +58,7 @@ def test_tensorboard_has_a_run_each_with_the_numbers_of_the_store(sweep, tmp_pat
     before = files(board)
     again = Trackers(store, Execution(tensorboard=board))
     for config in configs:
-        again.track(config)
+        again.track(store.read(config))
     assert files(board) == before
 
 
@@ -77,7 +77,7 @@ def test_wandb_offline_has_a_run_each_once(wandb_offline, sweep, tmp_path, monke
     for _ in range(2):
         trackers = Trackers(store, Execution(wandb="unit"))
         for config in configs[:2]:
-            trackers.track(config)
+            trackers.track(store.read(config))
         trackers.check()
     assert [(words["id"], words["project"]) for words in started] == [(c.id, "unit") for c in configs[:2]]
     words = started[1]
@@ -122,13 +122,13 @@ def test_trouble_is_told_when_all_is_done_and_the_next_command_hands_on_the_rest
     board.write_text("in the way")
     trackers = Trackers(store, Execution(tensorboard=board))
     for config in configs:
-        trackers.track(config)
+        trackers.track(store.read(config))
     with pytest.raises(UndyingError, match=r"relu, seed 0: .*give the same command again"):
         trackers.check()
     board.unlink()
     trackers = Trackers(store, Execution(tensorboard=board))
     for config in configs:
-        trackers.track(config)
+        trackers.track(store.read(config))
     trackers.check()
     assert len(list(board.glob("*/*"))) == 4
     assert json.loads((store.out / "sweep.json").read_text())["settings"]["seeds"] == 2

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 import planted
-from stores import finish
+from stores import count_reads, finish
 from undying import cli
 from undying._base.errors import UndyingError
 from undying.lab.store import Store
@@ -21,14 +21,6 @@ def plan():
     return make_plan(TABLES[NAME].scales["smoke"])
 
 
-@pytest.fixture
-def reads(monkeypatch):
-    """How often each run is read."""
-    counted, read = Counter(), Store.read
-    monkeypatch.setattr(Store, "read", lambda store, config: counted.update([config.id]) or read(store, config))
-    return counted
-
-
 def train_all(plan, out, but=0):
     """Every run but the last ones is finished, with an accuracy of a half."""
     sites = [{"name": "a", "units": 4, "silent": 1, "dead": 0, "dormant": 0}]
@@ -40,8 +32,8 @@ def train_all(plan, out, but=0):
     return {planned.config.id for planned in runs}
 
 
-def test_with_everything_finished_each_run_is_read_once(plan, tmp_path, reads):
-    ids = train_all(plan, tmp_path)
+def test_with_everything_finished_each_run_is_read_once(plan, tmp_path, monkeypatch):
+    ids, reads = train_all(plan, tmp_path), count_reads(monkeypatch)
     said = []
     analysis = run(NAME, scale="smoke", out=tmp_path, say=said.append)
     assert reads == Counter(ids)
@@ -52,14 +44,14 @@ def test_with_everything_finished_each_run_is_read_once(plan, tmp_path, reads):
     assert len(said) == len(TABLES[NAME].claims) + 2
 
 
-def test_so_does_the_command(plan, tmp_path, reads):
-    ids = train_all(plan, tmp_path)
+def test_so_does_the_command(plan, tmp_path, monkeypatch):
+    ids, reads = train_all(plan, tmp_path), count_reads(monkeypatch)
     assert cli.main(["reproduce", NAME, "--scale", "smoke", "--out", str(tmp_path)]) == 0
     assert reads == Counter(ids)
 
 
-def test_a_run_that_is_trained_is_read_once_too(plan, tmp_path, reads, monkeypatch):
-    before = train_all(plan, tmp_path, but=2)
+def test_a_run_that_is_trained_is_read_once_too(plan, tmp_path, monkeypatch):
+    before, reads = train_all(plan, tmp_path, but=2), count_reads(monkeypatch)
     after = []
 
     def trained(configs, out, execution, finished):

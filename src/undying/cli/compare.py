@@ -16,7 +16,7 @@ from undying.lab.execution import Execution
 from undying.lab.settings import Settings
 
 if TYPE_CHECKING:
-    from undying.lab.comparison import Plan
+    from undying.lab.plan import Plan
     from undying.lab.results import Results
 
 _OUT = Path("undying-compare")
@@ -38,34 +38,33 @@ class CompareCommand:
 
     def __call__(self, console: Console) -> int:
         from undying.cli.progress import RunsTable
-        from undying.lab.comparison import compare, estimate_seconds, plan
-        from undying.lab.store import Store
+        from undying.lab.comparison import carry_out, estimate_seconds
+        from undying.lab.plan import plan
 
         todo = plan(self.settings, self.out, self.execution)
-        _print_plan(console, self.settings, todo, self.out, self.execution.slots)
+        _print_plan(console, todo, self.execution.slots)
         if self.dry_run:
             seconds = estimate_seconds(todo, self.execution)
             console.print(f"estimated time: {duration(seconds)}", highlight=False)
             return 0
-        live = RunsTable(Store(self.out), todo.missing, console)
         try:
-            with live:
-                results = compare(self.settings, self.out, self.execution, live.finished)
+            with RunsTable(todo.store, todo.missing, console) as live:
+                results = carry_out(todo, self.execution, live.finished)
         except (KeyboardInterrupt, RunsFailedError) as stop:
-            self._show_partial(console, written=isinstance(stop, RunsFailedError))
+            self._show_partial(console, todo, written=isinstance(stop, RunsFailedError))
             raise
         _report(console, results, self.out)
         return 0
 
-    def _show_partial(self, console: Console, written: bool) -> None:
+    def _show_partial(self, console: Console, todo: Plan, written: bool) -> None:
         """What is finished of a comparison that ends early; why it does is the caller's to say."""
-        from undying.lab.collect import collect
-        from undying.lab.store import Store
+        from undying.lab.collect import analyze
         from undying.report.terminal import print_summary
 
         try:
-            results = collect(Store(self.out), self.settings, partial=True)
-        except UndyingError:  # nothing is finished, or the folder is not even made
+            todo.finished.look()
+            results = analyze(todo, partial=True)
+        except UndyingError:  # nothing is finished
             return
         if written:
             _report(console, results, self.out)
@@ -109,11 +108,11 @@ class ReportCommand:
         return 0
 
 
-def _print_plan(console: Console, settings: Settings, todo: Plan, out: Path, workers: int) -> None:
-    done = len(todo.runs) - len(todo.missing)
+def _print_plan(console: Console, todo: Plan, workers: int) -> None:
+    settings = todo.settings
     console.print(
         f"{settings.model} on {settings.data}: {len(settings.activations)} activations x {settings.seeds} seeds "
-        f"= {len(todo.runs)} runs of {settings.epochs} epochs, {done} finished, {workers} at a time, in {out}",
+        f"= {len(todo.runs)} runs of {settings.epochs} epochs, {len(todo.finished)} finished, {workers} at a time, in {todo.store.out}",
         markup=False,
         highlight=False,
     )

@@ -1,20 +1,19 @@
-"""From the store to results: read the runs of a comparison and do the statistics."""
+"""From the finished runs of a comparison to its results: the statistics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from undying._base.errors import UndyingError
 from undying._version import __version__
-from undying.lab import data
 from undying.lab.activations import build_activation
+from undying.lab.plan import Plan, stored
 from undying.lab.results import ActivationResult, Comparison, Curve, Results, SiteHistory, Summary
 from undying.lab.runs.classification import PROBE
 from undying.lab.runs.kind import Run, kind_of
 from undying.lab.runs.lines import last_counted, share
-from undying.lab.settings import RunConfig, Settings
+from undying.lab.settings import Settings
 from undying.lab.statistics import compare_pairs, curve, summarise
 from undying.lab.store import Store
 
@@ -22,34 +21,35 @@ _CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "sparsi
 
 
 def collect(store: Store, settings: Settings, *, partial: bool = False) -> Results:
+    """The results of a comparison that is in a store, see :func:`analyze`."""
+    return analyze(stored(store, settings), partial=partial)
+
+
+def analyze(plan: Plan, *, partial: bool = False) -> Results:
     """The results of a comparison.
 
     Args:
-        store: where its runs are.
-        settings: what was compared.
+        plan: its runs, with those that are finished.
         partial: take whatever runs are finished; otherwise all must be.
 
     Raises:
-        UndyingError: runs are missing (with ``partial``: all, or all of the baseline), or cannot be read.
+        UndyingError: runs are missing (with ``partial``: all, or all of the baseline).
     """
-    described, model_sha256 = store.described()
-    # A folder of an early version; those knew no data that could be elsewhere by now.
-    described = described or data.load(settings.data).describe()
-    configs = settings.runs(described["sha256"], model_sha256)
-    command = settings.command(str(store.out))
-    finished = [config for config in configs if store.finished(config)]
-    if len(finished) < len(configs) and not partial:
-        missing = len(configs) - len(finished)
-        raise UndyingError(f"{missing} of {len(configs)} runs in {store.out} are not finished; go on with: {command}")
-    runs = _by_activation(store, settings, finished)
+    settings, out = plan.settings, plan.store.out
+    command = settings.command(str(out))
+    if plan.missing and not partial:
+        raise UndyingError(
+            f"{len(plan.missing)} of {len(plan.runs)} runs in {out} are not finished; go on with: {command}"
+        )
+    runs = _by_activation(plan)
     baseline, *others = settings.activations
     if baseline not in runs:
         raise UndyingError(
-            f"no run of the baseline {baseline} in {store.out} is finished ({len(finished)} of {len(configs)} runs are), "
-            f"so there is nothing to compare with; 'undying runs {store.out}' lists them, go on with: {command}"
+            f"no run of the baseline {baseline} in {out} is finished ({len(plan.finished)} of {len(plan.runs)} runs are), "
+            f"so there is nothing to compare with; 'undying runs {out}' lists them, go on with: {command}"
         )
 
-    chance = 1 / described["classes"]
+    chance = 1 / plan.data["classes"]
     accuracy = {name: {run.config.seed: _accuracy(run, chance) for run in of} for name, of in runs.items()}
     silent = {name: _known({run.config.seed: _share(run, "silent") for run in of}) for name, of in runs.items()}
     versus = {
@@ -59,8 +59,8 @@ def collect(store: Store, settings: Settings, *, partial: bool = False) -> Resul
         undying=__version__,
         command=command,
         settings=asdict(settings),
-        data=described,
-        probe=min(PROBE, _trained_on(described, settings)),
+        data=plan.data,
+        probe=min(PROBE, _trained_on(plan)),
         environment=runs[baseline][0].environment,
         activations=[
             _activation(
@@ -69,24 +69,24 @@ def collect(store: Store, settings: Settings, *, partial: bool = False) -> Resul
             for name in (baseline, *others)
             if name in runs
         ],
-        planned=len(configs),
+        planned=len(plan.runs),
     )
 
 
-def _by_activation(store: Store, settings: Settings, finished: Sequence[RunConfig]) -> dict[str, list[Run]]:
-    """The runs of each activation that has any, by seed; the baseline comes first."""
+def _by_activation(plan: Plan) -> dict[str, list[Run]]:
+    """The finished runs of each activation that has any, by seed; the baseline comes first."""
     runs: dict[str, list[Run]] = {}
-    for name in settings.activations:
-        own = [store.read(config) for config in finished if config.activation == name]
+    for name in plan.settings.activations:
+        own = [plan.finished[config] for config in plan.runs if config.activation == name and config in plan.finished]
         if own:
             runs[name] = own
     return runs
 
 
-def _trained_on(described: dict[str, Any], settings: Settings) -> int:
+def _trained_on(plan: Plan) -> int:
     """Training samples that are left after the subset and the validation split."""
-    number: int = settings.subset or described["train"]
-    return number - round(settings.validation * number)
+    number: int = plan.settings.subset or plan.data["train"]
+    return number - round(plan.settings.validation * number)
 
 
 def _activation(

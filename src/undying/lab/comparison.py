@@ -1,54 +1,19 @@
-"""The main job: train what is not trained yet, then collect."""
+"""The main job: train what is not trained yet, then analyze."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from undying.lab import data, executors, models
-from undying.lab.collect import collect
+from undying.lab import executors
+from undying.lab.collect import analyze
 from undying.lab.execution import Execution
+from undying.lab.plan import Plan, plan
 from undying.lab.results import Results
 from undying.lab.runs.classification import train
-from undying.lab.runs.kind import Run
-from undying.lab.settings import AnyRun, RunConfig, Settings
-from undying.lab.store import Store
+from undying.lab.settings import AnyRun, Settings
 from undying.lab.tracking import Trackers
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a comparison still has to do."""
-
-    runs: list[RunConfig]
-    """Every run of it."""
-    missing: list[RunConfig]
-    """Those that are not in the store."""
-    finished: list[Run]
-    """The others, as read from it."""
-    data: dict[str, Any]
-    """What the data are, see ``Dataset.describe``."""
-    model_sha256: str
-    """Of the source of a network given by import path."""
-
-
-def plan(settings: Settings, out: Path, execution: Execution | None = None) -> Plan:
-    """Look into the store; nothing is written there.
-
-    Raises:
-        UndyingError: the data or a finished run cannot be read.
-    """
-    store = Store(out)
-    dataset = data.load(settings.data, settings.image_size, (execution or Execution()).data_root)
-    model_sha256 = models.own_source(settings.model)
-    runs = settings.runs(dataset.sha256, model_sha256)
-    # Read here, so that a damaged run is found now and not after hours of training.
-    finished = {config: store.read(config) for config in runs if store.finished(config)}
-    missing = [config for config in runs if config not in finished]
-    return Plan(runs, missing, list(finished.values()), dataset.describe(), model_sha256)
 
 
 def compare(
@@ -72,20 +37,23 @@ def compare(
         UndyingError: the data, the network, the folder or a tracker cannot be used.
     """
     execution = execution or Execution()
-    store = Store(Path(out))
-    todo = plan(settings, store.out, execution)
-    trackers = Trackers(store, execution)
-    store.prepare(settings, todo.data, todo.model_sha256)
-    for run in todo.finished:
-        trackers.track(run.config)
+    return carry_out(plan(settings, Path(out), execution), execution, finished)
+
+
+def carry_out(the_plan: Plan, execution: Execution, finished: Callable[[AnyRun], None] = lambda _: None) -> Results:
+    """Train the missing runs of a plan, each of which is then among its finished ones; see :func:`compare`."""
+    trackers = Trackers(the_plan.store, execution)
+    the_plan.store.prepare(the_plan.settings, the_plan.data, the_plan.model_sha256)
+    for run in the_plan.finished.values():
+        trackers.track(run)
 
     def done(config: AnyRun) -> None:
         finished(config)
-        trackers.track(config)
+        trackers.track(the_plan.finished.take(config))
 
-    executors.run(todo.missing, store.out, execution, done)
+    executors.run(the_plan.missing, the_plan.store.out, execution, done)
     trackers.check()
-    return collect(store, settings)
+    return analyze(the_plan)
 
 
 def estimate_seconds(the_plan: Plan, execution: Execution) -> float:
@@ -93,7 +61,7 @@ def estimate_seconds(the_plan: Plan, execution: Execution) -> float:
     if not the_plan.missing:
         return 0.0
     if the_plan.finished:
-        per_run = sum(run.seconds for run in the_plan.finished) / len(the_plan.finished)
+        per_run = sum(run.seconds for run in the_plan.finished.values()) / len(the_plan.finished)
     else:
         config = the_plan.missing[0]
         *_, last = itertools.islice(train(config, execution), 3)  # the first two warm up

@@ -1,4 +1,4 @@
-"""What a finished comparison says: plain frozen records, made from the store and read by the report.
+"""What a finished comparison says: plain frozen records, made from its runs and read by the report.
 
 ``Results.to_dict`` leaves the measured seconds out, so that an interrupted and an undisturbed sweep give the
 same bytes; they are in ``results.csv`` and in the report.

@@ -1,4 +1,4 @@
-"""Finished runs, read from the store, in TensorBoard and Weights & Biases: each once, however often the command is given."""
+"""Finished runs in TensorBoard and Weights & Biases: each once, however often the command is given."""
 
 from __future__ import annotations
 
@@ -65,7 +65,6 @@ class Trackers:
     """
 
     def __init__(self, store: Store, execution: Execution) -> None:
-        self._store = store
         self._targets: list[Callable[[Run], None]] = []
         self._trouble = ""
         if execution.tensorboard is not None:
@@ -77,14 +76,14 @@ class Trackers:
             project = execution.wandb
             self._targets.append(lambda run: to_wandb(run, project, store))
 
-    def track(self, config: AnyRun) -> None:
+    def track(self, run: Run) -> None:
         """Hand a finished run on. What goes wrong there must not stop the others' training: ``check`` tells."""
         for target in self._targets:
             try:
-                target(self._store.read(config))
+                target(run)
             except Exception as error:  # of libraries that talk to servers
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                self._trouble = self._trouble or f"{config.activation}, seed {config.seed}: {reason}"
+                self._trouble = self._trouble or f"{run.config.activation}, seed {run.config.seed}: {reason}"
 
     def check(self) -> None:
         """

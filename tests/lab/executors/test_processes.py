@@ -11,9 +11,9 @@ import pytest
 import undying
 from undying._base.errors import UndyingError
 from undying.lab import Execution, Settings, compare
-from undying.lab.comparison import plan
 from undying.lab.executors.work import BUSY, execute
 from undying.lab.lock import Lock
+from undying.lab.plan import plan
 from undying.lab.store import Store
 
 ONE = Execution(workers=1)
