@@ -10,8 +10,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from undying._base.errors import UndyingError
-from undying._base.files import write_text
+from undying._base.files import write_or_say
 from undying.bench.activations import measure_activations
 from undying.bench.census import CensusSettings, census_page, measure_census
 from undying.bench.memory import measure_memory
@@ -34,10 +33,7 @@ class Outputs:
         console.print(page.plain(), markup=False, highlight=False, soft_wrap=True)
         for path, content in ((self.json, page.json()), (self.markdown, page.markdown())):
             if path is not None:
-                try:
-                    write_text(path, content)
-                except OSError as error:
-                    raise UndyingError(f"cannot write {path}: {error.strerror}") from None
+                write_or_say(path, content)
 
 
 @dataclass(frozen=True)

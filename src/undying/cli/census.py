@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import nn
 
 from undying._base.errors import UndyingError
-from undying._base.files import write_text
+from undying._base.files import write_or_say
 from undying.census.census import census
 from undying.census.results import Census
 from undying.lab import data, imports, models
@@ -114,10 +114,7 @@ class CensusCommand:
     def _write(self, counted: Census) -> None:
         for path, content in ((self.json, counted.to_json), (self.html, lambda: self._page(counted))):
             if path is not None:
-                try:
-                    write_text(path, content())
-                except OSError as error:
-                    raise UndyingError(f"cannot write {path}: {error.strerror}") from None
+                write_or_say(path, content())
 
     def _judge(self, counted: Census, console: Console) -> int:
         if self.max_dead is None:

@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 
 from undying._base.errors import UndyingError
-from undying._base.files import write_text
+from undying._base.files import write_or_say
 from undying._base.text import clean
 from undying.lab.recipe import one_of
 from undying.lab.settings import AnyRun
@@ -88,10 +88,7 @@ class RunsCommand:
 
         for path, content in ((self.csv, to_csv), (self.json, to_json)):
             if path is not None:
-                try:
-                    write_text(path, content(states))
-                except OSError as error:
-                    raise UndyingError(f"cannot write {path}: {error.strerror}") from None
+                write_or_say(path, content(states))
 
 
 def _condition(word: str) -> Callable[[RunState], bool]:

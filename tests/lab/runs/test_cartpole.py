@@ -1,7 +1,7 @@
 """PPO on CartPole: what is written is what happened, and the count is that of the networks."""
 
-import builtins
 import math
+import sys
 from dataclasses import replace
 
 import pytest
@@ -110,13 +110,6 @@ def test_it_is_a_run_of_the_store(tmp_path):
 
 
 def test_without_its_extra_it_is_named(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest):
-        if name == "stable_baselines3":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "stable_baselines3", None)
     with pytest.raises(UndyingError, match=r"stable_baselines3: pip install 'undying\[rl\]'"):
         next(train(RUN))

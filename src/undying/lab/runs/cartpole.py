@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from undying._base.errors import UndyingError
+from undying._base.extras import need
 from undying.census.census import census
 from undying.census.results import Census
 from undying.lab.activations import build_activation
@@ -184,12 +184,7 @@ def _evaluated(agent: Any) -> dict[str, float]:
 
 
 def _libraries() -> tuple[Any, Any]:
-    try:
-        import gymnasium
-        import stable_baselines3
-    except ModuleNotFoundError as error:
-        raise UndyingError(f"CartPole needs {error.name}: pip install 'undying[rl]'") from None
-    return gymnasium, stable_baselines3
+    return need("gymnasium", "rl", "CartPole"), need("stable_baselines3", "rl", "CartPole")
 
 
 class CartPole(Kind[CartPoleRun]):
