@@ -204,7 +204,7 @@ Tensor map(const char* op, const Tensor& first, const Tensor& x, const F& f) {
   auto a = first.sizes(), b = x.sizes();
   STD_TORCH_CHECK(std::equal(a.begin(), a.end(), b.begin(), b.end()), op, ": the gradient must have the shape of x");
   const Dtype dtype = dtype_of(op, x);
-  STD_TORCH_CHECK(dtype != FLOAT64, op, ": float64 is for the composite form");
+  STD_TORCH_CHECK(dtype != FLOAT64, op, ": float64 is for the reference implementation");
   Tensor out = torch::stable::empty_like(x);
   const Tensor one = ordered_as(out, first), other = ordered_as(out, x);
   const void *p = one.const_data_ptr(), *q = other.const_data_ptr();

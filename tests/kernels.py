@@ -110,7 +110,7 @@ OPERATORS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], nn.Module]] = {
 
 
 def expected(name: str, gradient: Tensor, x: Tensor) -> Tensor:
-    """gradient * f'(x) in float64, by autograd through the composite form."""
+    """gradient * f'(x) in float64, by autograd through the reference implementation."""
     x = x.detach().double().requires_grad_()
     with undying.ops.using("composite"):
         return torch.autograd.grad(OPERATORS[name][1](x), x, gradient.double())[0]

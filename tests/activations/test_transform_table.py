@@ -109,7 +109,7 @@ FUNCTIONS = [
     _function("nelu", undying.nelu, closed_forms.nelu(0.1), a=0.1),
 ]
 
-#: Every row runs as a user runs it. There the composite form computes what is float64 or transformed; in the rows that
+#: Every row runs as a user runs it. There the reference implementation computes what is float64 or transformed; in the rows that
 #: are neither it is asked for as well. tests/ops/test_kernels.py takes these rows to every instruction set and to Triton.
 PATHS = ("auto", "composite")
 every_path = pytest.mark.parametrize("path", PATHS, indirect=True)

@@ -407,7 +407,17 @@ def test_table_and_dict():
     net = nn.Sequential(nn.Linear(2, 3), undying.SUGAR())
     plant(net[0].bias, (1,))
     result = undying.census(net, torch.randn(40, 2))
-    assert str(result).splitlines()[0].split() == ["site", "kind", "units", "N", "silent", "dead", "dormant", "rate"]
+    assert str(result).splitlines()[0].split() == [
+        "site",
+        "kind",
+        "units",
+        "N",
+        "silent",
+        "dead",
+        "dormant",
+        "firing",
+        "rate",
+    ]
     row = str(result).splitlines()[1].split()
     assert row[:4] == ["1", "SUGAR", "3", "40"]
     assert row[5] == "unknown"

@@ -185,7 +185,7 @@ def test_a_full_disk_is_an_error_and_with_room_the_store_goes_on_though_a_worker
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1
     assert str(tmp_path) in lines[0]
-    assert "to go on" in lines[0]
+    assert "to resume" in lines[0]
     assert not finished_runs(tmp_path)
     # There is room again, and all six runs are to be done: one worker is killed, another takes its place and its run.
     process = started(tmp_path, 2)

@@ -1,6 +1,6 @@
 """lean: gradients to the last bit, ReLU's memory, and every company it may be found in.
 
-The truth is the composite form outside of lean, and for memory nn.ReLU in SUGAR's place.
+The truth is the reference implementation outside of lean, and for memory nn.ReLU in SUGAR's place.
 """
 
 import contextlib

@@ -48,7 +48,7 @@ def test_derivative_of_the_operator(name: str) -> None:
     with undying.ops.using("composite"):
         (slope,) = torch.autograd.grad(OPERATORS[name][1](wide[0]), wide[0], wide[1], create_graph=True)
     truth = torch.autograd.grad(slope, (wide[1], wide[0]), outer.double())
-    # The composite form's, through torch's own derivatives: that of tanh's GELU is up to 8.7 ulp off under AVX2.
+    # The reference implementation's, through torch's own derivatives: that of tanh's GELU is up to 8.7 ulp off under AVX2.
     assert_near(by_g, truth[0], ulp=9 if name == "gelu_tanh" else 4)
     torch.testing.assert_close(by_x.double(), truth[1], rtol=1e-4, atol=1e-5)
     assert (by_x != 0).any() or name == "leaky_relu"
@@ -69,7 +69,7 @@ def test_batched_gradients() -> None:
         (torch.zeros(3), torch.zeros(4), "the gradient must have the shape of x"),
         (torch.zeros(3), torch.zeros(3, 1), "the gradient must have the shape of x"),
         (torch.zeros(3).half(), torch.zeros(3), "the gradient must have the type of x"),
-        (torch.zeros(3).double(), torch.zeros(3).double(), "float64 is for the composite form"),
+        (torch.zeros(3).double(), torch.zeros(3).double(), "float64 is for the reference implementation"),
         (torch.zeros(3).int(), torch.zeros(3).int(), "x must be float16, bfloat16"),
     ],
 )
