@@ -38,7 +38,8 @@ class Fingerprint:
             self.unknown = str(unknown)
             return
         for i, rows in enumerate(hashes):
-            h = rows * (2 * i + 1)
+            # Texts are hashed on the CPU, wherever the tensors beside them lie.
+            h = (rows if samples is None else rows.to(samples.device)) * (2 * i + 1)
             # A tensor that does not go by samples (a scalar, a shared mask) counts as a whole.
             samples = h if samples is None else samples + (h if samples.shape == h.shape else h.sum())
         if samples is not None:
