@@ -236,6 +236,12 @@ def test_a_failure_is_noted_until_the_run_succeeds(store):
     assert not path.exists()
 
 
+def test_a_process_that_dies_after_its_run_has_finished_leaves_no_failure(store):
+    store.execute(CONFIG, fake_training, RECORDS)
+    store.fail(CONFIG, "the process died")
+    assert not store.has_failed(CONFIG)
+
+
 def test_nothing_but_the_runs_files_is_left(store):
     store.execute(CONFIG, fake_training, RECORDS)
     names = {"config.json", "environment.json", "data.json", "metrics.jsonl", "census.json", "result.json"}

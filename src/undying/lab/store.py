@@ -210,7 +210,12 @@ class Store:
             clear(folder)
 
     def fail(self, config: AnyRun, error: str) -> None:
-        """Note why ``config`` failed; a run that succeeds later removes the note."""
+        """Note why ``config`` failed; a run that succeeds later removes the note.
+
+        Of a finished run there is nothing to note: its process may die after the last file was written.
+        """
+        if self.finished(config):
+            return
         folder = self._folder(config)
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(folder / "failure.json", {"format": FORMAT, "error": error})
