@@ -30,7 +30,7 @@ class CensusCommand:
     model: str
     """Network: a name as in compare, or package.module:function, which takes no arguments and returns one."""
     data: str = "digits"
-    """What to count on: a data set as in compare (its test part, standardised as compare does it); random:256,3,64,64
+    """What to count on: a data set as in compare (its test part, normalized as compare does it); random:256,3,64,64
     (normally distributed numbers); or package.module:function, which takes no arguments and returns batches for
     undying.census."""
     checkpoint: Path | None = None
@@ -90,7 +90,7 @@ class CensusCommand:
             return _made(self.model, None), imports.call(self.data, "data")
         found = data.load(self.data)
         samples, y = (found.x_train, found.y_train) if self.train else (found.x_test, found.y_test)
-        x = found.standardised(samples)
+        x = found.normalized(samples)
         limit = self.limit or len(x)
         pairs = zip(x[:limit].split(self.batch_size), y[:limit].split(self.batch_size), strict=True)
         return _made(self.model, found), pairs

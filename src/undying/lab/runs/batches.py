@@ -1,4 +1,4 @@
-"""A run's data on their device: uint8 until a batch is taken, standardised by the training data."""
+"""A run's data on their device: uint8 until a batch is taken, normalized by the training data."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Batches:
         self.dataset = dataset
         self.device = torch.device(execution.device)
         self._format = torch.channels_last if execution.channels_last else torch.contiguous_format
-        self._mean, self._deviation = (t.to(self.device) for t in dataset.scale)
+        self._mean, self._std = (t.to(self.device) for t in dataset.scale)
         self._train = self._moved(dataset.x_train, dataset.y_train)
         self._test = self._moved(dataset.x_test, dataset.y_test)
         self._held = self._moved(*held) if held else None
@@ -79,7 +79,7 @@ class Batches:
             images, labels = x[batch], y[batch]
             for augment in self._augment_bytes:
                 images = augment(images, self._draws)
-            images = self._standardised(images)
+            images = self._normalized(images)
             for augment in self._augment:
                 images = augment(images, self._draws)
             yield (images, labels, labels) if self._mix is None else self._mix(images, labels)
@@ -114,10 +114,10 @@ class Batches:
 
     def _chunks(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for part, labels in zip(x.split(self._chunk), y.split(self._chunk), strict=True):
-            yield self._standardised(part), labels
+            yield self._normalized(part), labels
 
-    def _standardised(self, x: Tensor) -> Tensor:
-        scaled = (x.float() - self._mean) / self._deviation
+    def _normalized(self, x: Tensor) -> Tensor:
+        scaled = (x.float() - self._mean) / self._std
         return scaled.contiguous(memory_format=self._format) if scaled.ndim == 4 else scaled
 
 
