@@ -1,5 +1,7 @@
 """Optimizers of every kind: a step is found, or it is said that none can be; norms are those of float64 by hand."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -102,6 +104,17 @@ def test_an_optimizer_that_steps_by_other_means_is_named():
     with pytest.warns(UserWarning, match=r"3 forward passes of Sequential and no step: .* call watching.step\(\)"):
         watching.close()
     assert memory == []
+
+
+def test_a_step_that_never_comes_is_said_on_the_way(monkeypatch):
+    monkeypatch.setattr(sys.modules[undying.watch.__module__], "_MANY", 3)
+    net = network()
+    with undying.watch(net, SGD(net.parameters(), lr=0.1)) as watching:
+        backward(net)
+        backward(net)
+        with pytest.warns(UserWarning, match="3 forward passes of Sequential and no step"):
+            backward(net)
+        watching._passes_seen = 0
 
 
 @pytest.mark.parametrize("kind", [list, lambda two: dict(enumerate(two))])

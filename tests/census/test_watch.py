@@ -436,8 +436,8 @@ class Routed(nn.Module):
 
 def _unlike_rank(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
-    net = nn.parallel.DistributedDataParallel(Routed(rank))
-    with undying.watch(net, every=1, sinks=folder / "ranks.jsonl") as watching:
+    net = Routed(rank)
+    with undying.watch(net, every=1, sinks=folder / "ranks.jsonl", distributed=True) as watching:
         for step in range(2):
             if not (rank and step):
                 net(torch.rand(6, 4))

@@ -50,7 +50,7 @@ class Watch:
         skip: str | Sequence[str] = (),
         method: str | None = None,
         first: int = 0,
-        distributed: bool = False,
+        distributed: bool | None = None,
     ) -> None:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise ValueError(f"every must be a whole number of at least 1, not {every!r}")
@@ -65,7 +65,8 @@ class Watch:
         self._skip = [skip] if isinstance(skip, str) else list(skip)
         self._named = [*self._skip, *axes]
         self._said: set[str] = set()
-        self._distributed = distributed or isinstance(model, nn.parallel.DistributedDataParallel)
+        in_ddp = isinstance(model, nn.parallel.DistributedDataParallel)
+        self._distributed = in_ddp if distributed is None else distributed
         self._probe = probe
         self._passes = Passes(self.model, method, self._around)
         self._passes_seen = 0
@@ -342,6 +343,7 @@ def watch(
     skip: str | Sequence[str] = (),
     method: str | None = None,
     first: int = 0,
+    distributed: bool | None = None,
 ) -> Watch:
     """Watch the units of ``model`` while it trains: a context manager, or an object to ``close()``.
 
@@ -357,8 +359,7 @@ def watch(
     steps differ by rounding, and draw dropout's random numbers as eager code does.
 
     Args:
-        model: the network; compiled or in DistributedDataParallel too, where counts are added over the ranks and
-            rank 0 writes.
+        model: the network; compiled or in DistributedDataParallel too.
         optimizer: a step is a call of its ``step``, or of that of the optimizer in a wrapper (accelerate's, SAM); one
             that a ``GradScaler`` skips goes on into the next. Of several, in a list or dict, each must step to end one.
             Without one call :meth:`Watch.step` at the end of each step, before gradients are set to zero; so too where
@@ -377,6 +378,8 @@ def watch(
         method: name of a method that the training step calls instead of the model, so that activation functions that it
             calls are seen.
         first: number of the first step: where a training is resumed, how many steps were done before.
+        distributed: add the counts of all ranks, so that rank 0 writes; default: where the model is in
+            DistributedDataParallel. Every rank then takes the same steps.
 
     Raises:
         ValueError: ``every`` is no whole number of at least 1, ``first`` none of at least 0, the model's class has no
@@ -397,7 +400,7 @@ def watch(
     >>> [record.step for record in memory]
     [0, 5, 10]
     """
-    return Watch(model, optimizer, every, probe, sinks, tau, axes or {}, mask, skip, method, first)
+    return Watch(model, optimizer, every, probe, sinks, tau, axes or {}, mask, skip, method, first, distributed)
 
 
 def _only(counted: Census, names: set[str]) -> Census:

@@ -9,8 +9,6 @@ try:
 except ModuleNotFoundError:
     from pytorch_lightning import Callback
 
-from torch.nn.parallel import DistributedDataParallel
-
 from undying.census.sinks import sinks_of
 from undying.census.watch import Watch, watch
 
@@ -21,8 +19,8 @@ class WatchCallback(Callback):  # type: ignore[misc]
     Steps are counted on from the trainer's ``global_step``. Without an optimizer every batch is a step.
 
     Args:
-        every, probe, sinks, tau, axes, mask, skip, method: as for :func:`undying.watch`. ``method="training_step"`` counts
-            what that calls between the parts of the module, its losses too.
+        settings: those of :func:`undying.watch` by name. ``method="training_step"`` counts what that calls between the
+            parts of the module, its losses too.
 
     ``callback.watch.last`` is the last record.
     """
@@ -30,18 +28,19 @@ class WatchCallback(Callback):  # type: ignore[misc]
     def __init__(self, **settings: Any) -> None:
         self.settings = {**settings, "sinks": sinks_of(settings.get("sinks", ()))}
         self.watch: Watch | None = None
+        self._by_batch = False
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._close()
-        model = trainer.model if isinstance(trainer.model, DistributedDataParallel) else pl_module
-        optimizers = trainer.optimizers
-        first = (
-            trainer.global_step // len(optimizers) if optimizers else trainer.fit_loop.epoch_loop.total_batch_idx + 1
-        )
-        self.watch = watch(model, optimizers or None, **{"first": first, **self.settings})
+        # Where there is none Lightning puts one in its place, which is never stepped.
+        optimizers = [each for each in trainer.optimizers if type(each).__name__ != "_MockOptimizer"]
+        self._by_batch = not optimizers
+        steps = trainer.fit_loop.epoch_loop.total_batch_idx + 1 if self._by_batch else trainer.global_step
+        settings = {"first": steps // max(1, len(optimizers)), "distributed": trainer.world_size > 1, **self.settings}
+        self.watch = watch(pl_module, optimizers or None, **settings)
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        if self.watch is not None and not trainer.optimizers:
+        if self.watch is not None and self._by_batch:
             self.watch.step()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:

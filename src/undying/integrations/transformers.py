@@ -26,7 +26,7 @@ class WatchCallback(TrainerCallback):
     Ctrl-C ends ``train``; the first of these callbacks therefore puts a function around ``Trainer.train`` that closes them.
 
     Args:
-        every, probe, sinks, tau, axes, mask, skip, method: as for :func:`undying.watch`.
+        settings: those of :func:`undying.watch` by name.
 
     ``callback.watch.last`` is the last record.
     """
@@ -38,7 +38,8 @@ class WatchCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.close()
-        self.watch = watch(kwargs["model"], kwargs["optimizer"], **{"first": state.global_step, **self.settings})
+        settings = {"first": state.global_step, "distributed": args.world_size > 1, **self.settings}
+        self.watch = watch(kwargs["model"], kwargs["optimizer"], **settings)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.close()
