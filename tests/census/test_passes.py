@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import threading
 
 import pytest
 import torch
@@ -62,6 +63,42 @@ def test_a_pass_that_is_broken_off_leaves_nothing(error):
     with pytest.raises(error), undying.watch(network(Raising(error))):
         network(Raising(error))(X)
     assert (modes(), nn.Module.__call__) == ([], CALL)
+
+
+class Meanwhile(nn.Module):
+    """Does something in another thread while its forward runs."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+
+    def forward(self, x):
+        if self.what is not None:
+            what, self.what = self.what, None
+            thread = threading.Thread(target=what)
+            thread.start()
+            thread.join()
+        return x
+
+
+@pytest.mark.parametrize("outer", ["training", "evaluation"])
+def test_what_another_thread_evaluates_is_not_counted_nor_in_the_way(outer):
+    @torch.no_grad()
+    def evaluate():
+        net(torch.rand(100, 4))
+
+    def step():
+        net.train()(X).sum().backward()
+
+    net, memory = network(Meanwhile(lambda: (step if outer == "evaluation" else evaluate)())), undying.Memory()
+    with undying.watch(net, every=1, sinks=memory) as watching:
+        if outer == "evaluation":
+            net.eval()
+            evaluate()
+        else:
+            step()
+        watching.step()
+    assert seen(memory) == [[("1", 16)]]
 
 
 def test_a_users_hook_that_fails_leaves_nothing():

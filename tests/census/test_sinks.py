@@ -97,11 +97,30 @@ def test_what_is_no_sink_is_refused_before_training(tmp_path):
                 watched(given)
 
 
-def test_a_closed_file_opens_again(tmp_path):
-    sink = undying.JSONL(tmp_path / "watch.jsonl")
+def test_a_closed_file_opens_again_wherever_the_process_is_then(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sink = undying.JSONL("watch.jsonl")
     watched(sink)
+    monkeypatch.chdir("/")
     watched(sink)
-    assert [record["step"] for record in undying.JSONL.read(sink.path)] == [0, 0]
+    assert [record["step"] for record in undying.JSONL.read(tmp_path / "watch.jsonl")] == [0, 0]
+
+
+def test_a_watch_that_was_left_open_does_not_write_each_record_twice(tmp_path):
+    net, memory = nn.Sequential(nn.Linear(4, 8), nn.ReLU()), undying.Memory()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for sink in (memory, tmp_path / "watch.jsonl"):
+        left_open = undying.watch(net, optimizer, every=1, sinks=sink)
+        with pytest.raises(ValueError, match=r"an earlier watch of this Sequential is open .* close\(\) that one"):
+            undying.watch(net, optimizer, every=1, sinks=sink)
+        other = undying.watch(net, optimizer, every=1, sinks=undying.Memory())
+        left_open.close()
+        other.close()
+        with undying.watch(net, optimizer, every=1, sinks=sink):
+            net(torch.rand(5, 4)).sum().backward()
+            optimizer.step()
+    assert [record.step for record in memory] == [0]
+    assert [record["step"] for record in undying.JSONL.read(tmp_path / "watch.jsonl")] == [0]
 
 
 def test_a_sink_that_fails_does_not_end_training():

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 from torch import nn
 
 
 class Hook:
-    """A hook on a module; in a copy of the module, or one that was pickled, it does nothing."""
+    """A hook on a module, for the thread that makes it; in copies of the module, pickled ones too, it does nothing."""
 
     def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
+        self._call, self._thread = call, get_ident()
 
     def __call__(self, *args: Any) -> Any:
-        return self._call(*args)
+        return self._call(*args) if get_ident() == self._thread else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Hook, (_nothing,)
@@ -54,9 +55,10 @@ class ModuleStack:
         return self._names[self._stack[-1]]
 
     def __enter__(self) -> ModuleStack:
+        enter, leave = Hook(self._enter), Hook(self._leave)
         for module in self._names:
-            self._handles.append(module.register_forward_pre_hook(Hook(self._enter), prepend=True))
-            self._handles.append(module.register_forward_hook(Hook(self._leave), always_call=True))
+            self._handles.append(module.register_forward_pre_hook(enter, prepend=True))
+            self._handles.append(module.register_forward_hook(leave, always_call=True))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -94,11 +94,12 @@ class Counter(UnitAxes):
         """Put hooks on the model; they count while the counter is active as well."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._running)
+            after = Hook(self._after)
             for name, module in self.model.named_modules():
                 if is_activation(module):
                     before = self._before(name or type(module).__name__)
                     stack.callback(module.register_forward_pre_hook(Hook(before), with_kwargs=True).remove)
-                    stack.callback(module.register_forward_hook(Hook(self._after)).remove)
+                    stack.callback(module.register_forward_hook(after).remove)
             yield
 
     def __enter__(self) -> Counter:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -35,7 +36,8 @@ class Passes:
 
     def __init__(self, model: nn.Module, method: str | None, around: Around) -> None:
         self.model, self.around = model, around
-        self.under_way = False
+        self._under_way: set[int] = set()
+        """Threads with a pass under way."""
         self._modules: set[nn.Module] = set()
         self._entries = [(nn.Module, "__call__")]
         if method is not None:
@@ -59,17 +61,18 @@ class Passes:
 
     def begins_with(self, module: nn.Module) -> bool:
         """Whether a call of ``module`` now is a forward pass, not a part of one."""
-        return not self.under_way and module in self._modules
+        return get_ident() not in self._under_way and module in self._modules
 
     @contextlib.contextmanager
     def run(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
         """Run a forward pass in here."""
-        self.under_way = True
+        thread = get_ident()
+        self._under_way.add(thread)
         try:
             with self.around(module, args, kwargs):
                 yield
         finally:
-            self.under_way = False
+            self._under_way.discard(thread)
 
 
 class _Followed:

@@ -50,19 +50,22 @@ class JSONL:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._file = self._opened()
+        self.path = Path(path).absolute()  # the working directory may change on the way
+        self._opened().close()  # what fails, fails before training
+        self._file: IO[bytes] | None = None
 
     def write(self, record: Record) -> None:
         line = json.dumps(_plain(record.to_dict()), allow_nan=False)
-        if self._file.closed:
+        if self._file is None:
             self._file = self._opened()
         self._file.write(line.encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _opened(self) -> IO[bytes]:
         if self.path.is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -32,6 +33,8 @@ __all__ = ["Watch", "watch"]
 
 #: Forward passes without a step after which it is said that none comes.
 _MANY = 1000
+#: Those that are not closed.
+_open: weakref.WeakSet[Watch] = weakref.WeakSet()
 
 
 class Watch:
@@ -82,13 +85,28 @@ class Watch:
         self._before: dict[str, Tensor] = {}
         self._sampling = contextlib.ExitStack()
         self._closed = False
-        self.sinks: list[Sink] = sinks_of(sinks)
         self._optimizers = None if optimizer is None else Steps(optimizer, self)
+        with contextlib.ExitStack() as undo:
+            if self._optimizers is not None:
+                undo.callback(self._optimizers.remove)
+            self.sinks: list[Sink] = sinks_of(sinks)
+            self._check_that_no_other_writes()
+            undo.pop_all()
+        _open.add(self)
         for wrapper in self._optimizers.wrappers if self._optimizers is not None else []:
             self._say(
                 f"the steps of the optimizer in {wrapper} are followed; what {wrapper} itself changes is not measured"
             )
         self._sample()
+
+    def _check_that_no_other_writes(self) -> None:
+        own = {getattr(sink, "path", id(sink)) for sink in self.sinks}
+        for other in _open:
+            if other.model is self.model and own & {getattr(sink, "path", id(sink)) for sink in other.sinks}:
+                raise ValueError(
+                    f"an earlier watch of this {type(self.model).__name__} is open and writes to the same sink, so that "
+                    "each record would be there twice; close() that one, or use watch in a with statement"
+                )
 
     def __enter__(self) -> Watch:
         return self
@@ -102,6 +120,7 @@ class Watch:
         if self._closed:
             return
         self._closed = True
+        _open.discard(self)
         self._sampling.close()
         self._counter = None
         if self._optimizers is not None:
@@ -147,8 +166,11 @@ class Watch:
         """What a forward pass runs in."""
         counter = self._counter
         evaluating = not module.training and not torch.is_grad_enabled()
-        # A forward pass within a backward pass is one that checkpointing computes again.
-        if counter is None or evaluating or in_backward() or not self._can_count(module, args, kwargs, counter):
+        # A counter that is active is busy in another thread; what runs within a backward pass is computed again.
+        if counter is None or counter.active or evaluating or in_backward():
+            yield
+            return
+        if not self._can_count(module, args, kwargs, counter):
             yield
             return
         self._passes_seen += 1
@@ -383,7 +405,7 @@ def watch(
 
     Raises:
         ValueError: ``every`` is no whole number of at least 1, ``first`` none of at least 0, the model's class has no
-            such method, or the probe is no batch.
+            such method, the probe is no batch, or a watch that was not closed writes of the model to the same sink.
         TypeError: the model is in ``nn.DataParallel``, the steps of the optimizer cannot be followed, or one of ``sinks``
             is no sink.
 
