@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from undying._base.module_stack import ModuleStack
+from undying._base.module_stack import Hook, ModuleStack
 from undying._torch import disable_torch_function
 from undying.activations.known import TYPE_OF, Ends, ends, is_activation, is_rectifier
 from undying.census.accumulators import Accumulator, OutputAccumulator
@@ -72,8 +72,6 @@ class Counter(UnitAxes):
         model: nn.Module,
         axes: Mapping[str, int],
         gradients: bool,
-        began: Callable[[nn.Module], None] | None = None,
-        ended: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.axes, self.gradients = model, axes, gradients
@@ -87,7 +85,7 @@ class Counter(UnitAxes):
         self.active = False
         """Whether the mode is entered: a forward pass is under way that counts."""
         self._mask: Tensor | None = None
-        self._running = ModuleStack(model, began=began, ended=ended)
+        self._running = ModuleStack(model)
         self._calls: dict[str, int] = {}
         self._under_way: dict[nn.Module, _Call] = {}
 
@@ -96,11 +94,12 @@ class Counter(UnitAxes):
         """Put hooks on the model; they count while the counter is active as well."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._running)
+            after = Hook(self._after)
             for name, module in self.model.named_modules():
                 if is_activation(module):
                     before = self._before(name or type(module).__name__)
-                    stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
-                    stack.callback(module.register_forward_hook(self._after).remove)
+                    stack.callback(module.register_forward_pre_hook(Hook(before), with_kwargs=True).remove)
+                    stack.callback(module.register_forward_hook(after).remove)
             yield
 
     def __enter__(self) -> Counter:
