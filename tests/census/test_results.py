@@ -136,7 +136,8 @@ def test_a_file_of_format_1_still_loads(tmp_path):
     census = undying.Census.load(path)
     (site,) = census.sites
     assert (census.tau, census.loss, census.probe, census.ambiguous) == (0.025, "cross_entropy", "00ff00ff00ff00ff", {})
-    assert (site.name, site.units, site.samples, site.fired.tolist()) == ("1", 3, 40, [0, 40, 7])
+    assert (site.name, site.units, site.samples, site.values) == ("1", 3, None, 40)
+    assert (site.fired.tolist(), site.firing_rate_bound) == ([0, 40, 7], None)
     assert site.peak.tolist() == [-0.5, 2.25, torch.inf]
     assert site.silent.tolist() == [True, False, False]
     assert site.dead is site.low is site.high is site.saturated is site.unused is None

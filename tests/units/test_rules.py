@@ -55,7 +55,7 @@ def assert_counted(net, x, axes, planted=None, split=None):
     result = undying.census(net, [(x,)])
     site = next(s for s in result.sites if s.name == "act")
     assert site.units == len(units)
-    assert site.samples == pre.numel() // len(units)
+    assert site.values == pre.numel() // len(units)
     assert site.fired.tolist() == [sum(v > 0 for v in unit) for unit in units.values()]
     assert site.peak.tolist() == [max(unit) for unit in units.values()]
     assert site.silent.tolist() == [not any(v > 0 for v in unit) for unit in units.values()]
@@ -148,7 +148,7 @@ def test_the_image_width_is_not_the_unit_axis(n):
     plant(net[0].bias, (3,))
     plant(net[3].bias, (0, 7))
     first, second = undying.census(net, torch.randn(2, 3, n, n)).sites
-    assert (first.units, first.samples) == (second.units, second.samples) == (8, 2 * n * n)
+    assert (first.units, first.values) == (second.units, second.values) == (8, 2 * n * n)
     assert first.silent.nonzero().flatten().tolist() == [3]
     assert {0, 7} <= set(second.silent.nonzero().flatten().tolist())
 

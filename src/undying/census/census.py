@@ -17,6 +17,7 @@ from undying.census.batches import Inputs, Mask, batches_of, mask_of, moved, unp
 from undying.census.counting import Counter, SiteCounts
 from undying.census.fingerprint import Fingerprint
 from undying.census.results import Census, Site, dormancy
+from undying.census.samples import samples_in
 from undying.census.uses import Uses
 
 __all__ = ["census"]
@@ -94,9 +95,9 @@ def census(
         stack.enter_context(torch.set_grad_enabled(gradients))
         for batch in batches_of(data):
             batch = moved(batch, place)
-            counter.start_batch(mask_of(batch, mask, inputs))
             fingerprint.add(batch)
             args, kwargs, target = unpacked(batch, inputs, whole=whole)
+            counter.start_batch(mask_of(batch, mask, inputs), samples_in(args, kwargs, target))
             try:
                 with counter:
                     output = model(*args, **kwargs)
@@ -104,7 +105,7 @@ def census(
                 if batches or inputs is not None or isinstance(batch, Tensor):
                     raise
                 counter.restart()
-                counter.start_batch(mask_of(batch, mask))
+                counter.start_batch(mask_of(batch, mask), samples_in([batch], {}))
                 output, target, whole = _given_whole(model, batch, counter, failure), batch, True
             if gradients:
                 loss = loss or _default_loss(target)
@@ -133,15 +134,15 @@ def _given_whole(model: nn.Module, batch: Any, counter: Counter, failure: Except
 
 def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | None) -> Site:
     """Read the counts of one site off the device."""
-    samples = int(counts.samples)
+    values = int(counts.values)
     before = counts.before
     table, peak = before.counts.cpu(), before.peak.cpu()
-    mean_abs = counts.total.cpu() / samples
+    mean_abs = counts.total.cpu() / values
     score = dormancy(mean_abs)
     low = high = saturated = silent = None
     if counts.ends is not None:
         low, high = table[3], table[4]
-        saturated = low + high == samples
+        saturated = low + high == values
     if not is_two_sided(counts.ends):
         silent = (table[0] == 0) & (table[2] == 0)  # a NaN is not > 0 either
     stuck = saturated if silent is None else silent
@@ -154,12 +155,13 @@ def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | No
         name=counts.name,
         kind=counts.kind.__name__,
         units=counts.units,
-        samples=samples,
+        samples=None if counts.samples is None else int(counts.samples),
+        values=values,
         fired=table[0],
         nonfinite=table[1],
         peak=peak,
         mean_abs=mean_abs,
-        zero=counts.zeros.cpu().double() / samples,
+        zero=counts.zeros.cpu().double() / values,
         score=score,
         silent=silent,
         dead=dead,
@@ -174,7 +176,7 @@ def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | No
 def _check(counter: Counter, model: nn.Module, axes: Mapping[str, int]) -> None:
     if not counter.counts and not counter.ambiguous:
         raise ValueError(f"{type(model).__name__} called no activation that is known, or only on empty batches")
-    unseen = [name for name, counts in counter.counts.items() if int(counts.samples) == 0]
+    unseen = [name for name, counts in counter.counts.items() if int(counts.values) == 0]
     if unseen:
         raise ValueError(f"the mask leaves no value of site {unseen[0]!r} in any batch")
     unknown = [name for name in axes if name not in counter.counts]

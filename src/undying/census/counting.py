@@ -15,6 +15,7 @@ from undying._base.module_stack import ModuleStack
 from undying._torch import disable_torch_function
 from undying.activations.known import TYPE_OF, Ends, ends, is_activation, is_rectifier
 from undying.census.accumulators import Accumulator, OutputAccumulator
+from undying.census.samples import samples_in, samples_shown
 from undying.census.uses import Uses
 from undying.units.layout import Columns, Layout
 from undying.units.rules import AmbiguousError, UnitAxes, site_layout
@@ -25,8 +26,10 @@ class SiteCounts:
 
     def __init__(self, name: str, kind: type[nn.Module], units: int, ends: Ends | None, device: torch.device) -> None:
         self.name, self.kind, self.units, self.ends = name, kind, units, ends
+        self.values: Any = 0
+        """Seen of each unit: a number, or with masks a tensor on the device."""
         self.samples: Any = 0
-        """N: a number, or with masks a tensor on the device."""
+        """Those that they are of, likewise; None where that is not known."""
         self.before = Accumulator(units, ends or (-math.inf, math.inf), device)
         self.after = None if is_rectifier(kind) else OutputAccumulator(units, device)
         self.gradient: Tensor | None = None
@@ -34,7 +37,7 @@ class SiteCounts:
 
     @property
     def zeros(self) -> Tensor:
-        return self.samples - self.before.fired - self.before.nan if self.after is None else self.after.zeros
+        return self.values - self.before.fired - self.before.nan if self.after is None else self.after.zeros
 
     @property
     def total(self) -> Tensor:
@@ -82,12 +85,19 @@ class Counter(UnitAxes):
         """Shape of the input at sites whose unit axis nothing decides; they are not counted."""
         self.leaves: list[Tensor] = []
         """What the gradient must be asked of beside the parameters, so that it comes past every site."""
+        self._samples: int | None = None
+        """In the forward pass that is under way; None where nothing tells."""
+        self._seen: list[tuple[SiteCounts, Any]] = []
+        """In it: each site that counted, with the most samples that its values can be of."""
         self.uses: Uses | None = None
         """Who reads the outputs, while it is asked."""
         self.active = False
         """Whether the mode is entered: a forward pass is under way that counts."""
         self._mask: Tensor | None = None
-        self._running = ModuleStack(model, began=began, ended=ended)
+        self._unmasked: Tensor | None = None
+        """How many samples it leaves any position of."""
+        self._began = began
+        self._running = ModuleStack(model, began=self._begin_forward, ended=ended)
         self._calls: dict[str, int] = {}
         self._under_way: dict[nn.Module, _Call] = {}
 
@@ -111,6 +121,9 @@ class Counter(UnitAxes):
     def __exit__(self, *exception: object) -> None:
         self.active = False
         super().__exit__(*exception)
+        for counts, most in self._seen:
+            counts.samples = _fewer(counts.samples, most, self._samples)
+        self._seen.clear()
 
     def restart(self) -> None:
         """Begin all counts anew."""
@@ -118,11 +131,23 @@ class Counter(UnitAxes):
         if self.uses is not None:
             self.uses.restart()
 
-    def start_batch(self, mask: Tensor | None = None) -> None:
-        """Begin a forward pass. ``mask``: bool, true where a sample's position counts."""
+    def start_batch(self, mask: Tensor | None = None, samples: int | None = None) -> None:
+        """Begin a forward pass.
+
+        Args:
+            mask: bool, true where a sample's position counts.
+            samples: how many it is given; None: as many as its arguments show.
+        """
         self._calls.clear()
         self.leaves.clear()
-        self._mask = mask
+        self._mask, self._samples = mask, samples
+        self._unmasked = None if mask is None else mask.reshape(len(mask), -1).any(1).sum()
+
+    def _begin_forward(self, outermost: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._began is not None:
+            self._began(outermost)
+        if self._samples is None:
+            self._samples = samples_in(args, kwargs)
 
     def _before(self, label: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -144,6 +169,8 @@ class Counter(UnitAxes):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kind, kwargs = TYPE_OF.get(func), dict(kwargs or {})
+        if self._samples is not None:
+            self._samples = samples_shown(getattr(func, "__name__", ""), args, kwargs, self._samples)
         if kind is None or is_activation(self._running.module):
             out = super().__torch_function__(func, types, args, kwargs)
             if self.uses is not None:
@@ -176,7 +203,9 @@ class Counter(UnitAxes):
         if counts.units != layout.units:
             raise ValueError(f"site {name!r} had {counts.units} units in one batch and {layout.units} in another")
         columns = self._columns(name, x.detach(), layout)
-        counts.samples = counts.samples + (x.numel() // counts.units if columns.mask is None else columns.mask.sum())
+        values: Any = x.numel() // counts.units if columns.mask is None else columns.mask.sum()
+        counts.values = counts.values + values
+        self._seen.append((counts, values if columns.mask is None else self._unmasked))
         counts.before.add(columns)
         if self.gradients and torch.is_grad_enabled():  # under no_grad none comes
             if not x.requires_grad:
@@ -204,6 +233,15 @@ class Counter(UnitAxes):
             return layout.columns(x, mask)
         except ValueError as error:
             raise ValueError(f"site {name!r}, input {tuple(x.shape)}: {error}") from None
+
+
+def _fewer(so_far: Any, most: Any, given: int | None) -> Any:
+    """The samples of one more forward pass added: no more than have values, nor than were given; None where unknown."""
+    if so_far is None or (given is None and not isinstance(most, Tensor)):
+        return None
+    if given is not None:
+        most = most.clamp(max=given) if isinstance(most, Tensor) else min(most, given)
+    return so_far + most
 
 
 def _with_first(args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -32,12 +33,14 @@ class Site:
     kind: str
     """Type of the activation."""
     units: int
-    samples: int
-    """N: values seen of each unit, over samples and positions."""
+    samples: int | None
+    """N: samples that the values are of, or fewer where a network does not show it; None where nothing tells."""
+    values: int
+    """Values seen of each unit, over samples and positions."""
     fired: Tensor
-    """int64: how many of them were > 0."""
+    """int64: how many of the values were > 0."""
     nonfinite: Tensor
-    """int64: how many of them were infinite or NaN."""
+    """int64: how many of the values were infinite or NaN."""
     peak: Tensor
     """float64: largest pre-activation."""
     mean_abs: Tensor
@@ -48,10 +51,10 @@ class Site:
     """float64: dormancy score, mean \\|h\\| of the unit over its mean over the site's units (Sokar et al. 2023); NaN where
     that is not finite."""
     silent: Tensor | None
-    """bool: the pre-activation was <= 0 in all N values."""
+    """bool: the pre-activation was <= 0 in all values."""
     dead: Tensor | None
     """bool: silent (saturated, where silent is not said), and the gradient of the loss at the pre-activation was exactly
-    0 in all N values. None where that is unknown: without ``gradients=True``, for an activation whose derivative there
+    0 at all of them. None where that is unknown: without ``gradients=True``, for an activation whose derivative there
     is not 0."""
     dormant: Tensor
     """bool: score <= tau."""
@@ -60,7 +63,7 @@ class Site:
     high: Tensor | None = None
     """int64: how many lay at the upper end."""
     saturated: Tensor | None = None
-    """bool: all N values lay at an end."""
+    """bool: all values lay at an end."""
     unused: Tensor | None = None
     """bool: every outgoing weight is 0, so that nothing downstream depends on the unit. None where the output goes to
     anything else than linear and convolution layers."""
@@ -68,12 +71,16 @@ class Site:
     @property
     def firing_rate(self) -> Tensor:
         """float64: share of values > 0."""
-        return self.fired.double() / self.samples
+        return self.fired.double() / self.values
 
     @property
-    def firing_rate_bound(self) -> float:
-        """Upper 95 % bound on the firing rate of a silent unit, 1 - 0.05^(1/N), about 3 / N."""
-        return float(-torch.expm1(torch.log(torch.tensor(0.05, dtype=torch.float64)) / self.samples))
+    def firing_rate_bound(self) -> float | None:
+        """Upper 95 % bound on the share of samples in which a silent unit fires anywhere, 1 - 0.05^(1/N), about 3 / N.
+
+        It holds for samples drawn independently of each other. Positions do not count: those of one sample are alike.
+        None where the number of samples is not known.
+        """
+        return -math.expm1(math.log(0.05) / self.samples) if self.samples else None
 
 
 @dataclass(frozen=True)
@@ -128,8 +135,8 @@ class Census:
     @property
     def sparsity(self) -> float:
         """Share of post-activations that are exactly 0, over all values at all sites."""
-        values = sum(site.units * site.samples for site in self.sites)
-        return sum(float(site.zero.sum()) * site.samples for site in self.sites) / values
+        values = sum(site.units * site.values for site in self.sites)
+        return sum(float(site.zero.sum()) * site.values for site in self.sites) / values
 
     def __add__(self, other: Census) -> Census:
         """The census of both data sets together, for instance of two ranks' shares; counts add.
@@ -165,7 +172,7 @@ class Census:
                 site.name,
                 site.kind,
                 str(site.units),
-                str(site.samples),
+                "-" if site.samples is None else str(site.samples),
                 *(_cell(site, state) for state in states),
                 f"{float(site.firing_rate.mean()):.3f}",
             )
@@ -239,7 +246,7 @@ class Census:
                 raise ValueError(
                     f"this census has format {version}, and this undying reads up to {_FORMAT}; upgrade undying"
                 )
-            sites = [_site(site) for site in content["sites"]]
+            sites = [_site(site, version) for site in content["sites"]]
             ambiguous = {name: tuple(shape) for name, shape in content.get("ambiguous", {}).items()}
             return cls(sites, float(content["tau"]), content["loss"], content["probe"], ambiguous)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
@@ -278,8 +285,9 @@ class Changes:
     """Silent in both. If the earlier is of the network as initialised: silent from the start."""
 
 
-#: 1 had neither ends, unused units nor ambiguous sites; what a file does not say is None.
-_FORMAT = 2
+#: 1 had neither ends, unused units nor ambiguous sites, and until 3 the values were called samples. What a file does not
+#: say is None.
+_FORMAT = 3
 _DTYPES = {
     "fired": torch.int64,
     "nonfinite": torch.int64,
@@ -323,17 +331,18 @@ def _ask_axis(name: str, shape: tuple[int, ...]) -> str:
 
 def _together(a: Site, b: Site, tau: float) -> Site:
     """One site on two data sets. Silent on both is silent; then dead on both is dead."""
-    samples = a.samples + b.samples
-    mean_abs = (a.mean_abs * a.samples + b.mean_abs * b.samples) / samples
+    values = a.values + b.values
+    mean_abs = (a.mean_abs * a.values + b.mean_abs * b.values) / values
     score = dormancy(mean_abs)
     return replace(
         a,
-        samples=samples,
+        samples=None if a.samples is None or b.samples is None else a.samples + b.samples,
+        values=values,
         fired=a.fired + b.fired,
         nonfinite=a.nonfinite + b.nonfinite,
         peak=torch.maximum(a.peak, b.peak),
         mean_abs=mean_abs,
-        zero=(a.zero * a.samples + b.zero * b.samples) / samples,
+        zero=(a.zero * a.values + b.zero * b.values) / values,
         score=score,
         silent=_both(operator.and_, a.silent, b.silent),
         dead=_both(operator.and_, a.dead, b.dead),
@@ -363,16 +372,18 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _site(content: Mapping[str, Any]) -> Site:
+def _site(content: Mapping[str, Any], version: int) -> Site:
     """What ``to_dict`` gave for a site, checked."""
-    name, units, samples = content["name"], content["units"], content["samples"]
-    if not isinstance(name, str) or type(units) is not int or type(samples) is not int:
-        raise ValueError(f"site {name!r}: {units!r} units and {samples!r} samples")
+    name, units = content["name"], content["units"]
+    samples, values = (None, content["samples"]) if version < 3 else (content["samples"], content["values"])
+    numbers = (units, values) if samples is None else (units, values, samples)
+    if not isinstance(name, str) or any(type(number) is not int for number in numbers):
+        raise ValueError(f"site {name!r}: {units!r} units, {values!r} values and {samples!r} samples")
     said = {key: content.get(key) if key in _UNSAID else content[key] for key in _DTYPES}
     columns: dict[str, Any] = {
         key: None if values is None and key in _UNSAID else _column(key, values, units) for key, values in said.items()
     }
-    return Site(name=name, kind=str(content["kind"]), units=units, samples=samples, **columns)
+    return Site(name=name, kind=str(content["kind"]), units=units, samples=samples, values=values, **columns)
 
 
 def _column(key: str, values: Any, units: int) -> Any:

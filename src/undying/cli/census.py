@@ -68,8 +68,11 @@ class CensusCommand:
         except (RuntimeError, TypeError, ValueError) as error:
             raise UndyingError(f"{self.model} on {self.data}: {error}") from None
         console.print(str(counted), markup=False, highlight=False, soft_wrap=True)
-        if any(site.silent is not None and site.silent.any() for site in counted.sites):
-            console.print("silent: no firing in N values, so fewer than about 3 / N of them fire (95 %)", style="dim")
+        if any(site.samples and site.silent is not None and site.silent.any() for site in counted.sites):
+            console.print(
+                "silent: no firing in N samples, so each fires in fewer than about 3 / N of such samples (95 %)",
+                style="dim",
+            )
         self._write(counted)
         return self._judge(counted, console)
 
