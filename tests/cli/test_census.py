@@ -1,10 +1,12 @@
 """``undying census`` from end to end."""
 
 import json
+import shutil
 import sys
 
 import pytest
 import torch
+from PIL import Image
 
 import undying
 from undying import cli
@@ -89,6 +91,42 @@ def test_data_of_every_kind(own, capsys):
     assert "ReLU     16  30" in capsys.readouterr().out
     assert run("--model", "own_census_net:build", "--data", "own_census_net:batches") == 0
     assert "ReLU     16  5" in capsys.readouterr().out
+
+
+def test_every_image_of_a_folder_is_counted(own, capsys):
+    """Nothing is held out for a test where nothing is trained. Without a training part of its own, that is."""
+    pixels = torch.Generator().manual_seed(0)
+    for i in range(26):
+        path = own / "pets" / ("cat", "dog")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        side = 8 + i % 3
+        image = torch.randint(0, 256, (side, side), generator=pixels, dtype=torch.uint8)
+        Image.fromarray(image.numpy()).save(path)
+    arguments = ("--model", "own_census_net:build", "--data", "pets", "--max-dead", "1")
+    assert run(*arguments) == 2
+    assert "bring all to one size with --image-size" in capsys.readouterr().err
+    assert run(*arguments, "--image-size", "8", "--json", "c.json") == 0
+    assert "counted on 26 samples: all of pets" in capsys.readouterr().out
+    assert undying.Census.load(own / "c.json")["2"].samples == 26
+    assert run(*arguments, "--image-size", "8", "--limit", "7") == 0
+    assert "counted on 7 samples: all of pets" in capsys.readouterr().out
+    assert run(*arguments, "--image-size", "8", "--train") == 0
+    assert "samples of the training part of pets" in capsys.readouterr().out
+    for part in ("train", "test"):
+        shutil.copytree(own / "pets", own / "split" / part)
+    assert run("--model", "own_census_net:build", "--data", "split", "--image-size", "8") == 0
+    assert "counted on 26 samples: the test part of split" in capsys.readouterr().out
+    assert run("--model", "own_census_net:build", "--image-size", "8") == 2
+    assert "--image-size is a number of pixels for a folder of images" in capsys.readouterr().err
+
+
+def test_three_images_are_enough(own, capsys):
+    """However a hash would part them."""
+    for label, shade in (("a", 0), ("a", 60), ("b", 120)):
+        (own / "few" / label).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), shade).save(own / "few" / label / f"{shade}.png")
+    assert run("--model", "own_census_net:build", "--data", "few") == 0
+    assert "counted on 3 samples: all of few" in capsys.readouterr().out
 
 
 def test_torchvision_networks(capsys):
