@@ -90,6 +90,18 @@ def test_two_ranks_count_as_one(tmp_path):
     assert one["8"].unused.nonzero().flatten().tolist() == [5]
 
 
+def test_a_census_is_a_mapping_from_names_to_sites():
+    census = undying.census(network(), [batch()])
+    assert (list(census), len(census)) == (["1", "3", "6", "8"], 4)
+    assert ("1" in census, "nope" in census, census.get("nope")) == (True, False, None)
+    assert [site.kind for site in census.values()] == ["ReLU", "Tanh", "SUGAR", "ReLU6"]
+    assert all(census[name] is site for name, site in census.items())
+    only_ambiguous = undying.Census([], 0.025, None, None, {"odd": (3, 4, 5)})
+    assert "odd" not in only_ambiguous
+    with pytest.raises(KeyError, match="not counted"):
+        _ = only_ambiguous["odd"]
+
+
 def test_censuses_of_other_networks_do_not_add():
     net, (x, y) = network(), batch()
     first = undying.census(net, [(x, y)])
@@ -185,6 +197,7 @@ HOSTILE = {
     "states that are numbers": damaged(to("silent", [0, 1, 2])),
     "units in words": damaged(to("units", "3")),
     "a name that is none": damaged(to("name", 7)),
+    "a layer that is none": damaged(to("layer", 7)),
     "tau in lists": damaged(lambda c: c.__setitem__("tau", [1])),
 }
 

@@ -84,7 +84,7 @@ def undying_digits():
 
 def test_data_of_every_kind(own, capsys):
     assert run("--model", "mlp", "--limit", "50", "--gradients") == 0
-    assert "act6  ReLU    128  50" in capsys.readouterr().out
+    assert "act6  linear6  ReLU    128  50" in capsys.readouterr().out
     assert run("--model", "mlp", "--train", "--limit", "70", "--batch-size", "32") == 0
     assert "128  70" in capsys.readouterr().out
     assert run("--model", "own_census_net:build", "--data", "random:30,64") == 0
@@ -111,7 +111,7 @@ def test_every_image_of_a_folder_is_counted(own, capsys):
     assert run(*arguments, "--image-size", "8", "--limit", "7") == 0
     assert "counted on 7 samples: all of pets" in capsys.readouterr().out
     assert run(*arguments, "--image-size", "8", "--train") == 0
-    assert "samples of the training part of pets" in capsys.readouterr().out
+    assert "counted on 22 samples: the training part of pets" in capsys.readouterr().out
     for part in ("train", "test"):
         shutil.copytree(own / "pets", own / "split" / part)
     assert run("--model", "own_census_net:build", "--data", "split", "--image-size", "8") == 0

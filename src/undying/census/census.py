@@ -74,8 +74,8 @@ def census(
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> _ = nn.init.constant_(net[0].bias, -100.0)
     >>> print(undying.census(net, torch.rand(32, 4)))
-    site  kind  units   N  silent  dead  dormant  unused  firing rate
-    1     ReLU      8  32       8     8        8       0        0.000
+    site  layer  kind  units   N  silent  dead  dormant  unused  firing rate
+    1     0      ReLU      8  32       8     8        8       0        0.000
     """
     if not tau >= 0:
         raise ValueError(f"tau must be at least 0, not {tau!r}")
@@ -153,6 +153,7 @@ def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | No
         dead = silent.clone()
     return Site(
         name=counts.name,
+        layer=counts.layer,
         kind=counts.kind.__name__,
         units=counts.units,
         samples=None if counts.samples is None else int(counts.samples),

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from undying._base.module_stack import ModuleStack
+from undying._base.places import Places
 from undying._torch import disable_torch_function
 from undying.activations.known import TYPE_OF, Ends, ends, is_activation, is_rectifier
 from undying.census.accumulators import Accumulator, OutputAccumulator
+from undying.census.layers import Layers
 from undying.census.samples import samples_in, samples_shown
 from undying.census.uses import Uses
 from undying.units.layout import Columns, Layout
@@ -32,6 +34,8 @@ class SiteCounts:
         """Those that they are of, likewise; None where that is not known."""
         self.before = Accumulator(units, ends or (-math.inf, math.inf), device)
         self.after = None if is_rectifier(kind) else OutputAccumulator(units, device)
+        self.layer: str | None = None
+        """What makes the units."""
         self.gradient: Tensor | None = None
         """Largest \\|dL/dx\\|; None before any was seen."""
 
@@ -61,6 +65,7 @@ class _Call:
     counts: SiteCounts | None
     """None where nothing is counted: an ambiguous site, an empty batch."""
     layout: Layout | None
+    layer: str | None = None
 
 
 class Counter(UnitAxes):
@@ -98,6 +103,7 @@ class Counter(UnitAxes):
         """How many samples it leaves any position of."""
         self._began = began
         self._running = ModuleStack(model, began=self._begin_forward, ended=ended)
+        self._places = Places(model)
         self._calls: dict[str, int] = {}
         self._under_way: dict[nn.Module, _Call] = {}
 
@@ -106,10 +112,10 @@ class Counter(UnitAxes):
         """Put hooks on the model; they count while the counter is active as well."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._running)
-            for name, module in self.model.named_modules():
+            self._layers = Layers(self._running, self.of)
+            for module in self.model.modules():
                 if is_activation(module):
-                    before = self._before(name or type(module).__name__)
-                    stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
+                    stack.callback(module.register_forward_pre_hook(self._before, with_kwargs=True).remove)
                     stack.callback(module.register_forward_hook(self._after).remove)
             yield
 
@@ -139,6 +145,7 @@ class Counter(UnitAxes):
             samples: how many it is given; None: as many as its arguments show.
         """
         self._calls.clear()
+        self._places.restart()
         self.leaves.clear()
         self._mask, self._samples = mask, samples
         self._unmasked = None if mask is None else mask.reshape(len(mask), -1).any(1).sum()
@@ -149,16 +156,14 @@ class Counter(UnitAxes):
         if self._samples is None:
             self._samples = samples_in(args, kwargs)
 
-    def _before(self, label: str) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if not self.active:  # a forward that checkpointing computes again
-                return None
-            x = args[0] if args else kwargs["input"]
-            with disable_torch_function():
-                call = self._under_way[module] = self._begin(label, type(module), x, ends(type(module), module, (), {}))
-            return _with_first(args, kwargs, call.x)
-
-        return hook
+    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not self.active:  # a forward that checkpointing computes again
+            return None
+        label = self._places.name(module, self._running.caller) or type(module).__name__
+        x = args[0] if args else kwargs["input"]
+        with disable_torch_function():
+            call = self._under_way[module] = self._begin(label, type(module), x, ends(type(module), module, (), {}))
+        return _with_first(args, kwargs, call.x)
 
     def _after(self, module: nn.Module, _args: tuple[Any, ...], h: Tensor) -> None:
         with disable_torch_function():
@@ -173,6 +178,7 @@ class Counter(UnitAxes):
             self._samples = samples_shown(getattr(func, "__name__", ""), args, kwargs, self._samples)
         if kind is None or is_activation(self._running.module):
             out = super().__torch_function__(func, types, args, kwargs)
+            self._layers.called(func, args, kwargs, out)
             if self.uses is not None:
                 self.uses.called(func, args, kwargs, out)
             return out
@@ -197,9 +203,12 @@ class Counter(UnitAxes):
         except AmbiguousError:
             self.ambiguous[name] = tuple(x.shape)
             return _Call(x, None, None)
+        layer = self._layers.of(x) if self.of(x) == layout else None  # else its units are numbered in another way
         if name not in self.counts:
             self.counts[name] = SiteCounts(name, kind, layout.units, bounds, x.device)
+            self.counts[name].layer = layer
         counts = self.counts[name]
+        counts.layer = layer if layer == counts.layer else None
         if counts.units != layout.units:
             raise ValueError(f"site {name!r} had {counts.units} units in one batch and {layout.units} in another")
         columns = self._columns(name, x.detach(), layout)
@@ -213,9 +222,10 @@ class Counter(UnitAxes):
                 self.leaves.append(leaf)
                 x = leaf.clone()  # a leaf may not be overwritten in place
             x.register_hook(lambda g: counts.gradient_at(self._columns(name, g.detach(), layout)))
-        return _Call(x, counts, layout)
+        return _Call(x, counts, layout, layer)
 
     def _end(self, call: _Call, h: Tensor) -> None:
+        self._layers.set(h, call.layer)
         if call.counts is None or call.layout is None:
             return
         if call.counts.after is not None:

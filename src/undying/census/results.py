@@ -6,7 +6,7 @@ import functools
 import json
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,9 @@ class Site:
     unused: Tensor | None = None
     """bool: every outgoing weight is 0, so that nothing downstream depends on the unit. None where the output goes to
     anything else than linear and convolution layers."""
+    layer: str | None = None
+    """Name of the layer that makes the units: row, or output channel, j of its weight makes unit j, through norms, pooling
+    and reshapes. The name of the weight where that is no layer's, and None where no layer or several make them."""
 
     @property
     def firing_rate(self) -> Tensor:
@@ -84,8 +87,8 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Census:
-    """The sites of a network in call order, with what was counted."""
+class Census(Mapping[str, Site]):
+    """The sites of a network in call order, with what was counted; a mapping from their names to them."""
 
     sites: list[Site]
     tau: float
@@ -106,6 +109,12 @@ class Census:
         if name in self.ambiguous:
             raise KeyError(f"site {name!r} was not counted: {_ask_axis(name, self.ambiguous[name])}")
         raise KeyError(f"no site {name!r}; sites: {', '.join(site.name for site in self.sites)}")
+
+    def __iter__(self) -> Iterator[str]:
+        return (site.name for site in self.sites)
+
+    def __len__(self) -> int:
+        return len(self.sites)
 
     @property
     def units(self) -> int:
@@ -166,10 +175,12 @@ class Census:
         """A line a site, as text; ``-`` is what is not said of an activation."""
         states = ["silent", "dead", "dormant"]
         states += [name for name in ("saturated", "unused") if any(getattr(s, name) is not None for s in self.sites)]
-        header = ("site", "kind", "units", "N", *states, "firing rate")
+        layer = ["layer"] if any(site.layer is not None for site in self.sites) else []
+        header = ("site", *layer, "kind", "units", "N", *states, "firing rate")
         rows = [
             (
                 site.name,
+                *(site.layer or "-" for _ in layer),
                 site.kind,
                 str(site.units),
                 "-" if site.samples is None else str(site.samples),
@@ -178,7 +189,7 @@ class Census:
             )
             for site in self.sites
         ]
-        lines = [text.table([header, *rows], left=2)]
+        lines = [text.table([header, *rows], left=2 + len(layer))]
         lines += [f"{name}: not counted, {_ask_axis(name, shape)}" for name, shape in self.ambiguous.items()]
         lines += [
             f"{site.name}: {int(site.nonfinite.sum())} pre-activations are infinite or NaN, in "
@@ -376,14 +387,17 @@ def _site(content: Mapping[str, Any], version: int) -> Site:
     """What ``to_dict`` gave for a site, checked."""
     name, units = content["name"], content["units"]
     samples, values = (None, content["samples"]) if version < 3 else (content["samples"], content["values"])
+    layer = content.get("layer")
     numbers = (units, values) if samples is None else (units, values, samples)
-    if not isinstance(name, str) or any(type(number) is not int for number in numbers):
+    if not isinstance(name, str) or not isinstance(layer, str | None) or any(type(n) is not int for n in numbers):
         raise ValueError(f"site {name!r}: {units!r} units, {values!r} values and {samples!r} samples")
     said = {key: content.get(key) if key in _UNSAID else content[key] for key in _DTYPES}
     columns: dict[str, Any] = {
         key: None if values is None and key in _UNSAID else _column(key, values, units) for key, values in said.items()
     }
-    return Site(name=name, kind=str(content["kind"]), units=units, samples=samples, values=values, **columns)
+    return Site(
+        name=name, kind=str(content["kind"]), units=units, samples=samples, values=values, layer=layer, **columns
+    )
 
 
 def _column(key: str, values: Any, units: int) -> Any:
