@@ -409,6 +409,7 @@ def test_table_and_dict():
     result = undying.census(net, torch.randn(40, 2))
     assert str(result).splitlines()[0].split() == [
         "site",
+        "layer",
         "kind",
         "units",
         "N",
@@ -419,8 +420,8 @@ def test_table_and_dict():
         "rate",
     ]
     row = str(result).splitlines()[1].split()
-    assert row[:4] == ["1", "SUGAR", "3", "40"]
-    assert row[5] == "unknown"
+    assert row[:5] == ["1", "0", "SUGAR", "3", "40"]
+    assert row[6] == "unknown"
     assert result.to_dict()["sites"][0]["silent"] == [bool(s) for s in result.sites[0].silent]
 
 

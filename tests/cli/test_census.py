@@ -29,6 +29,20 @@ class Odd(nn.Module):
 def odd():
     return Odd()
 
+class Uneven(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin, self.act = nn.Sequential(nn.Linear(1, 2), nn.ReLU()), nn.ReLU()
+
+    def forward(self, x):
+        return self.act(x).sum() + self.lin(x[:, :1]).sum()
+
+def uneven():
+    return Uneven()
+
+def sizes():
+    return [torch.ones(2, 3), torch.ones(2, 4)]
+
 def batches():
     return [(torch.ones(3, 64), torch.zeros(3, dtype=torch.long)), torch.ones(2, 64)]
 """
@@ -118,6 +132,17 @@ def test_every_image_of_a_folder_is_counted(own, capsys):
     assert "counted on 26 samples: the test part of split" in capsys.readouterr().out
     assert run("--model", "own_census_net:build", "--image-size", "8") == 2
     assert "--image-size is a number of pixels for a folder of images" in capsys.readouterr().err
+
+
+def test_the_gate_asks_for_what_left_by_itself(capsys):
+    arguments = ("--model", "own_census_net:uneven", "--data", "own_census_net:sizes", "--max-dead", "1")
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert "act (its input had 3 units in one batch and 4 in another) not counted; --skip" in error
+    assert run(*arguments, "--skip", "act") == 0
+    assert "act: left out, skipped" in capsys.readouterr().out
+    assert run(*arguments, "--skip", "nope") == 2
+    assert "skip='nope' matches no site; sites: lin.1, act" in capsys.readouterr().err
 
 
 def test_three_images_are_enough(own, capsys):

@@ -19,7 +19,7 @@ class Places:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._first = {module: name for name, module in model.named_modules()}
+        self._first: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
         self._held: dict[nn.Module, list[tuple[nn.Module, str]]] = {}
         self._turns: dict[tuple[nn.Module, nn.Module], int] = {}
         for owner, name in self._first.items():

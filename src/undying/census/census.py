@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,7 @@ def census(
     inputs: Inputs | None = None,
     mask: Mask | None = None,
     axes: Mapping[str, int] | None = None,
+    skip: str | Sequence[str] = (),
     device: torch.device | str | None = None,
 ) -> Census:
     """Run ``model`` in eval mode over ``data`` and count, for each unit of each activation call, how it fires.
@@ -54,6 +55,8 @@ def census(
             ``"attention_mask"``, or a function of the batch. It gives (N, T), not 0 where a token counts, for sites
             whose positions begin with (N, T) or number N * T; sites with one value a sample are counted whole.
         axes: unit axis by site name, where the producer of a tensor does not decide it.
+        skip: patterns (``fnmatch``) of sites to leave out, by their names or as ``audit`` names them; ``"(root)"`` is what
+            the network itself calls.
         device: where batches are moved; default: the device of the first parameter.
 
     Activations are found as modules (torch's, SUGAR, BAReLU, B-SiLU, NeLU, those of :func:`undying.register_activation`)
@@ -63,11 +66,12 @@ def census(
     On several ranks each counts its share, and :meth:`Census.all_reduce` adds them up.
 
     Returns:
-        a :class:`Census`. Sites whose unit axis nothing decides are in its ``ambiguous``.
+        a :class:`Census`. Sites whose unit axis nothing decides are in its ``ambiguous``; those that are skipped, or whose
+        number of units changes from call to call, in its ``left_out``.
 
     Raises:
         ValueError: no data, a pair (x, y) as data, no activation called, a mask that does not fit or leaves nothing,
-            axes for no site, or no loss to be had.
+            axes or a pattern to skip for no site, or no loss to be had.
         TypeError: the model is in ``nn.DataParallel``, whose replicas cannot be counted.
 
     >>> import torch, undying
@@ -83,7 +87,7 @@ def census(
         raise ValueError("loss is only used with gradients=True")
     model = unwrap_model(model)
     place = torch.device(device) if device is not None else device_of(model)
-    counter = Counter(model, axes or {}, gradients)
+    counter = Counter(model, axes or {}, gradients, skip=skip)
     uses = counter.uses = Uses(counter.of)
     fingerprint = Fingerprint()
     batches, whole = 0, False
@@ -119,7 +123,7 @@ def census(
     _check(counter, model, axes or {})
     name = None if loss is None else getattr(loss, "__name__", type(loss).__name__)
     sites = [site_of(counts, tau, gradients, uses.unused(counts.name)) for counts in counter.counts.values()]
-    return Census(sites, tau, name, fingerprint.read(), counter.ambiguous)
+    return Census(sites, tau, name, fingerprint.read(), counter.ambiguous, left_out=counter.left_out)
 
 
 def _given_whole(model: nn.Module, batch: Any, counter: Counter, failure: Exception) -> Any:
@@ -175,12 +179,16 @@ def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | No
 
 
 def _check(counter: Counter, model: nn.Module, axes: Mapping[str, int]) -> None:
+    counter.skip.check([*counter.counts, *counter.ambiguous, *counter.left_out])
+    if not counter.counts and counter.left_out:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in counter.left_out.items())
+        raise ValueError(f"no site of {type(model).__name__} is left to count: {reasons}")
     if not counter.counts and not counter.ambiguous:
         raise ValueError(f"{type(model).__name__} called no activation that is known, or only on empty batches")
     unseen = [name for name, counts in counter.counts.items() if int(counts.values) == 0]
     if unseen:
         raise ValueError(f"the mask leaves no value of site {unseen[0]!r} in any batch")
-    unknown = [name for name in axes if name not in counter.counts]
+    unknown = [name for name in axes if name not in counter.counts and name not in counter.left_out]
     if unknown:
         raise ValueError(f"axes names {unknown[0]!r}, which is no site; sites: {', '.join(counter.counts)}")
 

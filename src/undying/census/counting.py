@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from undying._base.module_stack import ModuleStack
+from undying._base.patterns import Skip
 from undying._base.places import Places
 from undying._torch import disable_torch_function
 from undying.activations.known import TYPE_OF, Ends, ends, is_activation, is_rectifier
@@ -82,12 +83,16 @@ class Counter(UnitAxes):
         gradients: bool,
         began: Callable[[nn.Module], None] | None = None,
         ended: Callable[[], None] | None = None,
+        skip: str | Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.model, self.axes, self.gradients = model, axes, gradients
         self.counts: dict[str, SiteCounts] = {}
         self.ambiguous: dict[str, tuple[int, ...]] = {}
         """Shape of the input at sites whose unit axis nothing decides; they are not counted."""
+        self.skip = Skip(skip)
+        self.left_out: dict[str, str] = {}
+        """Why sites are not counted that the user skips, or whose number of units changes from call to call."""
         self.leaves: list[Tensor] = []
         """What the gradient must be asked of beside the parameters, so that it comes past every site."""
         self._samples: int | None = None
@@ -133,7 +138,7 @@ class Counter(UnitAxes):
 
     def restart(self) -> None:
         """Begin all counts anew."""
-        self.counts, self.ambiguous = {}, {}
+        self.counts, self.ambiguous, self.left_out = {}, {}, {}
         if self.uses is not None:
             self.uses.restart()
 
@@ -159,10 +164,11 @@ class Counter(UnitAxes):
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self.active:  # a forward that checkpointing computes again
             return None
-        label = self._places.name(module, self._running.caller) or type(module).__name__
+        place = self._places.name(module, self._running.caller)
+        label, bounds = place or type(module).__name__, ends(type(module), module, (), {})
         x = args[0] if args else kwargs["input"]
         with disable_torch_function():
-            call = self._under_way[module] = self._begin(label, type(module), x, ends(type(module), module, (), {}))
+            call = self._under_way[module] = self._begin(label, type(module), x, bounds, place)
         return _with_first(args, kwargs, call.x)
 
     def _after(self, module: nn.Module, _args: tuple[Any, ...], h: Tensor) -> None:
@@ -183,34 +189,48 @@ class Counter(UnitAxes):
                 self.uses.called(func, args, kwargs, out)
             return out
         name = func.__name__.strip("_")
-        label = f"{self._running.name}.{name}" if self._running.module is not None and self._running.name else name
-        call = self._begin(label, kind, args[0] if args else kwargs["input"], ends(kind, None, args, kwargs))
+        place = self._running.name if self._running.module is not None else ""
+        label, bounds = f"{place}.{name}" if place else name, ends(kind, None, args, kwargs)
+        call = self._begin(label, kind, args[0] if args else kwargs["input"], bounds, place)
         args, kwargs = _with_first(args, kwargs, call.x)
         h = super().__torch_function__(func, types, args, kwargs)
         self._end(call, h)
         return h
 
-    def _begin(self, label: str, kind: type[nn.Module], x: Tensor, bounds: Ends | None) -> _Call:
-        """Count what reaches the activation: here, since one in place overwrites it."""
+    def _begin(self, label: str, kind: type[nn.Module], x: Tensor, bounds: Ends | None, place: str) -> _Call:
+        """Count what reaches the activation: here, since one in place overwrites it.
+
+        Args:
+            label: of the site, without the number of the call.
+            kind: of the activation.
+            x: its input.
+            bounds: of its range.
+            place: name of the module that is the activation, or calls it.
+        """
         self._calls[label] = self._calls.get(label, 0) + 1
         name = label if self._calls[label] == 1 else f"{label}#{self._calls[label]}"
         if self.uses is not None:
             self.uses.read(x)
-        if x.numel() == 0:
-            return _Call(x, None, None)
+        layer = self._layers.of(x)
+        if (reason := self.skip.reason_for(name, label, place)) is not None:
+            self.left_out[name] = reason
+        if x.numel() == 0 or name in self.left_out:
+            return _Call(x, None, None, layer)
         try:
             layout = site_layout(name, x, self.of(x), self.axes)
         except AmbiguousError:
             self.ambiguous[name] = tuple(x.shape)
             return _Call(x, None, None)
-        layer = self._layers.of(x) if self.of(x) == layout else None  # else its units are numbered in another way
+        layer = layer if self.of(x) == layout else None  # else its units are numbered in another way
         if name not in self.counts:
             self.counts[name] = SiteCounts(name, kind, layout.units, bounds, x.device)
             self.counts[name].layer = layer
         counts = self.counts[name]
         counts.layer = layer if layer == counts.layer else None
         if counts.units != layout.units:
-            raise ValueError(f"site {name!r} had {counts.units} units in one batch and {layout.units} in another")
+            self.left_out[name] = f"its input had {counts.units} units in one batch and {layout.units} in another"
+            del self.counts[name]
+            return _Call(x, None, None, layer)
         columns = self._columns(name, x.detach(), layout)
         values: Any = x.numel() // counts.units if columns.mask is None else columns.mask.sum()
         counts.values = counts.values + values

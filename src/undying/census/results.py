@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,8 @@ class Census(Mapping[str, Site]):
     ambiguous: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Sites that were not counted, since nothing decides which axis holds their units, with the shape of their input;
     ``census(..., axes={name: axis})`` counts them."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Sites that were not counted, with the reason: the user skips them, or the number of units changes between calls."""
 
     def __getitem__(self, name: str) -> Site:
         for site in self.sites:
@@ -108,6 +111,8 @@ class Census(Mapping[str, Site]):
                 return site
         if name in self.ambiguous:
             raise KeyError(f"site {name!r} was not counted: {_ask_axis(name, self.ambiguous[name])}")
+        if name in self.left_out:
+            raise KeyError(f"site {name!r} was not counted: {self.left_out[name]}")
         raise KeyError(f"no site {name!r}; sites: {', '.join(site.name for site in self.sites)}")
 
     def __iter__(self) -> Iterator[str]:
@@ -153,23 +158,26 @@ class Census(Mapping[str, Site]):
         Raises:
             ValueError: the censuses are of different sites, thresholds or losses.
         """
-        kinds, other_kinds = ([site.kind for site in census.sites] for census in (self, other))
-        if (self.tau, self.loss, kinds) != (other.tau, other.loss, other_kinds) or _layout(self) != _layout(other):
+        left_out = self.left_out | other.left_out
+        ours, theirs = ([site for site in census.sites if site.name not in left_out] for census in (self, other))
+        settings = [(census.tau, census.loss) for census in (self, other)]
+        if settings[0] != settings[1] or not ours or _layout(ours) != _layout(theirs):
             raise ValueError("censuses add only with the same sites, tau and loss")
         probes = (self.probe, other.probe)
         probe = None if None in probes else f"{sum(int(p or '', 16) for p in probes) % 2**64:016x}"
-        sites = [_together(a, b, self.tau) for a, b in zip(self.sites, other.sites, strict=True)]
-        return Census(sites, self.tau, self.loss, probe, {**self.ambiguous, **other.ambiguous})
+        sites = [_together(a, b, self.tau) for a, b in zip(ours, theirs, strict=True)]
+        return Census(sites, self.tau, self.loss, probe, self.ambiguous | other.ambiguous, left_out=left_out)
 
     def all_reduce(self, group: torch.distributed.ProcessGroup | None = None) -> Census:
-        """The census of all ranks' shares of the data together, the same on every rank; call it on every rank.
+        """The census of all ranks' shares of the data together, the same on every rank; call it on every rank. Sites with
+        another number of units on another rank are left out.
 
         Args:
             group: process group of ``torch.distributed``; default: the world.
         """
         shares: list[Any] = [None] * torch.distributed.get_world_size(group)
         torch.distributed.all_gather_object(shares, self.to_dict(), group=group)
-        return functools.reduce(operator.add, map(Census.from_dict, shares))
+        return functools.reduce(operator.add, _even([Census.from_dict(share) for share in shares]))
 
     def table(self) -> str:
         """A line a site, as text; ``-`` is what is not said of an activation."""
@@ -191,6 +199,7 @@ class Census(Mapping[str, Site]):
         ]
         lines = [text.table([header, *rows], left=2 + len(layer))]
         lines += [f"{name}: not counted, {_ask_axis(name, shape)}" for name, shape in self.ambiguous.items()]
+        lines += [f"{name}: left out, {reason}" for name, reason in self.left_out.items()]
         lines += [
             f"{site.name}: {int(site.nonfinite.sum())} pre-activations are infinite or NaN, in "
             f"{int((site.nonfinite > 0).sum())} units"
@@ -210,7 +219,8 @@ class Census(Mapping[str, Site]):
             other_probe: compare although the data differ, so that a change may be the data's.
 
         Raises:
-            ValueError: the data differ, or the sites do.
+            ValueError: the data differ, or the sites do. Sites that either census left out are not compared, and calls
+                that ``convert_`` has replaced are the sites that they were.
         """
         if (self.probe is None or self.probe != earlier.probe) and not other_probe:
             what = (
@@ -219,13 +229,16 @@ class Census(Mapping[str, Site]):
                 else f"the censuses saw different data (probe {self.probe}, earlier {earlier.probe})"
             )
             raise ValueError(f"{what}; count on the same tensors, or pass other_probe=True and read changes with care")
-        if _layout(self) != _layout(earlier):
-            raise ValueError(f"the censuses have different sites: {_layout(self)} and earlier {_layout(earlier)}")
+        uncounted = {*self.left_out, *self.ambiguous, *earlier.left_out, *earlier.ambiguous}
+        ours, theirs = ([site for site in census.sites if site.name not in uncounted] for census in (self, earlier))
+        renamed = {site.name for site in ours} ^ {site.name for site in theirs}
+        if len(ours) != len(theirs) or not all(_is_same(*pair, renamed) for pair in zip(ours, theirs, strict=True)):
+            raise ValueError(f"the censuses have different sites: {_shown(ours)} and earlier {_shown(theirs)}")
         return {
             now.name: Changes(
                 died=now.silent & ~then.silent, revived=then.silent & ~now.silent, still=then.silent & now.silent
             )
-            for now, then in zip(self.sites, earlier.sites, strict=True)
+            for now, then in zip(ours, theirs, strict=True)
             if now.silent is not None and then.silent is not None
         }
 
@@ -237,6 +250,7 @@ class Census(Mapping[str, Site]):
             "loss": self.loss,
             "probe": self.probe,
             "ambiguous": {name: list(shape) for name, shape in self.ambiguous.items()},
+            "left_out": self.left_out,
             "sites": [{f.name: _plain(getattr(site, f.name)) for f in fields(Site)} for site in self.sites],
         }
 
@@ -259,7 +273,9 @@ class Census(Mapping[str, Site]):
                 )
             sites = [_site(site, version) for site in content["sites"]]
             ambiguous = {name: tuple(shape) for name, shape in content.get("ambiguous", {}).items()}
-            return cls(sites, float(content["tau"]), content["loss"], content["probe"], ambiguous)
+            left_out = {str(name): str(reason) for name, reason in content.get("left_out", {}).items()}
+            tau, loss, probe = float(content["tau"]), content["loss"], content["probe"]
+            return cls(sites, tau, loss, probe, ambiguous, left_out=left_out)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise ValueError(f"this does not hold a census: {error!r}") from None
 
@@ -318,8 +334,34 @@ _DTYPES = {
 _UNSAID = ("silent", "dead", "low", "high", "saturated", "unused")
 
 
-def _layout(census: Census) -> list[tuple[str, int]]:
-    return [(site.name, site.units) for site in census.sites]
+def _layout(sites: Sequence[Site]) -> list[tuple[str, str, int]]:
+    return [(site.name, site.kind, site.units) for site in sites]
+
+
+def _shown(sites: Sequence[Site]) -> list[tuple[str, int]]:
+    return [(site.name, site.units) for site in sites]
+
+
+def _is_same(now: Site, then: Site, renamed: Collection[str]) -> bool:
+    """Whether two sites, at the same place in the order of calls, are one; its name may be another after ``convert_``."""
+    if now.units != then.units or now.name == then.name:
+        return now.units == then.units
+    owners = [site.name.rpartition(".")[0] for site in (now, then)]
+    layers = {site.layer for site in (now, then) if site.layer is not None}
+    return {now.name, then.name} <= set(renamed) and owners[0] == owners[1] and len(layers) < 2
+
+
+def _even(shares: Sequence[Census]) -> list[Census]:
+    """Without the sites whose number of units is not the same in all."""
+    units: dict[str, set[int]] = {}
+    for name, site in itertools.chain.from_iterable(share.items() for share in shares):
+        units.setdefault(name, set()).add(site.units)
+    uneven = {
+        name: f"its input had {' and '.join(map(str, sorted(seen)))} units on different ranks"
+        for name, seen in units.items()
+        if len(seen) > 1
+    }
+    return [replace(share, left_out=share.left_out | uneven) for share in shares]
 
 
 def _share(counted: list[tuple[Tensor | None, int]]) -> float | None:

@@ -161,7 +161,7 @@ class Watch:
             )
             return
         sites = [site_of(counts, self.tau, gradients=False, unused=None) for counts in counter.counts.values()]
-        counted = Census(sites, self.tau, None, None, counter.ambiguous)
+        counted = Census(sites, self.tau, None, None, counter.ambiguous, left_out=counter.left_out)
         if self._distributed:
             counted = counted.all_reduce()
         probe, before = self._on_probe(), self._seen

@@ -13,6 +13,7 @@ from torch import nn
 
 from undying._base.errors import UndyingError
 from undying._base.files import write_or_say
+from undying._base.patterns import SKIPPED
 from undying.census.census import census
 from undying.census.results import Census
 from undying.lab import data, imports, models
@@ -51,6 +52,8 @@ class CensusCommand:
     """Dormancy threshold."""
     axes: tuple[str, ...] = ()
     """Axis of the units, for sites where it cannot be told, such as site=1."""
+    skip: tuple[str, ...] = ()
+    """Patterns of sites to leave out, such as 'head.*'."""
     max_dead: float | None = None
     """Largest share of dead units that passes, such as 0.05."""
     json: Path | None = None
@@ -67,7 +70,9 @@ class CensusCommand:
         if self.checkpoint is not None:
             load_weights(model, self.checkpoint)
         try:
-            counted = census(model, batches, tau=self.tau, gradients=self.gradients, axes=_axes(self.axes))
+            counted = census(
+                model, batches, tau=self.tau, gradients=self.gradients, axes=_axes(self.axes), skip=self.skip
+            )
         except (RuntimeError, TypeError, ValueError) as error:
             raise UndyingError(f"{self.model} on {self.data}: {error}") from None
         console.print(str(counted), markup=False, highlight=False, soft_wrap=True)
@@ -130,6 +135,9 @@ class CensusCommand:
             return 0
         if counted.ambiguous:
             raise UndyingError(f"--max-dead cannot be judged: {', '.join(counted.ambiguous)} not counted; give --axes")
+        left = [f"{name} ({reason})" for name, reason in counted.left_out.items() if not reason.startswith(SKIPPED)]
+        if left:
+            raise UndyingError(f"--max-dead cannot be judged: {'; '.join(left)} not counted; --skip leaves it out")
         dead = counted.dead_fraction
         if dead is None:
             unknown = [site.name for site in counted.sites if site.dead is None]
