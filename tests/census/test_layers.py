@@ -40,6 +40,7 @@ class Odd(nn.Module):
         F.relu(a * torch.sigmoid(b))
         F.relu(x)
         F.relu(a @ b.T)
+        F.relu(F.linear(x, self.a.weight[4:]))
         a = a.clone()
         a[:, 3] = x[:, 0]
         F.relu(a)
@@ -60,16 +61,12 @@ class Tokens(nn.Module):
         return F.relu(self.lstm(x)[0])
 
 
-def normed(layer):
-    return weight_norm(layer)
-
-
 NETWORKS = {
     "calls": (Functional, torch.randn(4, 3, 12, 12), ["conv1", "conv2", "fc1", "own", "fc2"]),
-    "odd": (Odd, torch.randn(4, 6), [None, None, None, None, "b", None, None, None, None, "b", "c"]),
+    "odd": (Odd, torch.randn(4, 6), [None, None, None, None, "b", None, None, None, None, None, "b", "c"]),
     "tokens": (Tokens, torch.randint(0, 9, (4, 5)), ["embed", "attn", "mlp", "lstm"]),
     "computed weight": (
-        lambda: nn.Sequential(normed(nn.Linear(6, 5)), nn.Tanh(), nn.ReLU()), torch.randn(4, 6), ["0", "0"],
+        lambda: nn.Sequential(weight_norm(nn.ConvTranspose1d(3, 5, 1)), nn.Tanh(), nn.ReLU()), torch.randn(4, 3, 6), ["0", "0"],
     ),
     "transposed": (
         lambda: nn.Sequential(nn.ConvTranspose2d(3, 4, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(36), nn.ReLU()),

@@ -100,6 +100,8 @@ def test_a_census_is_a_mapping_from_names_to_sites():
     assert "odd" not in only_ambiguous
     with pytest.raises(KeyError, match="not counted"):
         _ = only_ambiguous["odd"]
+    shares = [getattr(only_ambiguous, f"{state}_fraction") for state in ("silent", "dead", "dormant", "saturated")]
+    assert (shares, only_ambiguous.sparsity) == ([None] * 4, None)
 
 
 def test_censuses_of_other_networks_do_not_add():

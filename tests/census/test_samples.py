@@ -72,6 +72,11 @@ def test_time_is_not_taken_for_samples(inner):
         assert counted["relu"].values == 2 * torch.Size(shape[:-1]).numel()
 
 
+def test_time_first_without_anything_that_shows_it():
+    counted = undying.census(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), torch.randn(TIME, SAMPLES, 4))
+    assert counted["1"].samples == TIME
+
+
 class Videos(nn.Module):
     """Frames are samples of the convolution only."""
 

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from undying._base.module_stack import ModuleStack
+from undying._base.patterns import ROOT
 from undying._torch import base_of
 from undying.census.uses import keeps_apart
 from undying.units.layout import Layout
@@ -22,6 +23,9 @@ _WEIGHED = {"linear", "bilinear", "addmm", "embedding", "embedding_bag", "matmul
 }
 _RUNNING = {"lstm", "gru", "rnn_tanh", "rnn_relu", "multi_head_attention_forward"}
 """Operations with several weights, those of the module that runs."""
+_COMPUTING = (
+    nn.Linear, nn.Bilinear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
+)  # fmt: skip
 _NORMS = {"layer_norm", "rms_norm", "group_norm", "instance_norm", "batch_norm"}
 
 
@@ -74,20 +78,21 @@ class Layers:
 
     def _owner(self, given: list[Tensor]) -> str | None:
         """Who has the weight of a weighted sum."""
-        weights = [name for t in given if t.dim() > 1 and (name := self._parameter(t)) is not None]
+        weights = [t for t in given if t.dim() > 1 and self._parameter(t) is not None]
         module = self._running.module
         if not weights:  # a layer that computes its weight, as under weight norm
-            return (
-                self._here() if isinstance(module, (nn.Linear, nn.Bilinear, nn.Conv1d, nn.Conv2d, nn.Conv3d)) else None
-            )
-        owner, _, own = weights[-1].rpartition(".")
-        shared = module is not None and any(self._weights.get(id(p)) == weights[-1] for p in module.parameters(False))
+            return self._here() if isinstance(module, _COMPUTING) else None
+        name, base = self._parameter(weights[-1]) or "", base_of(weights[-1])
+        if base is not None and base.numel() != weights[-1].numel():  # some rows of a weight
+            return None
+        owner, _, own = name.rpartition(".")
         if own != "weight":
-            return weights[-1]
-        return self._here() if shared else owner or "(root)"
+            return name
+        tied = module is not None and any(self._weights.get(id(p)) == name for p in module.parameters(False))
+        return self._here() if tied else owner or ROOT
 
     def _here(self) -> str | None:
-        return None if self._running.module is None else self._running.name or "(root)"
+        return None if self._running.module is None else self._running.name or ROOT
 
     def _parameter(self, x: Tensor) -> str | None:
         base = base_of(x)

@@ -142,15 +142,15 @@ class Census(Mapping[str, Site]):
         return _share([(site.dead, site.units) for site in self.sites])
 
     @property
-    def dormant_fraction(self) -> float:
-        """Share of all units that are dormant."""
-        return sum(int(site.dormant.sum()) for site in self.sites) / self.units
+    def dormant_fraction(self) -> float | None:
+        """Share of all units that are dormant; None without any site."""
+        return _share([(site.dormant, site.units) for site in self.sites])
 
     @property
-    def sparsity(self) -> float:
-        """Share of post-activations that are exactly 0, over all values at all sites."""
+    def sparsity(self) -> float | None:
+        """Share of post-activations that are exactly 0, over all values at all sites; None without any."""
         values = sum(site.units * site.values for site in self.sites)
-        return sum(float(site.zero.sum()) * site.values for site in self.sites) / values
+        return sum(float(site.zero.sum()) * site.values for site in self.sites) / values if values else None
 
     def __add__(self, other: Census) -> Census:
         """The census of both data sets together, for instance of two ranks' shares; counts add.
