@@ -269,7 +269,7 @@ def test_counts_add_over_the_ranks_of_ddp(tmp_path):
     assert [record["step"] for record in ranks] == [0, 2]
     for a, b in zip(ranks, one, strict=True):
         assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-4)
-        for key in ("units", "samples", "silent", "dead", "dormant", "rate"):
+        for key in ("units", "samples", "values", "silent", "dead", "dormant", "rate"):
             assert a["sites"]["1"][key] == b["sites"]["1"][key], key
 
 

@@ -50,6 +50,11 @@ class ModuleStack:
         return self._stack[-1] if self._stack else None
 
     @property
+    def caller(self) -> nn.Module | None:
+        """The module around it; None for the outermost."""
+        return self._stack[-2] if len(self._stack) > 1 else None
+
+    @property
     def name(self) -> str:
         """Its first qualified name; empty for the network itself."""
         return self._names[self._stack[-1]]

@@ -103,6 +103,7 @@ def _summary(counted: Census) -> dict[str, Any]:
         site.name: {
             "units": site.units,
             "samples": site.samples,
+            "values": site.values,
             **{state: int(value.sum()) for state in states if (value := getattr(site, state)) is not None},
             "rate": float(site.firing_rate.mean()),
             "zero": float(site.zero.mean()),

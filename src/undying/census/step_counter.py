@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from undying._base.patterns import Skip
 from undying._torch import disable_torch_function
 from undying.census.counting import Counter, _Call
 
@@ -15,22 +16,20 @@ class StepCounter(Counter):
     """Counts one step. A site that cannot be counted is left out, by name, rather than end the training.
 
     Args:
+        model, axes, skip: as for the counter.
         units: units by site, as seen in all steps so far; a site of which they vary is left out.
         left_out: the reason by site.
     """
 
     def __init__(
-        self, model: nn.Module, axes: Mapping[str, int], units: dict[str, int], left_out: dict[str, str]
+        self, model: nn.Module, axes: Mapping[str, int], skip: Skip, units: dict[str, int], left_out: dict[str, str]
     ) -> None:
-        super().__init__(model, axes, False)
-        self._units, self._left_out = units, left_out
+        super().__init__(model, axes, False, skip)
+        self._units, self.left_out = units, left_out
 
     def _begin(self, label: str, kind: type[nn.Module], x: Tensor, *rest: Any) -> Any:
         number = self._calls.get(label, 0) + 1
         name = label if number == 1 else f"{label}#{number}"
-        if name in self._left_out:
-            self._calls[label] = number
-            return _Call(x, None, None)
         try:
             with disable_torch_function():  # another watch's counter would take this for the model's doing
                 call = super()._begin(label, kind, x, *rest)
@@ -50,5 +49,5 @@ class StepCounter(Counter):
             self._leave_out(call.counts.name, str(error))
 
     def _leave_out(self, name: str, reason: str) -> None:
-        self._left_out[name] = reason
+        self.left_out[name] = reason
         self.counts.pop(name, None)

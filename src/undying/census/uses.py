@@ -75,13 +75,13 @@ class Uses:
             weighed = _weighed(name, tensor, layout, args, kwargs) if layout and alone else None
             if weighed is not None:
                 self._used[site] = weighed | self._used.get(site, weighed)
-            elif layout and alone and made and _keeps_apart(name, layout, self._layout_of(made[0])):
+            elif layout and alone and made and keeps_apart(name, layout, self._layout_of(made[0])):
                 self._site.update(dict.fromkeys(made, site))
             else:
                 self.read(tensor)
 
 
-def _keeps_apart(name: str, layout: Layout, after: Layout | None) -> bool:
+def keeps_apart(name: str, layout: Layout, after: Layout | None) -> bool:
     """Whether each unit of the result depends on the same unit alone."""
     if name == "batch_norm":  # by channel, wherever the units lie
         return after == layout

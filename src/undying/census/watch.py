@@ -7,7 +7,6 @@ import dataclasses
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from undying._base.patterns import SKIPPED, Skip
 from undying._base.unwrap import uncompiled, unwrap_model
 from undying._torch import computes_no_numbers, in_backward, in_functorch, jit_tracing_state
 from undying.census.batches import Mask, mask_of_call
@@ -25,6 +25,7 @@ from undying.census.norms import norms
 from undying.census.passes import Passes
 from undying.census.record import Record
 from undying.census.results import Census, Changes
+from undying.census.samples import samples_in
 from undying.census.sinks import Sink, Sinks, sinks_of
 from undying.census.step_counter import StepCounter
 from undying.census.steps import Optimizers, Steps
@@ -65,8 +66,8 @@ class Watch:
         self._first = first
         self.last: Record | None = None
         """Of the last sampled step."""
-        self._skip = [skip] if isinstance(skip, str) else list(skip)
-        self._named = [*self._skip, *axes]
+        self._skip = Skip(skip)
+        self._names_checked = False
         self._said: set[str] = set()
         in_ddp = isinstance(model, nn.parallel.DistributedDataParallel)
         self._distributed = in_ddp if distributed is None else distributed
@@ -154,7 +155,9 @@ class Watch:
     def _sample(self) -> None:
         sampling, sampled = self.steps % self.every == 0, self._counter is not None
         self._gradient_norms, self._update_norms, self._parts = {}, {}, []
-        self._counter = StepCounter(self.model, self.axes, self._units, self._left_out) if sampling else None
+        self._counter = (
+            StepCounter(self.model, self.axes, self._skip, self._units, self._left_out) if sampling else None
+        )
         if sampling and not sampled:
             self._sampling.enter_context(uncompiled())
             self._sampling.enter_context(self._passes)
@@ -187,7 +190,7 @@ class Watch:
             self._say("forward passes within transforms of torch.func are not counted")
             return False
         try:
-            counter.start_batch(mask_of_call(module, args, kwargs, self.mask))
+            counter.start_batch(mask_of_call(module, args, kwargs, self.mask), samples_in(args, kwargs))
         except Exception as error:
             self._say(f"a forward pass is not counted: {error}")
             return False
@@ -250,8 +253,7 @@ class Watch:
     def _on_probe(self) -> Census | None:
         if self._probe is None:
             return None
-        counted = census(self.model, [self._probe], tau=self.tau, axes=self.axes, mask=self.mask)
-        return dataclasses.replace(counted, sites=[site for site in counted.sites if self._wants(site.name)])
+        return census(self.model, [self._probe], tau=self.tau, axes=self.axes, mask=self.mask, skip=self._skip)
 
     def _write(self, counter: Counter) -> None:
         counted: Census | None = None
@@ -283,27 +285,25 @@ class Watch:
             left_out[name] = f"nothing decides which axis of its {shape} input holds the units; axes= names it"
         for counts in counter.counts.values():
             try:
-                if int(counts.samples) == 0:
+                if int(counts.values) == 0:
                     left_out[counts.name] = "the mask leaves no value"
                 else:
                     sites.append(site_of(counts, self.tau, gradients=False, unused=None))
             except Exception as error:
                 left_out[counts.name] = str(error)
-        wanted = Census([site for site in sites if self._wants(site.name)], self.tau, None, None, counter.ambiguous)
-        return wanted, {name: reason for name, reason in left_out.items() if self._wants(name)}
-
-    def _wants(self, site: str) -> bool:
-        return not any(fnmatchcase(site, pattern) for pattern in self._skip)
+        return Census(sites, self.tau, None, None, counter.ambiguous), left_out
 
     def _check_names(self, sites: list[str]) -> None:
         """Say once which of the user's names fit no site of the first step that has any."""
-        if sites:
-            unknown = [
-                name for name in self._named if name not in sites and not any(fnmatchcase(s, name) for s in sites)
-            ]
-            self._named = []
-            if unknown:
-                self._say(f"{unknown[0]!r} in skip or axes is no site; sites: {', '.join(sites)}")
+        if not sites or self._names_checked:
+            return
+        self._names_checked = True
+        try:
+            self._skip.check(sites)
+        except ValueError as error:
+            self._say(str(error))
+        if unknown := [name for name in self.axes if name not in sites]:
+            self._say(f"axes names {unknown[0]!r}, which is no site; sites: {', '.join(sites)}")
 
     def _changes(self, now: Census | None) -> dict[str, Changes]:
         """What changed on the probe since the census before, at the sites that both have."""
@@ -339,7 +339,7 @@ class Watch:
             self._say(f"{what}: {type(error).__name__}: {error}")
 
     def _say_left_out(self, left_out: Mapping[str, str]) -> None:
-        new = [name for name in left_out if name not in self._said]
+        new = [name for name, why in left_out.items() if name not in self._said and not why.startswith(SKIPPED)]
         self._said.update(new)
         if new:
             self._say("left out: " + "; ".join(f"{name}: {left_out[name]}" for name in new))

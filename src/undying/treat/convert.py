@@ -46,7 +46,7 @@ def convert_(
         example: input by which such calls are found and counted: a tensor, a tuple of positional arguments or a dict
             of keyword arguments. It is run in eval and in training mode; the model is left as it was.
         strict: raise, and change nothing, if any site would be left alone. Needs ``example``.
-        skip: patterns (``fnmatch``) of site names to leave alone.
+        skip: patterns (``fnmatch``) of site names to leave alone, as a report shows them.
 
     Names, state_dict keys, hooks, the training flag, aliases and sharing stay as they are. ``inplace=True`` is carried
     over to SUGAR and BAReLU. Fused inference paths that would run the old activation are switched off.
@@ -57,7 +57,7 @@ def convert_(
     Raises:
         TypeError: an argument is not of these kinds.
         ValueError: the model is wrapped or compiled already; ``strict`` and a site would be left; no ``example``
-            where one is needed.
+            where one is needed; a pattern of ``skip`` that matches no site.
 
     >>> import torch, undying
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
@@ -200,7 +200,7 @@ def _find(
     ):
         raise TypeError(f"targets must be a tuple of module types such as (nn.ReLU,), not {targets!r}")
     _refuse_wrapped(model, "convert_")
-    return find(model, targets, example, [skip] if isinstance(skip, str) else skip)
+    return find(model, targets, example, skip)
 
 
 def _factory(activation: nn.Module | Factory) -> Factory:

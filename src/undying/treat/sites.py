@@ -6,7 +6,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch.fx
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from undying._base.module_stack import ModuleStack
+from undying._base.patterns import Skip
 from undying._base.preserve_state import preserve_state
 from undying._torch import disable_torch_function
 from undying.activations.known import TYPE_OF, is_composed, overridable_functions, type_of
@@ -51,7 +51,7 @@ class Site:
 
 
 def find(
-    model: nn.Module, targets: Sequence[type[nn.Module]], example: Any, skip: Sequence[str]
+    model: nn.Module, targets: Sequence[type[nn.Module]], example: Any, skip: str | Sequence[str]
 ) -> tuple[list[Site], list[str]]:
     """Every site of ``targets`` in ``model``, with the reason where one must be left alone, and notes.
 
@@ -63,10 +63,10 @@ def find(
     notes: list[str] = []
     if example is not None:
         sites += _called(model, targets, example, sites, notes)
+    left = Skip(skip)
     for site in sites:
-        pattern = next((p for p in skip if fnmatchcase(site.name, p)), None)
-        if pattern is not None:
-            site.reason = f"skipped, as it matches {pattern!r}"
+        site.reason = left.reason_for(site.name) or site.reason
+    left.check(site.name for site in sites)
     return sites, [*notes, *_sharing(model, sites, shared)]
 
 

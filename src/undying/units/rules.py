@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from undying.units.layout import Layout
+
+V = TypeVar("V")
 
 
 class AmbiguousError(ValueError):
@@ -28,7 +30,7 @@ class UnitAxes(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._layouts = _ByTensor()
+        self._layouts: ByTensor[Layout | None] = ByTensor()
 
     def of(self, x: Tensor) -> Layout | None:
         """The layout of ``x``, or None where nothing that is known decides it."""
@@ -47,26 +49,22 @@ class UnitAxes(TorchFunctionMode):
         return out
 
 
-class _ByTensor:
-    """Layouts by the identity of tensors that are alive. torch's own dictionary for this takes five times as long."""
+class ByTensor(Generic[V]):
+    """Values by the identity of tensors that are alive. torch's own dictionary for this takes five times as long."""
 
     def __init__(self) -> None:
-        self._entries: dict[int, tuple[weakref.ref[Tensor], Layout]] = {}
+        self._entries: dict[int, tuple[weakref.ref[Tensor], V]] = {}
         self._most = 1024
 
-    def get(self, tensor: Tensor) -> Layout | None:
+    def get(self, tensor: Tensor) -> V | None:
         entry = self._entries.get(id(tensor))
         return entry[1] if entry is not None and entry[0]() is tensor else None
 
-    def set(self, tensor: Tensor, layout: Layout | None) -> None:
-        """Remember it, or, given None, forget it."""
-        if layout is None:
-            self._entries.pop(id(tensor), None)
-            return
+    def set(self, tensor: Tensor, value: V) -> None:
         if len(self._entries) > self._most:
             self._entries = {key: entry for key, entry in self._entries.items() if entry[0]() is not None}
             self._most = 2 * max(512, len(self._entries))
-        self._entries[id(tensor)] = (weakref.ref(tensor), layout)
+        self._entries[id(tensor)] = (weakref.ref(tensor), value)
 
 
 def following(
@@ -375,6 +373,11 @@ _RULES: dict[Any, _Rule] = {
     Tensor.data.__get__: _kept,  # type: ignore[attr-defined]
 }
 """By the name of the function or method, without the underscores of dunders and of operations in place."""
+
+
+def is_elementwise(operation: str) -> bool:
+    """Whether each value of the result is made of values at the same place, or as a softmax is, of the whole."""
+    return _RULES.get(operation) in (_elementwise, _kept)
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:

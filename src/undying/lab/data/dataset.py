@@ -25,6 +25,8 @@ class Dataset:
     classes: int
     names: tuple[str, ...] = ()
     """Of the classes, where the source has them."""
+    whole: bool = False
+    """Whether the test part is all samples of a source that has no parts."""
 
     @property
     def shape(self) -> tuple[int, ...]:
