@@ -47,11 +47,15 @@ def test_what_skip_names_is_left_out_and_what_names_nothing_is_said():
         net(x)
         watching.step()
     assert [site.name for site in memory[0].census.sites] == [site.name for site in memory[0].probe.sites] == ["act"]
-    assert memory[0].left_out == {}
+    assert memory[0].left_out == {"scores": "skipped, as it matches 'sco*'"}
     with undying.watch(net, every=1, skip=["head*", "scores"], axes={"act#2": 1}) as watching:
         net(x)
-        with pytest.warns(UserWarning, match=r"'head\*' in skip or axes is no site; sites: act, scores"):
+        with pytest.warns(UserWarning) as said:
             watching.step()
+    assert [str(warning.message) for warning in said] == [
+        "watch: skip='head*' matches no site; sites: act, scores",
+        "watch: axes names 'act#2', which is no site; sites: act, scores",
+    ]
 
 
 def test_units_on_the_probe_are_compared_where_it_still_reaches_them():

@@ -222,7 +222,7 @@ def test_transformers_trainer(tmp_path):
     trainer.train()
     assert [record.step for record in memory] == [0, 2]
     site = memory[0].census["bert.encoder.layer.0.intermediate.intermediate_act_fn"]
-    assert (site.units, site.samples) == (12, 2 * 4 * 5)
+    assert (site.units, site.samples, site.values) == (12, 2 * 4, 2 * 4 * 5)
     assert memory[0].update_norm > 0
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in trainer.model.modules())
     trainer.train()

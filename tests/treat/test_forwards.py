@@ -248,6 +248,9 @@ def test_a_parametrization_upon_it_works_and_is_taken_off_first():
 
 def test_accelerate_takes_off_what_it_put_around():
     accelerate = pytest.importorskip("accelerate")
+    accelerate.state.AcceleratorState._reset_state(
+        reset_partial_state=True
+    )  # whatever was made here before has settings
     net, accelerator = convert(Net()), accelerate.Accelerator(cpu=True, mixed_precision="bf16")
     prepared = accelerator.prepare(net)
     prepared(data())

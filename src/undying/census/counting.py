@@ -130,6 +130,10 @@ class Counter(UnitAxes):
     def __exit__(self, *exception: object) -> None:
         self.active = False
         super().__exit__(*exception)
+        self.add_samples()
+
+    def add_samples(self) -> None:
+        """Count those of the forward pass that is under way, as at its end."""
         for counts, most in self._seen:
             counts.samples = _fewer(counts.samples, most, self._samples)
         self._seen.clear()

@@ -279,6 +279,7 @@ class Watch:
 
     def _counted(self, counter: Counter) -> tuple[Census, dict[str, str]]:
         """The step's census, and the sites that are left out with the reason."""
+        counter.add_samples()  # a training step that steps the optimizer itself is not over
         self._check_names([*counter.counts, *counter.ambiguous, *self._left_out])
         left_out, sites = dict(self._left_out), []
         for name, shape in counter.ambiguous.items():
