@@ -50,7 +50,7 @@ def test_what_skip_names_is_left_out_and_what_names_nothing_is_said():
     assert memory[0].left_out == {"scores": "skipped, as it matches 'sco*'"}
     with undying.watch(net, every=1, skip=["head*", "scores"], axes={"act#2": 1}) as watching:
         net(x)
-        with pytest.warns(UserWarning) as said:
+        with pytest.warns(UserWarning, match="no site; sites: act, scores") as said:
             watching.step()
     assert [str(warning.message) for warning in said] == [
         "watch: skip='head*' matches no site; sites: act, scores",
