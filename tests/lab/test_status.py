@@ -7,8 +7,8 @@ import pytest
 
 from stores import finish, prepared, stop_in
 from undying._base.errors import UndyingError
+from undying._base.lock import Lock
 from undying.lab import Settings
-from undying.lab.lock import Lock
 from undying.lab.status import planned_runs, run_state, runs_of, under_way
 from undying.lab.store import Store
 

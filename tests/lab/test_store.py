@@ -12,6 +12,7 @@ import torch
 
 from undying._base.errors import UndyingError
 from undying.lab.runs.kind import Epoch
+from undying.lab.runs.start import Start
 from undying.lab.settings import FORMAT, Settings
 from undying.lab.store import Store
 
@@ -287,3 +288,19 @@ def test_a_run_that_keeps_nothing_or_diverged_has_no_weights(store):
     config = dataclasses.replace(CONFIG, keep=("weights",))
     store.execute(config, lambda *_: iter([Epoch({"epoch": 0, "seconds": 0.5}, None, diverged=True)]), RECORDS)
     assert store.weights(config) is None
+
+
+def test_how_a_run_starts_is_kept_and_damage_to_it_named(store):
+    start = Start("here", {"0.weight": "a"}, "b", "c", ["1.slope"])
+
+    def training(config, checkpoint):
+        yield Epoch({"epoch": 0, "seconds": 0.5}, None, start=start)
+        yield Epoch({"epoch": 1, "seconds": 0.5}, None)
+
+    store.execute(CONFIG, training, RECORDS)
+    assert store.read(CONFIG).start == start
+    stored(store, "start.json").write_text('{"format": 1, "weights": 3}')
+    with pytest.raises(UndyingError, match=r"start\.json cannot be read: it is not the start of a run"):
+        store.read(CONFIG)
+    stored(store, "start.json").unlink()
+    assert store.read(CONFIG).start is None  # as in early versions

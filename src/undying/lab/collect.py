@@ -8,6 +8,7 @@ from dataclasses import asdict
 from undying._base.errors import UndyingError
 from undying._version import __version__
 from undying.lab.activations import build_activation
+from undying.lab.finished import check_alike
 from undying.lab.plan import Plan, stored
 from undying.lab.results import ActivationResult, Comparison, Curve, Results, SiteHistory, Summary
 from undying.lab.runs.classification import PROBE
@@ -33,7 +34,8 @@ def analyze(plan: Plan, *, partial: bool = False) -> Results:
         partial: take whatever runs are finished; otherwise all must be.
 
     Raises:
-        UndyingError: runs are missing (with ``partial``: all, or all of the baseline).
+        UndyingError: runs are missing (with ``partial``: all, or all of the baseline), or those of a seed do not start
+            alike.
     """
     settings, out = plan.settings, plan.store.out
     command = settings.command(str(out))
@@ -41,6 +43,7 @@ def analyze(plan: Plan, *, partial: bool = False) -> Results:
         raise UndyingError(
             f"{len(plan.missing)} of {len(plan.runs)} runs in {out} are not finished; go on with: {command}"
         )
+    check_alike(plan.finished.values())
     runs = _by_activation(plan)
     baseline, *others = settings.activations
     if baseline not in runs:

@@ -9,6 +9,7 @@ from pathlib import Path
 from undying.lab import executors
 from undying.lab.collect import analyze
 from undying.lab.execution import Execution
+from undying.lab.finished import check_alike
 from undying.lab.plan import Plan, plan
 from undying.lab.results import Results
 from undying.lab.runs.classification import train
@@ -34,7 +35,7 @@ def compare(
 
     Raises:
         RunsFailedError: runs failed; the others are finished.
-        UndyingError: the data, the network, the folder or a tracker cannot be used.
+        UndyingError: the data, the network, the folder or a tracker cannot be used, or runs of a seed do not start alike.
     """
     execution = execution or Execution()
     return carry_out(plan(settings, Path(out), execution), execution, finished)
@@ -44,12 +45,14 @@ def carry_out(the_plan: Plan, execution: Execution, finished: Callable[[AnyRun],
     """Train the missing runs of a plan, each of which is then among its finished ones; see :func:`compare`."""
     trackers = Trackers(the_plan.store, execution)
     the_plan.store.prepare(the_plan.settings, the_plan.data, the_plan.model_sha256)
+    check_alike(the_plan.finished.values())
     for run in the_plan.finished.values():
         trackers.track(run)
 
     def done(config: AnyRun) -> None:
         finished(config)
         trackers.track(the_plan.finished.take(config))
+        check_alike(the_plan.finished.values())
 
     executors.run(the_plan.missing, the_plan.store.out, execution, done)
     trackers.check()

@@ -42,5 +42,9 @@ def call(spec: str, what: str, *arguments: Any) -> Any:
 
 def source_sha256(spec: str) -> str:
     """Of the file that defines the function: an edited one is another network. Not of what that file imports."""
-    file = inspect.getsourcefile(inspect.unwrap(find(spec, "model")))
+    function = inspect.unwrap(find(spec, "model"))
+    try:
+        file = inspect.getsourcefile(function)
+    except TypeError:  # written in C, or an object that can be called
+        file = getattr(sys.modules[spec.partition(":")[0]], "__file__", None)
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from undying._base.errors import UndyingError
-from undying.lab.lock import locked
+from undying._base.lock import locked
 from undying.lab.runs.lines import last_counted, share
 from undying.lab.settings import AnyRun
 from undying.lab.store import Store

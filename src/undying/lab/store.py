@@ -7,6 +7,7 @@ OUT/runs/<id>/config.json       what was run; <id> is its hash
               weights.pt        the trained network, for the tables that need it
               environment.json  versions and machine
               data.json         counts and class balance
+              start.json        hashes of the first weights and the first batch
               checkpoint.pt     the state of an unfinished run
               failure.json      the error of a run that failed
               result.json       appears last, by atomic rename: the run is finished
@@ -29,10 +30,11 @@ from torch import Tensor
 
 from undying._base.errors import UndyingError
 from undying._base.files import write_bytes, write_text
+from undying._base.lock import Lock, clear
 from undying.census.results import Census
 from undying.lab.checkpoints import Checkpoint
-from undying.lab.lock import Lock, clear
 from undying.lab.runs.kind import Epoch, Run, kind_named
+from undying.lab.runs.start import Start
 from undying.lab.settings import FORMAT, AnyRun, RunConfig, Settings
 
 
@@ -100,7 +102,18 @@ class Store:
         if len(epochs) != result["lines"]:
             raise _damaged(folder / "metrics.jsonl", f"it has {len(epochs)} of {result['lines']} lines")
         environment = _parsed(_text(folder / "environment.json"), folder / "environment.json")
-        return Run(config, result["status"], result["seconds"], epochs, environment)
+        return Run(config, result["status"], result["seconds"], epochs, environment, self._start(folder))
+
+    def _start(self, folder: Path) -> Start | None:
+        path = folder / "start.json"
+        if not path.exists():
+            return None
+        fields = self._checked(path)
+        fields.pop("format")
+        try:
+            return Start(**fields)
+        except TypeError as error:
+            raise _damaged(path, f"it is not the start of a run: {error}") from None
 
     def census(self, config: AnyRun) -> Census | None:
         """Every unit of a finished run after its last epoch; None if it was never counted.
@@ -170,7 +183,7 @@ class Store:
             train: gives its epochs.
             records: name -> plain data, for files beside it: ``environment`` and ``data``.
             checkpoint_seconds: how often its state is kept.
-            wait: wait for another process that trains it; otherwise raise ``undying.lab.lock.BusyError``.
+            wait: wait for another process that trains it; otherwise raise ``undying._base.lock.BusyError``.
         """
         folder = self._folder(config)
         folder.mkdir(parents=True, exist_ok=True)
@@ -188,6 +201,8 @@ class Store:
             census, diverged, weights = None, False, None
             with (folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
                 for epoch in train(config, checkpoint):
+                    if epoch.start is not None:
+                        _write_json(folder / "start.json", {"format": FORMAT, **asdict(epoch.start)})
                     metrics.write(json.dumps(epoch.metrics, allow_nan=False) + "\n")
                     metrics.flush()
                     epochs.append(epoch.metrics)

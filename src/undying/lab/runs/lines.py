@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from undying.census.results import Census
 
@@ -52,8 +52,16 @@ def or_nan(value: float | None) -> float:
 
 def weights_sha256(model: nn.Module) -> str:
     """Of parameters and buffers."""
+    return sha256(part for name, tensor in model.state_dict().items() for part in (f"{name} ", tensor))
+
+
+def sha256(parts: Iterable[Tensor | str]) -> str:
+    """Of texts, and of tensors with their types and shapes."""
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    for part in parts:
+        if isinstance(part, str):
+            digest.update(part.encode())
+        else:
+            digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
+            digest.update(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

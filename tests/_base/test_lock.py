@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from undying.lab import lock
-from undying.lab.lock import BusyError, Lock, clear
+from undying._base import lock
+from undying._base.lock import BusyError, Lock, clear
 
 
 def leases(folder):
@@ -51,7 +51,7 @@ def test_a_killed_holder_of_this_machine_is_dead_at_once(tmp_path):
         """
         import sys, time
         from pathlib import Path
-        from undying.lab.lock import Lock
+        from undying._base.lock import Lock
         with Lock(Path(sys.argv[1])):
             print("held", flush=True)
             time.sleep(600)
