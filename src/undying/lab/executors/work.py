@@ -73,14 +73,9 @@ def execute(config: AnyRun, out: Path, execution: Execution, wait: bool) -> str:
         )
     except BusyError:
         return BUSY
-    except UndyingError:
+    except (UndyingError, KeyboardInterrupt):
         raise
-    except OSError as error:
-        raise UndyingError(
-            f"cannot write run {config.id} ({config.activation}, seed {config.seed}) to {out}: {error.strerror}; "
-            "finished runs are kept: make room or mend the folder, then run the same command again to resume"
-        ) from None
-    except Exception:
+    except BaseException:  # a network may call sys.exit
         store.fail(config, traceback.format_exc().rstrip())
         return FAILED
     return FINISHED

@@ -30,6 +30,46 @@ def unit_metrics(counted: Census) -> dict[str, Any]:
     }
 
 
+def check_lines(lines: Sequence[Any]) -> None:
+    """Of a file that anybody may have written.
+
+    Raises:
+        ValueError: a line lacks what every reader asks for, or a value is of another kind.
+    """
+    for number, line in enumerate(lines, 1):
+        if not (isinstance(line, dict) and _whole(line.get("epoch")) and _number(line.get("seconds"))):
+            raise ValueError(f"line {number} is not that of an epoch")
+        sites = line.get("sites", [])
+        wrong = [name for name in _MEASURED & line.keys() if line[name] is not None and not _number(line[name])]
+        if wrong or not isinstance(sites, list) or not all(map(_is_site, sites)):
+            raise ValueError(f"line {number} holds something else as {wrong[0] if wrong else 'sites'}")
+
+
+_MEASURED = {
+    *(f"{part}_{what}" for part in ("train", "test", "validation") for what in ("loss", "accuracy")),
+    *("gradient_norm", "update_norm", "sparsity", "train_seconds"),
+}
+
+
+def _is_site(site: object) -> bool:
+    return (
+        isinstance(site, dict)
+        and isinstance(site.get("name"), str)
+        and _whole(site.get("units"))
+        and all(
+            state in site and (site[state] is None or _whole(site[state])) for state in ("silent", "dead", "dormant")
+        )
+    )
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value < 2**63
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and abs(value) < 1e300
+
+
 def share(line: Mapping[str, Any], state: str) -> float | None:
     """Share of silent, dead or dormant units in a line, over the sites of which it is known; None where it is known of
     none."""
