@@ -69,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(str(error))
     except OSError as error:  # a folder that may not be looked into, a disk that fails
         return _say(": ".join(str(part) for part in (error.filename, error.strerror or error) if part is not None))
+    except MemoryError as error:
+        return _say(f"out of memory: {error}")
     except KeyboardInterrupt:
         print("undying: stopped; finished runs are kept: run the same command again to resume", file=sys.stderr)
         return 130

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+from undying._base import imports
+from undying._base.errors import UndyingError
 from undying.lab import executors
 from undying.lab.collect import analyze
 from undying.lab.execution import Execution
@@ -60,13 +62,22 @@ def carry_out(the_plan: Plan, execution: Execution, finished: Callable[[AnyRun],
 
 
 def estimate_seconds(the_plan: Plan, execution: Execution) -> float:
-    """Expected wall-clock seconds of the missing runs: from finished ones, or from two epochs timed here."""
+    """Expected wall-clock seconds of the missing runs: from finished ones, or from two epochs timed here.
+
+    Raises:
+        UndyingError: these cannot be trained; an exception of the network is its cause.
+    """
     if not the_plan.missing:
         return 0.0
     if the_plan.finished:
         per_run = sum(run.seconds for run in the_plan.finished.values()) / len(the_plan.finished)
     else:
         config = the_plan.missing[0]
-        *_, last = itertools.islice(train(config, execution), 3)  # the first two warm up
+        try:
+            *_, last = itertools.islice(train(config, execution), 3)  # the first two warm up
+        except UndyingError:
+            raise
+        except Exception as error:
+            raise imports.raised(config.model, "model", error) from error
         per_run = last.metrics["seconds"] * (config.epochs + 1)
     return per_run * len(the_plan.missing) / min(execution.slots, len(the_plan.missing))

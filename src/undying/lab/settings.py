@@ -77,8 +77,10 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
         models.known(self.model)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("seeds", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UndyingError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+            if not 1 <= getattr(self, name) < 2**31:
+                raise UndyingError(
+                    f"--{name.replace('_', '-')} must be at least 1 and below 2**31, not {getattr(self, name)}"
+                )
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise UndyingError(f"--lr must be above 0, not {self.lr}")
         if len(self.activations) < 2:

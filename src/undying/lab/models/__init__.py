@@ -11,10 +11,10 @@ from functools import partial
 import torch
 from torch import nn
 
+from undying._base import imports
 from undying._base.errors import UndyingError
 from undying._base.preserve_state import preserve_state
 from undying.activations import known as activations
-from undying.lab import imports
 from undying.lab.activations import REGISTERED
 from undying.lab.models.conv2next import SIZES, conv2next
 from undying.lab.models.libraries import LIBRARIES, fitted_model, load_model
