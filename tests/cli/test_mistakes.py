@@ -87,6 +87,13 @@ def damaged(path):
     )
 
 
+def unchecked(path):
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    torch.save(nn.Linear(64, 64).state_dict(), path)
+    torch.serialization.set_crc32_options(before)
+
+
 def network(source, *command):
     Path("mine.py").write_text(f"import sys\nfrom torch import nn\n{source}\n")
     return command
@@ -99,6 +106,7 @@ MISTAKES = {
     "an array that says it has 10 TB": (lambda: npz(False), "a.npz cannot be read"),
     "a text as weights": (lambda: checkpoint(lambda p: p.write_text("root:x:0:0:root:/bin/sh\n")), "a.pt is damaged"),
     "a flipped bit in weights": (lambda: checkpoint(damaged), "a.pt is damaged: a/data"),
+    "weights without checksums": (lambda: checkpoint(unchecked), "a.pt is damaged: .*set_crc32_options"),
     "weights without names": (lambda: checkpoint(lambda p: torch.save({1: torch.zeros(1)}, p)), "holds no state dict"),
     "a folder as weights": (lambda: checkpoint(Path.mkdir), "cannot read checkpoint a.pt: Is a directory"),
     "a seed beyond 64 bits": (lambda: [*CENSUS, "--seed", str(2**64)], "--seed"),

@@ -419,3 +419,13 @@ def test_a_full_disk_is_one_of_the_folder(store, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UndyingError, match=r"cannot write .*config\.json: No space left.* to resume"):
         store.execute(CONFIG, fake_training, RECORDS)
+
+
+def test_what_an_early_version_wrote_is_read_as_it_is(store):
+    """It noted no hashes, so a changed digit cannot be told."""
+    store.execute(CONFIG, fake_training, RECORDS)
+    result = json.loads(stored(store, "result.json").read_text())
+    del result["sha256"]
+    stored(store, "result.json").write_text(json.dumps(result))
+    stored(store, "metrics.jsonl").write_text(stored(store, "metrics.jsonl").read_text().replace("0.5", "0.4"))
+    assert [epoch["seconds"] for epoch in store.read(CONFIG).epochs] == [0.4, 0.4, 0.4]

@@ -149,6 +149,19 @@ def test_the_first_run_of_a_process_starts_as_every_other(own, what):
     assert first.start.weights.keys() < other.start.weights.keys()  # the slope is the activation's own
 
 
+def test_state_that_does_not_show_after_one_step_is_not_seen(own):
+    own("""
+class Net(nn.Module):
+    calls = 0
+    def __init__(self):
+        super().__init__()
+        self.a, self.act, self.b = nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)
+    def forward(self, x):
+        Net.calls += 1
+        return self.b(self.act(self.a(x.flatten(1)))) * (0.5 if Net.calls > 1000 else 1)
+def net(): return Net()""")("relu", 0)
+
+
 START = Start("here", {"0.weight": "a", "0.bias": "b"}, "x", "r")
 
 
