@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,13 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from undying._base import imports
 from undying._base.errors import UndyingError
 from undying._base.files import write_or_say
 from undying._base.patterns import SKIPPED
 from undying.census.census import census
 from undying.census.results import Census
-from undying.lab import data, imports, models
+from undying.lab import data, models
 from undying.lab.data.folder import folder
 from undying.lab.data.imported import imported
 from undying.lab.models.checkpoint import load_weights
@@ -87,8 +89,12 @@ class CensusCommand:
         return self._judge(counted, console)
 
     def _check(self) -> None:
-        if self.limit < 0 or self.batch_size < 1:
-            raise UndyingError(f"--limit must be at least 0 and --batch-size 1, not {self.limit} and {self.batch_size}")
+        if not (0 <= self.limit < 2**31 and 1 <= self.batch_size < 2**31):
+            raise UndyingError(
+                f"--limit must be at least 0, --batch-size 1, both below 2**31, not {self.limit} and {self.batch_size}"
+            )
+        if not 0 <= self.seed < 2**63:
+            raise UndyingError(f"--seed must be at least 0 and below 2**63, not {self.seed}")
         if self.image_size < 0 or (self.image_size and data.source(self.data) is not folder):
             raise UndyingError(f"--image-size is a number of pixels for a folder of images, not {self.image_size}")
         if not self.tau >= 0:
@@ -172,8 +178,10 @@ def _shape(spec: str) -> list[int]:
         sizes = [int(size) for size in spec.removeprefix("random:").split(",")]
     except ValueError:
         sizes = []
-    if not sizes or min(sizes) < 1:
-        raise UndyingError(f"--data {spec!r} must be random: and a shape, such as random:256,3,64,64")
+    if not sizes or min(sizes) < 1 or math.prod(sizes) >= 2**40:
+        raise UndyingError(
+            f"--data {spec!r} must be random: and a shape that fits in memory, such as random:256,3,64,64"
+        )
     return sizes
 
 

@@ -136,7 +136,7 @@ def _mode(file: Path) -> str:
     try:
         with Image.open(file) as image:
             return image.mode
-    except OSError as error:
+    except Exception as error:  # Pillow's own, and others by format
         raise _unreadable(file, error) from None
 
 
@@ -147,7 +147,7 @@ def _pixels(file: Path, mode: str, size: int) -> Tensor:
     try:
         with Image.open(file) as opened:
             image = _opaque(ImageOps.exif_transpose(opened)).convert(mode)
-    except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises, by format
+    except Exception as error:  # the same
         raise _unreadable(file, error) from None
     if size:
         scale = size / min(image.size)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from undying._base.errors import UndyingError
-from undying.lab import data
+from undying.lab import data, models
 from undying.lab.augment import ON_BYTES, STANDARDISED
+from undying.lab.checkpoints import random_state, restore_random
 from undying.lab.data.dataset import Dataset
 from undying.lab.execution import Execution
 from undying.lab.models.vision import library
@@ -24,6 +25,7 @@ def dataset_of(config: RunConfig, execution: Execution) -> Dataset:
     Raises:
         UndyingError: they have changed since.
     """
+    models.own_function(config.model)  # first: what its module sets, draws or seeds on import comes before every run
     dataset = data.load(config.data, config.image_size, execution.data_root)
     if dataset.sha256 != config.data_sha256:
         raise UndyingError(
@@ -83,6 +85,15 @@ class Batches:
             for augment in self._augment:
                 images = augment(images, self._draws)
             yield (images, labels, labels) if self._mix is None else self._mix(images, labels)
+
+    def first(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What ``epoch`` will give first; it will."""
+        order, draws, others = self._order.get_state(), self._draws.get_state(), random_state()
+        batch = next(self.epoch())
+        self._order.set_state(order)
+        self._draws.set_state(draws)
+        restore_random(others)
+        return batch
 
     def test(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self._chunks(*self._test)
