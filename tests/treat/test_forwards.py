@@ -359,9 +359,24 @@ def test_calls_that_a_conversion_cannot_change_are_left(blind):
     assert "no gradient passes" in report.left[0].reason
 
 
-def test_a_call_in_an_autograd_function_stays_beside_one_that_is_replaced():
+class NewStyleRelu(torch.autograd.Function):
+    @staticmethod
+    def forward(x):
+        return torch.relu(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * (ctx.saved_tensors[0] > 0)
+
+
+@pytest.mark.parametrize("function", [OwnRelu, NewStyleRelu])
+def test_a_call_in_an_autograd_function_stays_beside_one_that_is_replaced(function):
     """Its backward is made for it."""
-    net = Mixed(OwnRelu.apply, beside=True)
+    net = Mixed(function.apply, beside=True)
     report = undying.convert_(net, undying.BAReLU(0.3), functional=True, example=data())
     assert [(row.calls, row.left) for row in report.rows] == [(1, False)]
     assert report.notes == ("(root) calls torch.relu in an autograd Function of its own too: that stays",)

@@ -310,17 +310,30 @@ class _Replacement(TorchFunctionMode):
 
 def caller(ends: Callable[[types.FrameType], bool]) -> str | None:
     """What stands between the caller's caller and the first frame that ``ends`` it: "checkpoint", of torch.utils, or
-    "function", an autograd Function whose forward takes its context; None for neither."""
+    "function", an autograd Function; None for neither."""
     frame = sys._getframe(2)
     while frame is not None and not ends(frame):
         if frame.f_globals.get("__name__") == "torch.utils.checkpoint":
             return "checkpoint"
-        code = frame.f_code
-        first = code.co_varnames[0] if code.co_name == "forward" and code.co_argcount else "self"
-        if first != "self" and isinstance(frame.f_locals.get(first), FunctionCtx):
+        if frame.f_code.co_name == "forward" and _of_a_function(frame):
             return "function"
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def _of_a_function(frame: types.FrameType) -> bool:
+    """Whether this forward is an autograd Function's, with a context or without."""
+    arguments = frame.f_code.co_varnames[:1]
+    first = frame.f_locals.get(arguments[0]) if arguments else None
+    if isinstance(first, (nn.Module, FunctionCtx)):
+        return isinstance(first, FunctionCtx)
+    known: list[Any] = [torch.autograd.Function]
+    while known:
+        cls = known.pop()
+        if getattr(cls.forward, "__code__", None) is frame.f_code:
+            return True
+        known += cls.__subclasses__()
+    return False
 
 
 # ---------------------------------------------------------------------------------------------------------------------
