@@ -201,6 +201,13 @@ def test_a_split_is_known_by_its_usual_names(split, parts):
     assert read.sha256 == wanted.sha256
 
 
+def test_a_validation_folder_beside_both_parts_is_not_read(split):
+    root, _ = split
+    wanted = folder(root)
+    image(root / "val" / "cat" / "0.png")
+    assert folder(root).sha256 == wanted.sha256
+
+
 @pytest.mark.parametrize("parts", [("valid", "test"), ("train", "val"), ("Training", "train")])
 def test_half_a_split_is_not_taken_for_classes(tmp_path, parts):
     for part in parts:
