@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from certify.attack import Ends, Twice
-from undying import Box, Certificate, certify
+from undying import Box, Certificate, census, certify
 
 INF = math.inf
 
@@ -63,6 +63,19 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         certificate.save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_saved_into_a_stream_is_written_to_it(tmp_path):
+    """Both saves: a device or a pipe is not replaced."""
+    certificate, counted = (
+        some_certificate(),
+        census(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), torch.rand(4, 2)),
+    )
+    for saved in (certificate, counted):
+        with (tmp_path / "file").open("w+") as file:
+            saved.save(f"/dev/fd/{file.fileno()}")
+            file.seek(0)
+            assert json.load(file) == json.loads(json.dumps(saved.to_dict()))
 
 
 def test_table_and_words():

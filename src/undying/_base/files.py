@@ -42,25 +42,34 @@ def write_bytes(path: Path, content: bytes | memoryview, ready: Callable[[], obj
         beside.unlink(missing_ok=True)
 
 
-def write_or_say(path: Path, text: str) -> None:
+def write_named(path: Path, text: str) -> None:
     """:func:`write_text` for a file that the user named, which may also be a device, a pipe or ``/dev/stdout``: these are
     written to.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    stream = re.fullmatch(r"/(?:dev|proc/self)/fd/([0-9]+)", _STREAMS.get(str(path), str(path)))
+    if stream:
+        sys.stdout.flush()
+        descriptor = os.dup(int(stream[1]))  # opened by its name a file would be written from its beginning
+    elif path.exists() and not path.is_file() and not path.is_dir():
+        descriptor = os.open(path, os.O_WRONLY)
+    else:
+        write_text(path, text)
+        return
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def write_or_say(path: Path, text: str) -> None:
+    """:func:`write_named` for commands.
 
     Raises:
         UndyingError: the file cannot be written.
     """
     try:
-        stream = re.fullmatch(r"/(?:dev|proc/self)/fd/([0-9]+)", _STREAMS.get(str(path), str(path)))
-        if stream:
-            sys.stdout.flush()
-            descriptor = os.dup(int(stream[1]))  # opened by its name a file would be written from its beginning
-        elif path.exists() and not path.is_file() and not path.is_dir():
-            descriptor = os.open(path, os.O_WRONLY)
-        else:
-            write_text(path, text)
-            return
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        write_named(path, text)
     except OSError as error:
         raise UndyingError(f"cannot write {path}: {error.strerror}") from None
 

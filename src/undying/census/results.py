@@ -17,7 +17,7 @@ import torch.distributed
 from torch import Tensor
 
 from undying._base import text
-from undying._base.files import write_text
+from undying._base.files import write_named
 
 
 @dataclass(frozen=True)
@@ -281,7 +281,7 @@ class Census(Mapping[str, Site]):
 
     def save(self, path: str | Path) -> None:
         """Write JSON, beside and renamed, so that ``path`` holds the old census or the new one."""
-        write_text(Path(path), self.to_json())
+        write_named(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> Census:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from undying._base import text
-from undying._base.files import write_text
+from undying._base.files import write_named
 from undying.certify.box import Box
 
 _FORMAT = 1
@@ -147,7 +147,7 @@ class Certificate:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON: beside ``path`` first and then renamed, so that no half file is ever found there."""
-        write_text(Path(path), json.dumps(self.to_dict(), allow_nan=False))
+        write_named(Path(path), json.dumps(self.to_dict(), allow_nan=False))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Certificate:
