@@ -10,8 +10,8 @@ from undying.lab.execution import Execution
 
 def test_workers_are_as_many_as_fit_with_their_devices(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(7), raising=False)
-    assert [Execution(devices=devices).slots for devices in (1, 2, 3, 8)] == [7, 3, 2, 1]
-    assert Execution(devices=4, workers=5).slots == 5
+    assert [Execution(devices=devices).runs_at_once for devices in (1, 2, 3, 8)] == [7, 3, 2, 1]
+    assert Execution(devices=4, workers=5).runs_at_once == 5
 
 
 @pytest.mark.parametrize(

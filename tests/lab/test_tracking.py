@@ -123,7 +123,7 @@ def test_trouble_is_told_when_all_is_done_and_the_next_command_hands_on_the_rest
     trackers = Trackers(store, Execution(tensorboard=board))
     for config in configs:
         trackers.track(store.read(config))
-    with pytest.raises(UndyingError, match=r"relu, seed 0: .*give the same command again"):
+    with pytest.raises(UndyingError, match=r"relu, seed 0: .*run the same command again"):
         trackers.check()
     board.unlink()
     trackers = Trackers(store, Execution(tensorboard=board))

@@ -42,7 +42,7 @@ class CompareCommand:
         from undying.lab.plan import plan
 
         todo = plan(self.settings, self.out, self.execution)
-        _print_plan(console, todo, self.execution.slots)
+        _print_plan(console, todo, self.execution.runs_at_once)
         if self.dry_run:
             seconds = estimate_seconds(todo, self.execution)
             console.print(f"estimated time: {duration(seconds)}", highlight=False)

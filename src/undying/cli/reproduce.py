@@ -149,8 +149,8 @@ def _print_plan(say: Callable[[str], None], job: Reproduction) -> None:
         return
     if job.scale_name == "full" and for_a_gpu(plan.scale):
         say(f"estimated time on one GPU: {duration(on_gpu)} ({GPU_BASIS})")
-    slots = min(job.execution.slots, len(missing))
+    at_once = min(job.execution.runs_at_once, len(missing))
     say(
-        f"estimated time here on the CPU: {duration(on_core / slots)}, {slots} runs at a time (from finished runs, or a "
+        f"estimated time here on the CPU: {duration(on_core / at_once)}, {at_once} runs at a time (from finished runs, or a "
         "training step timed now)"
     )

@@ -41,7 +41,7 @@ def analyze(plan: Plan, *, partial: bool = False) -> Results:
     command = settings.command(str(out))
     if plan.missing and not partial:
         raise UndyingError(
-            f"{len(plan.missing)} of {len(plan.runs)} runs in {out} are not finished; go on with: {command}"
+            f"{len(plan.missing)} of {len(plan.runs)} runs in {out} are not finished; resume with: {command}"
         )
     check_alike(plan.finished.values())
     runs = _by_activation(plan)
@@ -49,7 +49,7 @@ def analyze(plan: Plan, *, partial: bool = False) -> Results:
     if baseline not in runs:
         raise UndyingError(
             f"no run of the baseline {baseline} in {out} is finished ({len(plan.finished)} of {len(plan.runs)} runs are), "
-            f"so there is nothing to compare with; 'undying runs {out}' lists them, go on with: {command}"
+            f"so there is nothing to compare with; 'undying runs {out}' lists them, resume with: {command}"
         )
 
     chance = 1 / plan.data["classes"]

@@ -80,4 +80,4 @@ def estimate_seconds(the_plan: Plan, execution: Execution) -> float:
         except Exception as error:
             raise imports.raised(config.model, "model", error) from error
         per_run = last.metrics["seconds"] * (config.epochs + 1)
-    return per_run * len(the_plan.missing) / min(execution.slots, len(the_plan.missing))
+    return per_run * len(the_plan.missing) / min(execution.runs_at_once, len(the_plan.missing))

@@ -149,7 +149,7 @@ def _rank(
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides
     threading.Thread(target=exit_with, args=(parent,), daemon=True).start()
-    workers = execution.slots * execution.devices
+    workers = execution.runs_at_once * execution.devices
     execution = replace(execution, device=str(fabric.device), devices=1, workers=workers)
     prepare(execution)
     group = ProcessGroup(fabric)

@@ -76,22 +76,24 @@ class Execution:
             raise UndyingError(f"--device {self.device!r} cannot be used here: {reason}") from None
 
     @property
-    def slots(self) -> int:
+    def runs_at_once(self) -> int:
         """Runs at a time."""
         return self.workers or default_workers(self.device, self.devices)
 
 
-def prepare(execution: Execution, slot: int = 0) -> None:
+def prepare(execution: Execution, worker: int = 0) -> None:
     """Make this process ready for runs: one thread each on a CPU, so that cores are not oversubscribed and numbers do
-    not depend on how many there are; on GPUs the ``slot``-th (of as many ``devices``), and a fair share of
+    not depend on how many there are; on GPUs the ``worker``-th (of as many ``devices``), and a fair share of
     the threads."""
     device = torch.device(execution.device)
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if ":" not in execution.device:
-            torch.cuda.set_device(slot * execution.devices % torch.cuda.device_count())
+            torch.cuda.set_device(worker * execution.devices % torch.cuda.device_count())
     on_cpu = device.type == "cpu"
-    torch.set_num_threads(1 if on_cpu else max(1, (os.cpu_count() or 1) // (execution.slots * execution.devices)))
+    torch.set_num_threads(
+        1 if on_cpu else max(1, (os.cpu_count() or 1) // (execution.runs_at_once * execution.devices))
+    )
     torch.use_deterministic_algorithms(execution.deterministic)
     # What is not set is overwritten anyway; setting it first takes time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -93,7 +93,7 @@ class Trackers:
         if self._trouble:
             raise UndyingError(
                 f"all runs are finished, but not all could be handed to --tensorboard or --wandb; {self._trouble}; "
-                "give the same command again to hand on the rest"
+                "run the same command again to hand on the rest"
             )
 
 

@@ -36,5 +36,5 @@ def run(configs: Sequence[AnyRun], out: Path, execution: Execution, finished: Ca
         raise RunsFailedError(
             f"{len(failed)} of {len(configs)} runs did not finish in two tries, the others did; the first is "
             f"{failed[0].activation}, seed {failed[0].seed}: {error.splitlines()[-1]} (see {path}); "
-            "give the same command to try them again"
+            "run the same command again to try them once more"
         )

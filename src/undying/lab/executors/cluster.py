@@ -21,14 +21,14 @@ from undying.lab.store import Store
 def run_in_cluster(
     configs: Sequence[AnyRun], out: Path, execution: Execution, finished: Callable[[AnyRun], None]
 ) -> list[AnyRun]:
-    """Execute ``configs``, ``execution.slots`` at a time; ``finished`` is called here after each. Returns those that
+    """Execute ``configs``, ``execution.runs_at_once`` at a time; ``finished`` is called here after each. Returns those that
     failed twice. All machines of the cluster must see ``out``."""
     ray = need("ray", "scale", "--executor ray")
     gpu = torch.device(execution.device).type == "cuda"
     here: dict[str, Any] = (
         {}
         if "RAY_ADDRESS" in os.environ
-        else {"num_cpus": execution.slots * execution.devices, "include_dashboard": False}
+        else {"num_cpus": execution.runs_at_once * execution.devices, "include_dashboard": False}
     )
     ray.init(log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}, **here)
     task = ray.remote(num_cpus=execution.devices, num_gpus=execution.devices if gpu else 0, max_retries=0)(
@@ -38,7 +38,7 @@ def run_in_cluster(
     at: dict[Any, AnyRun] = {}
     try:
         while queue.waiting or at:
-            while queue.waiting and len(at) < execution.slots:
+            while queue.waiting and len(at) < execution.runs_at_once:
                 config, waits = queue.take()
                 at[task.remote(config, out, execution, waits, list(sys.path))] = config
             [done], _ = ray.wait(list(at))

@@ -30,7 +30,7 @@ def run_in_jobs(
     executor.update_parameters(**{"name": "undying", "timeout_min": 240, "cpus_per_task": execution.devices, **numbers})
     store, todo = Store(out), list(configs)
     for _ in range(2):
-        shares = [todo[slot :: execution.slots] for slot in range(min(execution.slots, len(todo)))]
+        shares = [todo[worker :: execution.runs_at_once] for worker in range(min(execution.runs_at_once, len(todo)))]
         jobs = [executor.submit(_share, share, out, execution, list(sys.path)) for share in shares]
         try:
             while todo and not all(job.done() for job in jobs):

@@ -40,31 +40,31 @@ def run_in_processes(
     context = _context(execution)
     reader, writer = context.Pipe(duplex=False)
 
-    def make(slot: int) -> ProcessPoolExecutor:
+    def make(worker: int) -> ProcessPoolExecutor:
         # One process each, since one that dies breaks its whole pool.
-        return ProcessPoolExecutor(1, context, _start_worker, (reader, execution, slot, dict(os.environ)))
+        return ProcessPoolExecutor(1, context, _start_worker, (reader, execution, worker, dict(os.environ)))
 
-    pools = {slot: make(slot) for slot in range(min(execution.slots, len(configs)))}
+    pools = {worker: make(worker) for worker in range(min(execution.runs_at_once, len(configs)))}
     queue = Queue(configs)
     at: dict[Future[str], tuple[int, AnyRun]] = {}
     try:
         while queue.waiting or at:
-            idle = pools.keys() - {slot for slot, _ in at.values()}
-            for slot in sorted(idle)[: len(queue.waiting)]:
+            idle = pools.keys() - {worker for worker, _ in at.values()}
+            for worker in sorted(idle)[: len(queue.waiting)]:
                 config, waits = queue.take()
                 try:
-                    future = pools[slot].submit(execute, config, out, execution, waits)
+                    future = pools[worker].submit(execute, config, out, execution, waits)
                 except BrokenProcessPool:  # it died with nothing to do
-                    pools[slot] = make(slot)
-                    future = pools[slot].submit(execute, config, out, execution, waits)
-                at[future] = slot, config
+                    pools[worker] = make(worker)
+                    future = pools[worker].submit(execute, config, out, execution, waits)
+                at[future] = worker, config
             for future in wait(at, return_when=FIRST_COMPLETED).done:
-                slot, config = at.pop(future)
+                worker, config = at.pop(future)
                 try:
                     outcome = future.result()
                 except BrokenProcessPool:
                     Store(out).fail(config, DIED)
-                    pools[slot] = make(slot)
+                    pools[worker] = make(worker)
                     outcome = FAILED
                 queue.put(config, outcome)
                 if outcome == FINISHED:
@@ -97,9 +97,9 @@ def _read_by_the_server() -> dict[str, str]:
     return _read_at_import()
 
 
-def _start_worker(parent: Connection, execution: Execution, slot: int, environment: dict[str, str]) -> None:
+def _start_worker(parent: Connection, execution: Execution, worker: int, environment: dict[str, str]) -> None:
     os.environ.clear()  # the server has that of its own start
     os.environ.update(environment)
-    prepare(execution, slot)
+    prepare(execution, worker)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides
     threading.Thread(target=exit_with, args=(parent,), daemon=True).start()

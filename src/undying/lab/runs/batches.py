@@ -30,7 +30,7 @@ def dataset_of(config: RunConfig, execution: Execution) -> Dataset:
     if dataset.sha256 != config.data_sha256:
         raise UndyingError(
             f"data {config.data!r} changed since the comparison began, or are others each time they are read; "
-            "give the same command again"
+            "run the same command again"
         )
     return dataset
 

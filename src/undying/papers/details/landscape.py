@@ -207,7 +207,7 @@ def read_landscape(config: AnyRun, grid: Grid, store: Store) -> Landscape | None
             return None
         return Landscape(content["losses"], content["top"], content["along"])
     except (ValueError, KeyError, TypeError):
-        raise UndyingError(f"{path} cannot be read: it is damaged; delete it and give the same command again") from None
+        raise UndyingError(f"{path} cannot be read: it is damaged; delete it and run the same command again") from None
 
 
 def _first(batches: Batches, number: int) -> tuple[Tensor, Tensor]:
