@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -14,7 +15,7 @@ class ModuleStack:
     Args:
         model: the network.
         left: called with (module, args, output) as each module ends, while ``module`` is still the outer one's.
-        began: called with the outermost module as its forward begins.
+        began: called with the outermost module and the arguments that it is given, as its forward begins.
         ended: called as the outermost forward ends, also by an exception.
     """
 
@@ -22,7 +23,7 @@ class ModuleStack:
         self,
         model: nn.Module,
         left: Callable[[nn.Module, Any, Any], None] | None = None,
-        began: Callable[[nn.Module], None] | None = None,
+        began: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None] | None = None,
         ended: Callable[[], None] | None = None,
     ) -> None:
         self.model, self.left, self.began, self.ended = model, left, began, ended
@@ -42,7 +43,9 @@ class ModuleStack:
 
     def __enter__(self) -> ModuleStack:
         for module in self._names:
-            self._handles.append(module.register_forward_pre_hook(self._enter, prepend=True))
+            if isinstance(module, torch.jit.ScriptModule):  # its forward is not Python, and takes no hooks
+                continue
+            self._handles.append(module.register_forward_pre_hook(self._enter, prepend=True, with_kwargs=True))
             self._handles.append(module.register_forward_hook(self._leave, always_call=True))
         return self
 
@@ -52,9 +55,9 @@ class ModuleStack:
             handle.remove()
         self._handles.clear()
 
-    def _enter(self, module: nn.Module, _: Any) -> None:
+    def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self._stack and self.began is not None:
-            self.began(module)
+            self.began(module, args, kwargs)
         self._stack.append(module)
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:

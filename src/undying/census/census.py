@@ -26,6 +26,7 @@ def census(
     model: nn.Module,
     data: Iterable[Any],
     *,
+    method: str | Callable[..., Any] | None = None,
     tau: float = 0.025,
     gradients: bool = False,
     loss: Callable[[Any, Any], Tensor] | None = None,
@@ -43,6 +44,8 @@ def census(
             itself be a tuple of arguments or a dict of them. One tensor or one dict is taken as a single batch. Where
             the model does not take a first batch so, it is given the batch as a whole: a list of images, a graph. The
             result does not depend on batch size or order.
+        method: what is called with each batch where it is not the model: the name of one of its methods, such as
+            ``"encode"``, or a function that calls it.
         tau: dormancy threshold, at least 0 (Sokar et al. 2023, arXiv:2302.12902).
         gradients: also run the backward pass of ``loss``, to tell dead units from silent ones.
         loss: ``loss(output, target)`` giving a scalar; for a dict batch ``target`` is the dict. Default: cross
@@ -62,12 +65,13 @@ def census(
     On several ranks each counts its share, and :meth:`Census.all_reduce` adds them up.
 
     Returns:
-        a :class:`Census`. Sites whose unit axis nothing decides are in its ``ambiguous``.
+        a :class:`Census`. Sites whose unit axis nothing decides are in its ``ambiguous``; places that act as an activation
+        and are none that is known, such as ``x.clamp(min=0)``, are in its ``unrecognised``.
 
     Raises:
         ValueError: no data, a pair (x, y) as data, no activation called, a mask that does not fit or leaves nothing,
             axes for no site, or no loss to be had.
-        TypeError: the model is in ``nn.DataParallel``, whose replicas cannot be counted.
+        TypeError: the model is in ``nn.DataParallel``, whose replicas cannot be counted, or it has no such method.
 
     >>> import torch, undying
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -81,6 +85,7 @@ def census(
     if loss is not None and not gradients:
         raise ValueError("loss is only used with gradients=True")
     model = unwrap_model(model)
+    call = _entry(model, method)
     place = torch.device(device) if device is not None else device_of(model)
     counter = Counter(model, axes or {}, gradients)
     uses = counter.uses = Uses(counter.of)
@@ -98,14 +103,15 @@ def census(
             fingerprint.add(batch)
             args, kwargs, target = unpacked(batch, inputs, whole=whole)
             try:
+                counter.unseen.given(args, kwargs)
                 with counter:
-                    output = model(*args, **kwargs)
+                    output = call(*args, **kwargs)
             except Exception as failure:
                 if batches or inputs is not None or isinstance(batch, Tensor):
                     raise
                 counter.restart()
                 counter.start_batch(mask_of(batch, mask))
-                output, target, whole = _given_whole(model, batch, counter, failure), batch, True
+                output, target, whole = _given_whole(call, batch, counter, failure), batch, True
             if gradients:
                 loss = loss or _default_loss(target)
                 _backward(loss(output, target), model, counter.leaves)
@@ -118,15 +124,25 @@ def census(
     _check(counter, model, axes or {})
     name = None if loss is None else getattr(loss, "__name__", type(loss).__name__)
     sites = [site_of(counts, tau, gradients, uses.unused(counts.name)) for counts in counter.counts.values()]
-    return Census(sites, tau, name, fingerprint.read(), counter.ambiguous)
+    return Census(sites, tau, name, fingerprint.read(), counter.ambiguous, counter.unseen.places)
 
 
-def _given_whole(model: nn.Module, batch: Any, counter: Counter, failure: Exception) -> Any:
+def _entry(model: nn.Module, method: str | Callable[..., Any] | None) -> Callable[..., Any]:
+    if method is None:
+        return model
+    call = getattr(model, method, None) if isinstance(method, str) else method
+    if not callable(call):
+        raise TypeError(f"method must be a function, or name a method of {type(model).__name__}, not {method!r}")
+    return call
+
+
+def _given_whole(call: Callable[..., Any], batch: Any, counter: Counter, failure: Exception) -> Any:
     """The output for a batch as one argument, after ``failure`` with its parts; where that fails too, this is the one to
     tell of."""
     try:
+        counter.unseen.given(batch)
         with counter:
-            return model(batch)
+            return call(batch)
     except Exception:
         raise failure from None
 
@@ -173,7 +189,8 @@ def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | No
 
 def _check(counter: Counter, model: nn.Module, axes: Mapping[str, int]) -> None:
     if not counter.counts and not counter.ambiguous:
-        raise ValueError(f"{type(model).__name__} called no activation that is known, or only on empty batches")
+        seen = "".join(f"; not recognised: {name} ({place})" for name, place in counter.unseen.places.items())
+        raise ValueError(f"{type(model).__name__} called no activation that is known, or only on empty batches{seen}")
     unseen = [name for name, counts in counter.counts.items() if int(counts.samples) == 0]
     if unseen:
         raise ValueError(f"the mask leaves no value of site {unseen[0]!r} in any batch")

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from undying._base.module_stack import ModuleStack
-from undying._torch import disable_torch_function
+from undying._torch import disable_torch_function, in_functorch
 from undying.activations.known import TYPE_OF, Ends, ends, is_activation, is_rectifier
 from undying.census.accumulators import Accumulator, OutputAccumulator
 from undying.census.uses import Uses
 from undying.units.layout import Columns, Layout
 from undying.units.rules import AmbiguousError, UnitAxes, site_layout
+from undying.units.unseen import Unseen
 
 
 class SiteCounts:
@@ -87,7 +88,10 @@ class Counter(UnitAxes):
         self.active = False
         """Whether the mode is entered: a forward pass is under way that counts."""
         self._mask: Tensor | None = None
-        self._running = ModuleStack(model, began=began, ended=ended)
+        self._began = began
+        self._running = ModuleStack(model, began=self._begin_forward, ended=ended)
+        self.unseen = Unseen(self, self._running)
+        """What may act as an activation and is not counted."""
         self._calls: dict[str, int] = {}
         self._under_way: dict[nn.Module, _Call] = {}
 
@@ -96,8 +100,9 @@ class Counter(UnitAxes):
         """Put hooks on the model; they count while the counter is active as well."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._running)
+            self.know_all(self.model)
             for name, module in self.model.named_modules():
-                if is_activation(module):
+                if is_activation(module) and not isinstance(module, torch.jit.ScriptModule):
                     before = self._before(name or type(module).__name__)
                     stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
                     stack.callback(module.register_forward_hook(self._after).remove)
@@ -105,24 +110,33 @@ class Counter(UnitAxes):
 
     def __enter__(self) -> Counter:
         self.active = True
+        self.unseen.__enter__()
         super().__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.active = False
         super().__exit__(*exception)
+        self.unseen.__exit__()
 
     def restart(self) -> None:
         """Begin all counts anew."""
         self.counts, self.ambiguous = {}, {}
+        self.unseen.restart()
         if self.uses is not None:
             self.uses.restart()
 
     def start_batch(self, mask: Tensor | None = None) -> None:
         """Begin a forward pass. ``mask``: bool, true where a sample's position counts."""
         self._calls.clear()
+        self.unseen.start()
         self.leaves.clear()
         self._mask = mask
+
+    def _begin_forward(self, outermost: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._began is not None:
+            self._began(outermost)
+        self.unseen.given(args, kwargs)
 
     def _before(self, label: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -144,8 +158,10 @@ class Counter(UnitAxes):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kind, kwargs = TYPE_OF.get(func), dict(kwargs or {})
+        self.unseen.read(args, kwargs)
         if kind is None or is_activation(self._running.module):
             out = super().__torch_function__(func, types, args, kwargs)
+            self.unseen.called(func, args, kwargs, out)
             if self.uses is not None:
                 self.uses.called(func, args, kwargs, out)
             return out
@@ -154,6 +170,7 @@ class Counter(UnitAxes):
         call = self._begin(label, kind, args[0] if args else kwargs["input"], ends(kind, None, args, kwargs))
         args, kwargs = _with_first(args, kwargs, call.x)
         h = super().__torch_function__(func, types, args, kwargs)
+        self.unseen.called(func, args, kwargs, h)
         self._end(call, h)
         return h
 
@@ -165,8 +182,13 @@ class Counter(UnitAxes):
             self.uses.read(x)
         if x.numel() == 0:
             return _Call(x, None, None)
+        if in_functorch() or x.is_quantized:
+            self.unseen.note(
+                label, f"{kind.__name__} {'of quantized values' if x.is_quantized else 'under torch.func'}"
+            )
+            return _Call(x, None, None)
         try:
-            layout = site_layout(name, x, self.of(x), self.axes)
+            layout = site_layout(name, x, self._layouts.get(x), self.axes)
         except AmbiguousError:
             self.ambiguous[name] = tuple(x.shape)
             return _Call(x, None, None)

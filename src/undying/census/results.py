@@ -6,7 +6,7 @@ import functools
 import json
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from undying._base import text
 from undying._base.files import write_text
+from undying.units.unseen import Unrecognised
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,9 @@ class Census:
     ambiguous: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Sites that were not counted, since nothing decides which axis holds their units, with the shape of their input;
     ``census(..., axes={name: axis})`` counts them."""
+    unrecognised: dict[str, Unrecognised] = field(default_factory=dict)
+    """Places that act as an activation, or may, and were not counted: ``x.clamp(min=0)``, scripted parts, an activation that
+    is not registered. Shares are of the counted units alone."""
 
     def __getitem__(self, name: str) -> Site:
         for site in self.sites:
@@ -98,6 +102,8 @@ class Census:
                 return site
         if name in self.ambiguous:
             raise KeyError(f"site {name!r} was not counted: {_ask_axis(name, self.ambiguous[name])}")
+        if name in self.unrecognised:
+            raise KeyError(f"{name!r} was not counted, as it is not recognised: {self.unrecognised[name]}")
         raise KeyError(f"no site {name!r}; sites: {', '.join(site.name for site in self.sites)}")
 
     @property
@@ -143,7 +149,8 @@ class Census:
         probes = (self.probe, other.probe)
         probe = None if None in probes else f"{sum(int(p or '', 16) for p in probes) % 2**64:016x}"
         sites = [_together(a, b, self.tau) for a, b in zip(self.sites, other.sites, strict=True)]
-        return Census(sites, self.tau, self.loss, probe, {**self.ambiguous, **other.ambiguous})
+        ambiguous, unrecognised = self.ambiguous | other.ambiguous, self.unrecognised | other.unrecognised
+        return Census(sites, self.tau, self.loss, probe, ambiguous, unrecognised)
 
     def all_reduce(self, group: torch.distributed.ProcessGroup | None = None) -> Census:
         """The census of all ranks' shares of the data together, the same on every rank; call it on every rank.
@@ -173,6 +180,7 @@ class Census:
         ]
         lines = [text.table([header, *rows], left=2)]
         lines += [f"{name}: not counted, {_ask_axis(name, shape)}" for name, shape in self.ambiguous.items()]
+        lines += [f"{name}: not recognised, so not counted: {place}" for name, place in self.unrecognised.items()]
         lines += [
             f"{site.name}: {int(site.nonfinite.sum())} pre-activations are infinite or NaN, in "
             f"{int((site.nonfinite > 0).sum())} units"
@@ -219,6 +227,7 @@ class Census:
             "loss": self.loss,
             "probe": self.probe,
             "ambiguous": {name: list(shape) for name, shape in self.ambiguous.items()},
+            "unrecognised": {name: asdict(place) for name, place in self.unrecognised.items()},
             "sites": [{f.name: _plain(getattr(site, f.name)) for f in fields(Site)} for site in self.sites],
         }
 
@@ -241,7 +250,8 @@ class Census:
                 )
             sites = [_site(site) for site in content["sites"]]
             ambiguous = {name: tuple(shape) for name, shape in content.get("ambiguous", {}).items()}
-            return cls(sites, float(content["tau"]), content["loss"], content["probe"], ambiguous)
+            unrecognised = {name: Unrecognised(**place) for name, place in content.get("unrecognised", {}).items()}
+            return cls(sites, float(content["tau"]), content["loss"], content["probe"], ambiguous, unrecognised)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise ValueError(f"this does not hold a census: {error!r}") from None
 
@@ -278,7 +288,7 @@ class Changes:
     """Silent in both. If the earlier is of the network as initialised: silent from the start."""
 
 
-#: 1 had neither ends, unused units nor ambiguous sites; what a file does not say is None.
+#: 1 had neither ends, unused units nor ambiguous sites, and until 3 none was unrecognised; what a file does not say is None.
 _FORMAT = 2
 _DTYPES = {
     "fired": torch.int64,

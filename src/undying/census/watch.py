@@ -41,6 +41,8 @@ class Watch:
         self.model, self.optimizer, self.every, self.tau, self.axes = unwrap_model(model), optimizer, every, tau, axes
         self.steps = 0
         """Steps that have ended."""
+        self._unrecognised: set[str] = set()
+        """Places that it has warned of."""
         self.last: Record | None = None
         """Of the last sampled step."""
         self.sinks = list(sinks)
@@ -161,7 +163,8 @@ class Watch:
             )
             return
         sites = [site_of(counts, self.tau, gradients=False, unused=None) for counts in counter.counts.values()]
-        counted = Census(sites, self.tau, None, None, counter.ambiguous)
+        counted = Census(sites, self.tau, None, None, counter.ambiguous, counter.unseen.places)
+        self._say_unrecognised(counted)
         if self._distributed:
             counted = counted.all_reduce()
         probe, before = self._on_probe(), self._seen
@@ -171,6 +174,13 @@ class Watch:
         if not self._distributed or torch.distributed.get_rank() == 0:
             for sink in self.sinks:
                 sink.write(self.last)
+
+    def _say_unrecognised(self, counted: Census) -> None:
+        new = {name: place for name, place in counted.unrecognised.items() if name not in self._unrecognised}
+        self._unrecognised.update(new)
+        if new:
+            places = "; ".join(f"{name} ({place})" for name, place in new.items())
+            warnings.warn(f"watch does not recognise, so does not count: {places}", stacklevel=2)
 
 
 def watch(

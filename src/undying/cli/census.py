@@ -50,6 +50,8 @@ class CensusCommand:
     """Axis of the units, for sites where it cannot be told, such as site=1."""
     max_dead: float | None = None
     """Largest share of dead units that passes, such as 0.05."""
+    allow_unrecognised: bool = False
+    """Judge --max-dead by the counted units where some places that act as an activation are not recognised."""
     json: Path | None = None
     """Also write the census to this file, for undying.Census.load."""
     html: Path | None = None
@@ -121,6 +123,11 @@ class CensusCommand:
             return 0
         if counted.ambiguous:
             raise UndyingError(f"--max-dead cannot be judged: {', '.join(counted.ambiguous)} not counted; give --axes")
+        if counted.unrecognised and not self.allow_unrecognised:
+            places = "; ".join(f"{name} ({place})" for name, place in counted.unrecognised.items())
+            raise UndyingError(
+                f"--max-dead cannot be judged: not recognised, so not counted: {places}; --allow-unrecognised judges by the rest"
+            )
         dead = counted.dead_fraction
         if dead is None:
             unknown = [site.name for site in counted.sites if site.dead is None]

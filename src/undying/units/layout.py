@@ -142,7 +142,8 @@ class Layout:
             if old != new and (old != 1 or axis or self.units == 1):
                 return None
             axes.append(axis if old == new else _positions(new))
-        return Layout(tuple(axes))
+        kind = type(self) if math.prod(shape) == math.prod(self.shape) else Layout
+        return kind(tuple(axes))
 
     def numbers(self, dim: int) -> Tensor | None:
         """int64: the unit of each index along ``dim``; None where other axes matter too."""
@@ -179,6 +180,12 @@ class Layout:
             mask = _spread(mask, [factors[d][0] for d in places])
             mask = mask.permute([places.index(d) for d in order if d in places]).reshape(-1, 1, inner)
         return Columns(values.view(-1, self.units, inner), mask)
+
+
+@dataclass(frozen=True)
+class Statistic(Layout):
+    """Of one value a unit over all samples, as losses are made of: no activation of any sample, until it is stacked or
+    spread over samples."""
 
 
 @dataclass(frozen=True)
