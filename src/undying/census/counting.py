@@ -158,7 +158,7 @@ class Counter(UnitAxes):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kind, kwargs = TYPE_OF.get(func), dict(kwargs or {})
-        self.unseen.read(args, kwargs)
+        self.unseen.read(func, args, kwargs)
         if kind is None or is_activation(self._running.module):
             out = super().__torch_function__(func, types, args, kwargs)
             self.unseen.called(func, args, kwargs, out)

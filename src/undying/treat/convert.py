@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
@@ -17,7 +18,7 @@ from undying.activations.sugar import SUGAR
 from undying.treat.change import become, is_converted, set_child, set_entry, undo
 from undying.treat.forwards import AsFunction, Kept, Passing, Replacing
 from undying.treat.report import ConversionReport, Row
-from undying.treat.sites import Site, find
+from undying.treat.sites import Site, find, unrecognised
 
 __all__ = ["audit", "convert_", "revert_"]
 
@@ -114,7 +115,8 @@ def audit(
         model, example, targets, skip: as in :func:`undying.convert_`. Without ``example`` no calls are found.
 
     Returns:
-        a :class:`undying.ConversionReport` in which ``new`` is None everywhere.
+        a :class:`undying.ConversionReport` in which ``new`` is None everywhere. Places that act as an activation and are
+        none that is known, such as ``x.clamp(min=0)``, have rows of the kind ``"not recognised"``.
 
     >>> import torch, undying
     >>> print(undying.audit(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), torch.zeros(1, 2)))
@@ -122,7 +124,16 @@ def audit(
     1     module  ReLU()  1
     """
     sites, notes = _find(model, targets, example, skip)
-    return _report(sites, {}, notes)
+    report = _report(sites, {}, notes)
+    if example is None:
+        return report
+    patterns, left = [skip] if isinstance(skip, str) else skip, {row.name for row in report.left}
+    found = [
+        Row(name, "not recognised", place.what, None, reason=place.line or "in a module of torch")
+        for name, place in unrecognised(model, example).items()
+        if place.layer not in left and not any(fnmatchcase(name, pattern) for pattern in patterns)
+    ]
+    return replace(report, rows=(*report.rows, *found))
 
 
 def revert_(model: nn.Module) -> int:

@@ -20,6 +20,7 @@ from undying._base.preserve_state import preserve_state
 from undying._torch import disable_torch_function
 from undying.activations.known import TYPE_OF, is_composed, overridable_functions, type_of
 from undying.treat.change import is_converted
+from undying.units.unseen import Seeing, Unrecognised
 
 __all__ = ["Site", "find"]
 
@@ -60,6 +61,16 @@ def find(
         if pattern is not None:
             site.reason = f"skipped, as it matches {pattern!r}"
     return sites, notes
+
+
+def unrecognised(model: nn.Module, example: Any) -> dict[str, Unrecognised]:
+    """Places of ``model`` that act as an activation and are none that is known, by name, as ``example`` shows them."""
+    with preserve_state(model), torch.no_grad():
+        model.eval()
+        with Seeing(model) as seeing:
+            seeing.unseen.given(example)
+            _run(model, example)
+    return seeing.unseen.places
 
 
 def _modules(model: nn.Module, targets: Sequence[type[nn.Module]]) -> Iterator[Site]:

@@ -142,8 +142,9 @@ class Layout:
             if old != new and (old != 1 or axis or self.units == 1):
                 return None
             axes.append(axis if old == new else _positions(new))
-        kind = type(self) if math.prod(shape) == math.prod(self.shape) else Layout
-        return kind(tuple(axes))
+        if type(self) is not Layout and math.prod(shape) == math.prod(self.shape):  # a statistic still
+            return type(self)(tuple(axes))
+        return Layout(tuple(axes))
 
     def numbers(self, dim: int) -> Tensor | None:
         """int64: the unit of each index along ``dim``; None where other axes matter too."""

@@ -90,6 +90,9 @@ class ByTensor(Generic[V]):
         entry = self._entries.get(id(tensor))
         return entry is not None and entry[0]() is tensor
 
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
     def set(self, tensor: Tensor, value: V) -> None:
         if len(self._entries) > self._most:
             self._entries = {key: entry for key, entry in self._entries.items() if entry[0]() is not None}
@@ -152,23 +155,24 @@ class _Call:
         self, args: tuple[Any, ...], kwargs: dict[str, Any], of: Callable[[Tensor], Layout | Mark | None]
     ) -> None:
         self.args, self.kwargs = args, kwargs
-        self._of: dict[int, Layout] = {}
-        constant, self.lost = [], False
-        for tensor in tensors_in((args, kwargs)):
-            known = of(tensor)
-            if isinstance(known, Layout):
-                self._of[id(tensor)] = known
-            constant.append(known is Mark.CONSTANT or isinstance(tensor, nn.Parameter))
-            self.lost = self.lost or known is Mark.LOST
-        self.constant = bool(constant) and all(constant)
+        self._known = [(tensor, of(tensor)) for tensor in tensors_in((*args, *kwargs.values()))]
+        self._of = {id(tensor): known for tensor, known in self._known if isinstance(known, Layout)}
+
+    @property
+    def constant(self) -> bool:
         """Whether every tensor among them is."""
-        self._is = of
+        return bool(self._known) and all(_is_constant(tensor, known) for tensor, known in self._known)
+
+    @property
+    def lost(self) -> bool:
+        """Whether any holds no units."""
+        return any(known is Mark.LOST for _, known in self._known)
 
     def of(self, tensor: Any) -> Layout | None:
         return self._of.get(id(tensor))
 
     def is_constant(self, tensor: Any) -> bool:
-        return isinstance(tensor, nn.Parameter) or self._is(tensor) is Mark.CONSTANT
+        return any(_is_constant(tensor, known) for given, known in self._known if given is tensor)
 
     @property
     def layouts(self) -> list[Layout]:
@@ -181,6 +185,10 @@ class _Call:
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+
+
+def _is_constant(tensor: Tensor, known: Layout | Mark | None) -> bool:
+    return known is Mark.CONSTANT or isinstance(tensor, nn.Parameter)
 
 
 _Rule = Callable[[_Call, Tensor], "Layout | Mark | None"]
@@ -330,11 +338,11 @@ def _gathered(layout: Layout, index: Tensor, out: Tensor) -> Layout | None:
     return rest
 
 
-def _product(call: _Call, out: Tensor) -> Layout | None:
+def _product(call: _Call, out: Tensor) -> Layout | Mark | None:
     return _weighed(call, out, call.args[0], call.argument(1, "other", call.kwargs.get("mat2")))
 
 
-def _product_reversed(call: _Call, out: Tensor) -> Layout | None:
+def _product_reversed(call: _Call, out: Tensor) -> Layout | Mark | None:
     return _weighed(call, out, call.args[1], call.args[0])
 
 
@@ -484,5 +492,8 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
             yield value
         elif isinstance(value, (list, tuple)):
             yield from tensors_in(value)
-        elif isinstance(value, Mapping):
+        elif isinstance(value, dict) or (value.__class__ not in _PLAIN and isinstance(value, Mapping)):
             yield from tensors_in(value.values())
+
+
+_PLAIN = {int, float, bool, str, type(None), slice}  # asking whether they are mappings takes most of the time

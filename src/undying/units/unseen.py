@@ -58,6 +58,7 @@ _FUSED = _words("addmm_activation transformer_encoder_layer_fwd")
 _LEAKING = _words("prelu rrelu")
 _BEND = _words("abs arctan atan cos erf exp expm1 log log1p pow rsqrt sin sqrt square")
 _ELEMENTWISE = _COMPARE | _CHOOSE | _BOUND | _ADD | _BEND | _words("div float neg rdiv rsub sub to truediv type_as")
+_ASKED = _COMPARE | _CHOOSE | _BOUND | _LARGER | _ADD | {"abs"}
 
 
 class Suspects:
@@ -68,6 +69,10 @@ class Suspects:
         """Of comparisons of units: which of them to keep."""
         self._sizes: ByTensor[None] = ByTensor()
         """\\|x\\| of units."""
+
+    def asks(self, operation: str) -> bool:
+        """Whether it matters which arguments are followed."""
+        return operation in _ASKED or bool(self._choices)
 
     def acts(
         self, operation: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], followed: list[Tensor], out: Any
@@ -83,7 +88,9 @@ class Suspects:
         """
         if "relu" in operation or operation in OPERATORS or operation in _FUSED:
             return operation not in _LEAKING
-        chosen = [t for t in tensors_in((args, kwargs)) if t in self._choices]
+        if not followed and not self._choices:
+            return False
+        chosen = [t for t in tensors_in((*args, *kwargs.values())) if t in self._choices]
         followed = [t for t in followed if t not in self._choices]
         if operation in _COMPARE or (chosen and not followed):
             return self._compared(operation, [*chosen, *followed], out)
@@ -117,7 +124,7 @@ def _loses(operation: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], fol
 
 
 def _changed(x: Tensor, out: Any) -> bool | Tensor:
-    if not isinstance(out, Tensor) or x is out or x.shape != out.shape:
+    if type(out) is not Tensor or x is out or x.shape != out.shape or in_functorch():  # no values to be compared
         return True
     return (x != out).any()
 
@@ -147,6 +154,7 @@ class Unseen:
         self._names = {module: name for name, module in running.model.named_modules()}
         self._own = {module for module in self._names if _may_be_an_activation(module)}
         self._suspects = Suspects()
+        self._operation = ""
         self._followed: list[Tensor] = []
         self._stack = contextlib.ExitStack()
         self.restart()
@@ -185,21 +193,22 @@ class Unseen:
         before = self._found[name][1] if name in self._found else False
         self._found[name] = Unrecognised(self._layer, what, line or _line()), acted | before
 
-    def read(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Look at what an operation is given, before it."""
-        given = list(tensors_in((args, kwargs)))
-        self._followed = [tensor for tensor in given if self._axes.of(tensor) is not None]
+    def read(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Look at an operation before it."""
+        given = list(tensors_in((*args, *kwargs.values())))
         self._meet(given)
+        self._operation = getattr(func, "__name__", "").partition(".")[0].strip("_")
+        asks = self._suspects.asks(self._operation)
+        self._followed = [tensor for tensor in given if self._axes.of(tensor) is not None] if asks else []
 
     def called(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
-        """Look at an operation, after it."""
-        module = self._running.module
-        operation = getattr(func, "__name__", "").partition(".")[0].strip("_")
-        if module in self._own and isinstance(out, Tensor):
+        """Look at it after it."""
+        module, operation = self._running.module, self._operation
+        followed, self._followed = self._followed, []
+        if module is not None and module in self._own and isinstance(out, Tensor):
             self._inside.setdefault(module, set()).add(operation)
         if func in TYPE_OF or is_activation(module):
             return
-        followed, self._followed = self._followed, []
         acted = self._suspects.acts(operation, args, kwargs, followed, out)
         if acted is not False:
             self.note(self._label(operation), operation, acted)
@@ -211,14 +220,14 @@ class Unseen:
     def _label(self, word: str) -> str:
         return f"{self._layer}.{word}" if self._layer else word
 
-    def _meet(self, tensors: Iterable[Tensor], line: str | None = None) -> None:
-        """List tensors that came out of nothing that was seen."""
+    def _meet(self, tensors: Iterable[Tensor], source: nn.Module | None = None) -> None:
+        """List tensors that came out of nothing that was seen; ``source`` gave them."""
         for tensor in tensors:
             if self._axes.knows(tensor) or isinstance(tensor, nn.Parameter):
                 continue
             self._axes.know(tensor)
             if tensor.is_floating_point() and tensor.dim() > 1 and not in_functorch():
-                self.note(self._label("unseen"), _NOT_SEEN, line=line)
+                self.note(self._label("unseen"), _NOT_SEEN, line=source and _place_of(source))
 
     def _left(self, module: nn.Module, _: Any, output: Any) -> None:
         """A module ends, and still is the one that is running."""
@@ -232,8 +241,8 @@ class Unseen:
         elif is_activation(module):
             self.given(output)
         else:
-            self._meet(tensors_in([output]), _place_of(module))
-            inside = self._inside.pop(module, set())
+            self._meet(tensors_in([output]), module)
+            inside = self._inside.pop(module, set()) if module in self._own else set()
             if inside & _BEND and inside <= _ELEMENTWISE and self._axes.of(output) is not None:
                 kind = type(module).__name__
                 self.note(
@@ -264,7 +273,7 @@ class Seeing(UnitAxes):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        self.unseen.read(args, kwargs or {})
+        self.unseen.read(func, args, kwargs or {})
         out = super().__torch_function__(func, types, args, kwargs)
         self.unseen.called(func, args, kwargs or {}, out)
         return out
