@@ -240,3 +240,19 @@ def test_what_a_batch_holds_is_no_unseen_tensor():
             return self.act(self.lin(batch.x - self.shift + self.table[0]))
 
     assert undying.census(Net(), [Graph(X)]).unrecognised == {}
+
+
+def test_the_limits_are_as_the_docs_say():
+    lost = Part(lambda x: x.unfold(1, 4, 4).flatten(1).clamp(min=0))  # after an operation that loses the units
+    assert census_of(lost).unrecognised == {}
+    assert census_of(Part(lambda x: x * torch.erf(x))).unrecognised == {}  # smooth, in a forward
+    table = torch.zeros(40, 16)
+    (listed,) = census_of(Part(lambda x: x + table)).unrecognised  # neither given nor held
+    assert listed == "0.unseen"
+    hinge = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 1), Hinge())
+    assert undying.census(hinge, X)["3.relu"].units == 1
+
+
+class Hinge(nn.Module):
+    def forward(self, score):
+        return F.relu(1 - score).mean()
