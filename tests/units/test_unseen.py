@@ -131,6 +131,25 @@ def test_nothing_else_is_named(run):
     assert census_of(Part(run)).unrecognised == {}
 
 
+class Two(nn.Module):
+    """A call of a module, and one of a function, on what no gradient reaches."""
+
+    def __init__(self):
+        super().__init__()
+        self.lin, self.act = nn.Linear(8, 6).requires_grad_(False), nn.ReLU()
+
+    def forward(self, x):
+        return F.relu(self.act(self.lin(x)))
+
+
+def test_activations_of_this_package_and_leaves_for_gradients_are_no_unseen_tensors():
+    for activation in (nn.ReLU(), undying.SUGAR(), undying.BAReLU(), undying.NeLU()):
+        net = Two()
+        undying.convert_(net, activation, functional=True, example=X)
+        counted = undying.census(net, [(X, torch.zeros(40, 6))], gradients=True, loss=F.mse_loss)
+        assert (len(counted.sites), counted.unrecognised) == (2, {})
+
+
 class Bell(nn.Module):
     def forward(self, x):
         return x * torch.exp(-x.square())
@@ -249,10 +268,25 @@ def test_the_limits_are_as_the_docs_say():
     table = torch.zeros(40, 16)
     (listed,) = census_of(Part(lambda x: x + table)).unrecognised  # neither given nor held
     assert listed == "0.unseen"
-    hinge = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 1), Hinge())
-    assert undying.census(hinge, X)["3.relu"].units == 1
+    hinge = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3), Hinge(lambda h: h.sum(1).mean()))
+    assert undying.census(hinge, X)["3.relu"].units == 3
 
 
 class Hinge(nn.Module):
+    def __init__(self, reduce):
+        super().__init__()
+        self.reduce = reduce
+
     def forward(self, score):
-        return F.relu(1 - score).mean()
+        return self.reduce(F.relu(1 - score))
+
+
+def test_a_hinge_that_is_only_summed_is_a_term_of_a_loss():
+    for reduce in (torch.mean, lambda h: h.square().sum(), lambda h: h.squeeze(1).mean() / 2):
+        net = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 1), Hinge(reduce))
+        counted = undying.census(net, X.split(20))
+        assert [site.name for site in counted.sites] == ["1"]
+        assert counted.unrecognised["3.relu"].what.startswith("a term of a loss")
+        assert counted.unrecognised["3.relu"].line.startswith(__file__)
+    both = nn.Sequential(nn.Linear(8, 4), Hinge(lambda h: h * h.mean()))
+    assert [site.name for site in undying.census(both, X).sites] == ["1.relu"]  # a penalty on what is used as well

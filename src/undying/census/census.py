@@ -18,8 +18,11 @@ from undying.census.counting import Counter, SiteCounts
 from undying.census.fingerprint import Fingerprint
 from undying.census.results import Census, Site, dormancy
 from undying.census.uses import Uses
+from undying.units.unseen import Unrecognised
 
 __all__ = ["census"]
+
+_TERM = "a term of a loss, as only its sum over all samples is used"
 
 
 def census(
@@ -121,10 +124,14 @@ def census(
             batches += 1
     if batches == 0:
         raise ValueError("data gave no batch")
-    _check(counter, model, axes or {})
+    terms = {name: Unrecognised(name.rpartition(".")[0], _TERM, line) for name, line in uses.terms.items()}
+    for name in terms:
+        del counter.counts[name]
+    unrecognised = counter.unseen.places | terms
+    _check(counter, model, axes or {}, unrecognised)
     name = None if loss is None else getattr(loss, "__name__", type(loss).__name__)
     sites = [site_of(counts, tau, gradients, uses.unused(counts.name)) for counts in counter.counts.values()]
-    return Census(sites, tau, name, fingerprint.read(), counter.ambiguous, counter.unseen.places)
+    return Census(sites, tau, name, fingerprint.read(), counter.ambiguous, unrecognised)
 
 
 def _entry(model: nn.Module, method: str | Callable[..., Any] | None) -> Callable[..., Any]:
@@ -187,9 +194,11 @@ def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | No
     )
 
 
-def _check(counter: Counter, model: nn.Module, axes: Mapping[str, int]) -> None:
+def _check(
+    counter: Counter, model: nn.Module, axes: Mapping[str, int], unrecognised: Mapping[str, Unrecognised]
+) -> None:
     if not counter.counts and not counter.ambiguous:
-        seen = "".join(f"; not recognised: {name} ({place})" for name, place in counter.unseen.places.items())
+        seen = "".join(f"; not recognised: {name} ({place})" for name, place in unrecognised.items())
         raise ValueError(f"{type(model).__name__} called no activation that is known, or only on empty batches{seen}")
     unseen = [name for name, counts in counter.counts.items() if int(counts.samples) == 0]
     if unseen:

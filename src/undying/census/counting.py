@@ -205,6 +205,7 @@ class Counter(UnitAxes):
                 leaf = x.detach().requires_grad_()
                 self.leaves.append(leaf)
                 x = leaf.clone()  # a leaf may not be overwritten in place
+                self.know(x)
             x.register_hook(lambda g: counts.gradient_at(self._columns(name, g.detach(), layout)))
         return _Call(x, counts, layout)
 

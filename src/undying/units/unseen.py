@@ -191,12 +191,13 @@ class Unseen:
         self._calls[label] = self._calls.get(label, 0) + 1
         name = label if self._calls[label] == 1 else f"{label}#{self._calls[label]}"
         before = self._found[name][1] if name in self._found else False
-        self._found[name] = Unrecognised(self._layer, what, line or _line()), acted | before
+        self._found[name] = Unrecognised(self._layer, what, line or line_of_call()), acted | before
 
     def read(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Look at an operation before it."""
         given = list(tensors_in((*args, *kwargs.values())))
-        self._meet(given)
+        if not is_activation(self._running.module):
+            self._meet(given)
         self._operation = getattr(func, "__name__", "").partition(".")[0].strip("_")
         asks = self._suspects.asks(self._operation)
         self._followed = [tensor for tensor in given if self._axes.of(tensor) is not None] if asks else []
@@ -307,7 +308,7 @@ def _place_of(module: nn.Module) -> str | None:
     return f"{code.co_filename}:{code.co_firstlineno}"
 
 
-def _line() -> str | None:
+def line_of_call() -> str | None:
     """The innermost line of the forward pass outside of torch and this package; None where there is none."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_ROOTS[1]):
