@@ -124,9 +124,9 @@ def census(
             batches += 1
     if batches == 0:
         raise ValueError("data gave no batch")
-    terms = {name: Unrecognised(name.rpartition(".")[0], _TERM, line) for name, line in uses.terms.items()}
-    for name in terms:
-        del counter.counts[name]
+    terms = {site: Unrecognised(site.rpartition(".")[0], _TERM, line) for site, line in uses.terms.items()}
+    for site in terms:
+        del counter.counts[site]
     unrecognised = counter.unseen.places | terms
     _check(counter, model, axes or {}, unrecognised)
     name = None if loss is None else getattr(loss, "__name__", type(loss).__name__)

@@ -228,7 +228,7 @@ class Unseen:
                 continue
             self._axes.know(tensor)
             if tensor.is_floating_point() and tensor.dim() > 1 and not in_functorch():
-                self.note(self._label("unseen"), _NOT_SEEN, line=source and _place_of(source))
+                self.note(self._label("unseen"), _NOT_SEEN, line=None if source is None else _place_of(source))
 
     def _left(self, module: nn.Module, _: Any, output: Any) -> None:
         """A module ends, and still is the one that is running."""
