@@ -36,7 +36,7 @@ constexpr int64_t MOST = int64_t(1) << 30;
 template <class T>
 struct InputCounter {
   typedef T Element;
-  typedef Tally Result;
+  typedef InputCounts Result;
   typedef typename Of<T>::Vector Vector;
   typedef typename Of<T>::Integers Integers;
   struct Limits {
@@ -60,21 +60,21 @@ struct InputCounter {
     add_to(total, x > 0 ? x : Vector{});
   }
 
-  ALWAYS_INLINE void add_lane(int lane, Tally& tally) const {
-    tally.positive += positive[lane];
-    tally.nonfinite += nonfinite[lane];
-    tally.nan += nan[lane];
-    tally.low += low[lane];
-    tally.high += high[lane];
-    tally.peak = peak[lane] > tally.peak ? peak[lane] : tally.peak;
-    tally.total += lane_of<T>(total, lane);
+  ALWAYS_INLINE void add_lane(int lane, InputCounts& into) const {
+    into.positive += positive[lane];
+    into.nonfinite += nonfinite[lane];
+    into.nan += nan[lane];
+    into.low += low[lane];
+    into.high += high[lane];
+    into.peak = peak[lane] > into.peak ? peak[lane] : into.peak;
+    into.total += lane_of<T>(total, lane);
   }
 };
 
 template <class T>
 struct OutputCounter {
   typedef T Element;
-  typedef OutputTally Result;
+  typedef OutputCounts Result;
   typedef typename Of<T>::Vector Vector;
   typedef typename Of<T>::Integers Integers;
   struct Limits {};
@@ -87,9 +87,9 @@ struct OutputCounter {
     add_to(total, mask ? absolute(h) : Vector{});
   }
 
-  ALWAYS_INLINE void add_lane(int lane, OutputTally& tally) const {
-    tally.zeros += zeros[lane];
-    tally.total += lane_of<T>(total, lane);
+  ALWAYS_INLINE void add_lane(int lane, OutputCounts& into) const {
+    into.zeros += zeros[lane];
+    into.total += lane_of<T>(total, lane);
   }
 };
 
@@ -173,26 +173,26 @@ void count(const View& view, const typename Counter::Limits& limits, typename Co
 }
 
 template <class T>
-INLINE void tally_as(const View& view, double low, double high, Tally* tallies) {
+INLINE void count_inputs_as(const View& view, double low, double high, InputCounts* per_unit) {
   typedef typename Of<T>::Scalar Scalar;
-  count<InputCounter<T>>(view, {Scalar(low), Scalar(high)}, tallies);
+  count<InputCounter<T>>(view, {Scalar(low), Scalar(high)}, per_unit);
 }
 
-static void tally(const View& view, double low, double high, Tally* tallies) {
+static void count_inputs(const View& view, double low, double high, InputCounts* per_unit) {
   switch (view.dtype) {
-    case FLOAT32: return tally_as<float>(view, low, high, tallies);
-    case BFLOAT16: return tally_as<Bfloat16>(view, low, high, tallies);
-    case FLOAT16: return tally_as<Float16>(view, low, high, tallies);
-    case FLOAT64: return tally_as<double>(view, low, high, tallies);
+    case FLOAT32: return count_inputs_as<float>(view, low, high, per_unit);
+    case BFLOAT16: return count_inputs_as<Bfloat16>(view, low, high, per_unit);
+    case FLOAT16: return count_inputs_as<Float16>(view, low, high, per_unit);
+    case FLOAT64: return count_inputs_as<double>(view, low, high, per_unit);
   }
 }
 
-static void tally_output(const View& view, OutputTally* tallies) {
+static void count_outputs(const View& view, OutputCounts* per_unit) {
   switch (view.dtype) {
-    case FLOAT32: return count<OutputCounter<float>>(view, {}, tallies);
-    case BFLOAT16: return count<OutputCounter<Bfloat16>>(view, {}, tallies);
-    case FLOAT16: return count<OutputCounter<Float16>>(view, {}, tallies);
-    case FLOAT64: return count<OutputCounter<double>>(view, {}, tallies);
+    case FLOAT32: return count<OutputCounter<float>>(view, {}, per_unit);
+    case BFLOAT16: return count<OutputCounter<Bfloat16>>(view, {}, per_unit);
+    case FLOAT16: return count<OutputCounter<Float16>>(view, {}, per_unit);
+    case FLOAT64: return count<OutputCounter<double>>(view, {}, per_unit);
   }
 }
 

@@ -6,6 +6,6 @@
 #define BACKWARD(surrogate) undying::VARIANT::sugar_backward<undying::VARIANT::surrogate>,
 #define KERNELS                                                                      \
   {                                                                                  \
-    undying::VARIANT::tally, undying::VARIANT::tally_output, {SURROGATES(BACKWARD)}, \
+    undying::VARIANT::count_inputs, undying::VARIANT::count_outputs, {SURROGATES(BACKWARD)}, \
     undying::VARIANT::barelu, undying::VARIANT::barelu_backward                      \
   }

@@ -19,7 +19,7 @@ namespace {
 
 // Of the operators: raised, here and in src/undying/ops/native.py, with every change to what they take, do or return, so
 // that a library which was left over from before is not used.
-constexpr int64_t INTERFACE = 2;
+constexpr int64_t INTERFACE = 3;
 
 int64_t interface() { return INTERFACE; }
 
@@ -135,15 +135,16 @@ std::vector<Result> over_parts(const View& view, const Merge& merge, const F& f)
   return results;
 }
 
-void tally(Tensor x, int64_t units, int64_t inner, double low, double high, Tensor counts, Tensor peak, Tensor total) {
-  const View view = view_of("tally", x, units, inner);
-  check_running("tally", counts, ScalarType::Long, {5, units});
-  check_running("tally", peak, ScalarType::Double, {units});
-  check_running("tally", total, ScalarType::Double, {units});
+void count_inputs(
+    Tensor x, int64_t units, int64_t inner, double low, double high, Tensor counts, Tensor peak, Tensor total) {
+  const View view = view_of("count_inputs", x, units, inner);
+  check_running("count_inputs", counts, ScalarType::Long, {5, units});
+  check_running("count_inputs", peak, ScalarType::Double, {units});
+  check_running("count_inputs", total, ScalarType::Double, {units});
   const Variant* variant = in_use.variant;
-  auto tallies = over_parts<Tally>(
+  auto per_unit = over_parts<InputCounts>(
       view,
-      [](Tally& into, const Tally& from) {
+      [](InputCounts& into, const InputCounts& from) {
         into.positive += from.positive;
         into.nonfinite += from.nonfinite;
         into.nan += from.nan;
@@ -152,14 +153,14 @@ void tally(Tensor x, int64_t units, int64_t inner, double low, double high, Tens
         into.peak = std::max(into.peak, from.peak);
         into.total += from.total;
       },
-      [&](const View& part, Tally* into) { variant->tally(part, low, high, into); });
+      [&](const View& part, InputCounts* into) { variant->count_inputs(part, low, high, into); });
 
   auto* count = static_cast<int64_t*>(counts.mutable_data_ptr());
   auto* highest = static_cast<double*>(peak.mutable_data_ptr());
   auto* sum = static_cast<double*>(total.mutable_data_ptr());
   constexpr double NaN = std::numeric_limits<double>::quiet_NaN();
   for (int64_t u = 0; u < units; u++) {
-    const Tally& t = tallies[u];
+    const InputCounts& t = per_unit[u];
     count[u] += t.positive;
     count[units + u] += t.nonfinite;
     count[2 * units + u] += t.nan;
@@ -170,18 +171,18 @@ void tally(Tensor x, int64_t units, int64_t inner, double low, double high, Tens
   }
 }
 
-void tally_output(Tensor h, int64_t units, int64_t inner, Tensor zeros, Tensor total) {
-  const View view = view_of("tally_output", h, units, inner);
-  check_running("tally_output", zeros, ScalarType::Long, {units});
-  check_running("tally_output", total, ScalarType::Double, {units});
+void count_outputs(Tensor h, int64_t units, int64_t inner, Tensor zeros, Tensor total) {
+  const View view = view_of("count_outputs", h, units, inner);
+  check_running("count_outputs", zeros, ScalarType::Long, {units});
+  check_running("count_outputs", total, ScalarType::Double, {units});
   const Variant* variant = in_use.variant;
-  auto tallies = over_parts<OutputTally>(
-      view, [](OutputTally& into, const OutputTally& from) { into.zeros += from.zeros, into.total += from.total; },
-      [&](const View& part, OutputTally* into) { variant->tally_output(part, into); });
+  auto per_unit = over_parts<OutputCounts>(
+      view, [](OutputCounts& into, const OutputCounts& from) { into.zeros += from.zeros, into.total += from.total; },
+      [&](const View& part, OutputCounts* into) { variant->count_outputs(part, into); });
 
   auto* count = static_cast<int64_t*>(zeros.mutable_data_ptr());
   auto* sum = static_cast<double*>(total.mutable_data_ptr());
-  for (int64_t u = 0; u < units; u++) count[u] += tallies[u].zeros, sum[u] += tallies[u].total;
+  for (int64_t u = 0; u < units; u++) count[u] += per_unit[u].zeros, sum[u] += per_unit[u].total;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -257,9 +258,9 @@ STABLE_TORCH_LIBRARY(undying, m) {
   m.def("interface() -> int");
   m.def("use_instructions(int wanted) -> int");
   m.def(
-      "tally(Tensor x, int units, int inner, float low, float high, Tensor(a!) counts, Tensor(b!) peak, "
+      "count_inputs(Tensor x, int units, int inner, float low, float high, Tensor(a!) counts, Tensor(b!) peak, "
       "Tensor(c!) total) -> ()");
-  m.def("tally_output(Tensor h, int units, int inner, Tensor(a!) zeros, Tensor(b!) total) -> ()");
+  m.def("count_outputs(Tensor h, int units, int inner, Tensor(a!) zeros, Tensor(b!) total) -> ()");
 #define DEFINE(surrogate) \
   m.def(#surrogate "_backward(Tensor gradient, Tensor x, float a, float strength, float low, float high) -> Tensor");
   SURROGATES(DEFINE)
@@ -273,8 +274,8 @@ STABLE_TORCH_LIBRARY_IMPL(undying, CompositeExplicitAutograd, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(undying, CPU, m) {
-  m.impl("tally", TORCH_BOX(&undying::tally));
-  m.impl("tally_output", TORCH_BOX(&undying::tally_output));
+  m.impl("count_inputs", TORCH_BOX(&undying::count_inputs));
+  m.impl("count_outputs", TORCH_BOX(&undying::count_outputs));
 #define IMPLEMENT(surrogate) \
   m.impl(#surrogate "_backward", TORCH_BOX(&undying::sugar_backward<undying::number_of_##surrogate>));
   SURROGATES(IMPLEMENT)

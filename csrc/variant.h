@@ -19,13 +19,13 @@ struct View {
 };
 
 // Counts of one unit.
-struct Tally {
+struct InputCounts {
   int64_t positive = 0, nonfinite = 0, nan = 0, low = 0, high = 0;
   double peak = -__builtin_inf();  // NaN does not count
   double total = 0.0;              // of max(x, 0); NaN does not count
 };
 
-struct OutputTally {
+struct OutputCounts {
   int64_t zeros = 0;
   double total = 0.0;
 };
@@ -51,9 +51,9 @@ constexpr int SURROGATE_COUNT = 0 SURROGATES(COUNT);
 #undef COUNT
 
 struct Variant {
-  // Add to tallies[0 ... unit_end - unit_begin).
-  void (*tally)(const View&, double low, double high, Tally* tallies);
-  void (*tally_output)(const View&, OutputTally* tallies);
+  // Add to per_unit[0 ... unit_end - unit_begin).
+  void (*count_inputs)(const View&, double low, double high, InputCounts* per_unit);
+  void (*count_outputs)(const View&, OutputCounts* per_unit);
   void (*sugar_backward[SURROGATE_COUNT])(const Slope&, const Elements& gradient_x_out);
   void (*barelu)(float alpha, float eps, const Elements& x_x_out);
   void (*barelu_backward)(float alpha, float eps, const Elements& gradient_x_out);

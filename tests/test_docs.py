@@ -1,8 +1,10 @@
 """What the pages show runs as written."""
 
+import multiprocessing
+import os
 import re
+import runpy
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from undying import cli
+from undying.lab.executors.processes import PRELOADED
 from undying.papers.tables import TABLES, TIMED
 
 ROOT = Path(__file__).parent.parent
@@ -29,11 +32,24 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize(("page", "code"), PYTHON, ids=[name for name, _ in PYTHON])
-def test_python_blocks_run(page, code, tmp_path):
+def test_python_blocks_run(page, code, tmp_path, monkeypatch):
+    """Each page in a process of its own, forked from one that has imported undying already."""
+    monkeypatch.chdir(tmp_path)
     script = tmp_path / "block.py"
     script.write_text(code)
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*PRELOADED, "torchvision", "torch.export"])
+    process = context.Process(target=run_as_script, args=(str(script), "errors"))
+    process.start()
+    process.join()
+    assert process.exitcode == 0, Path("errors").read_text()
+
+
+def run_as_script(script, errors):
+    """As ``python script`` does, with what it prints to standard error in a file."""
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
+    sys.path.insert(0, str(Path.cwd()))
+    runpy.run_path(script, run_name="__main__")
 
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[command for _, command in COMMANDS])

@@ -11,9 +11,12 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounter
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 import undying
 from undying import _torch
@@ -70,6 +73,23 @@ def test_a_compiler_evaluates_in_functorch_and_guards_on_it():
 
 def test_without_its_name_all_is_in_functorch(without):
     assert without(torch._C._functorch, "peek_interpreter_stack").in_functorch()
+
+
+def test_computes_no_numbers():
+    seen = []
+    assert not _torch.computes_no_numbers()
+    with FlopCounterMode(display=False):
+        assert not _torch.computes_no_numbers()
+    make_fx(lambda x: seen.append(_torch.computes_no_numbers()) or x)(torch.ones(2))
+    with FakeTensorMode():
+        seen.append(_torch.computes_no_numbers())
+    assert seen == [True, True]
+
+
+def test_without_its_name_all_computes_numbers(without):
+    copy = without(torch.utils._python_dispatch, "_get_current_dispatch_mode_stack")
+    with FakeTensorMode():
+        assert not copy.computes_no_numbers()
 
 
 def test_in_dual_level():

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.utils._python_dispatch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
@@ -30,6 +31,7 @@ __all__ = [
     "base_of",
     "below_autograd",
     "compiler_is_loaded",
+    "computes_no_numbers",
     "disable_torch_function",
     "dispatch_keys",
     "dispatch_mode_depth",
@@ -97,6 +99,19 @@ dispatch_mode_depth: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_
 
 jit_tracing_state: Callable[[], Any] = getattr(torch._C, "_get_tracing_state", _one)
 """What ``torch.jit.trace`` is doing, None if nothing. Where the name is gone, something: slower, and right."""
+
+
+def computes_no_numbers() -> bool:
+    """Whether operations are followed on tensors without numbers, or traced, as for an export.
+
+    Where the name is gone, False: ``watch`` counts such a forward pass as one of training.
+    """
+    return any(type(mode).__name__ in ("FakeTensorMode", "ProxyTorchDispatchMode") for mode in _dispatch_modes())
+
+
+_dispatch_modes: Callable[[], Any] = getattr(
+    torch.utils._python_dispatch, "_get_current_dispatch_mode_stack", lambda: ()
+)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -249,7 +249,9 @@ def test_a_network_with_replaced_calls_needs_its_type_registered_where_it_is_loa
     saved = pickle.dumps(net)
     assert torch.equal(pickle.loads(saved)(X), net(X))
     del known.FACTS[Ramp]
-    with pytest.raises(RuntimeError, match=r"calls of Ramp, .* in this Net; call undying.register_activation .* too"):
+    with pytest.raises(
+        RuntimeError, match=r"calls of Ramp, .* in this network; call undying.register_activation .* too"
+    ):
         pickle.loads(saved)
 
 

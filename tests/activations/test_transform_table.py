@@ -15,7 +15,7 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -264,6 +264,7 @@ def double_backward(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 FIRST = (backward, func_grad, vmap_grad, jacrev, jacfwd, jvp, dual_level)
 SECOND = (hessian, double_backward)
+COMPILED = (func_grad, jvp, vmap_grad)
 
 
 def transforms(*functions: Transform) -> pytest.MarkDecorator:
@@ -292,19 +293,19 @@ def test_second_derivative(case: Case, transform: Transform) -> None:
 
 
 @every_case
-@transforms(jvp, dual_level)
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-def test_forward_mode_without_gradients(case: Case, transform: Transform, compiled: bool) -> None:
+def test_forward_mode_without_gradients(case: Case, compiled: bool) -> None:
     """no_grad switches off the reverse mode only."""
 
-    def run(x: Tensor) -> Tensor:
+    def run(x: Tensor) -> list[Tensor]:
         with torch.no_grad():
-            return transform(module, x)
+            return [jvp(module, x), dual_level(module, x)]
 
     torch.compiler.reset()
     module = case.make()
     run = torch.compile(run, backend="aot_eager", fullgraph=True) if compiled else run
-    assert_near(run(POINTS), truth_at(case.truth.slope, POINTS), POINTS, EXACT)
+    for slope in run(POINTS):
+        assert_near(slope, truth_at(case.truth.slope, POINTS), POINTS, EXACT)
 
 
 @every_case
@@ -344,41 +345,59 @@ class InTurn:
         return lambda *arguments: compiled[self.name](*arguments)
 
 
-def assert_compiles(case: Case, transform: Transform, *names: str) -> None:
-    """Compiled by each of the backends, it is what it is."""
+def assert_compiles(case: Case, *names: str) -> None:
+    """Compiled by each of the backends, the activation is what it is, and so is its backward pass."""
     torch.compiler.reset()
     backends = InTurn(*names)
-    compiler = functools.partial(torch.compile, backend=backends, fullgraph=True)
-    module = case.make()
-    compiled = compiler(module if transform is backward else lambda x: transform(module, x))
+    compiled = torch.compile(case.make(), backend=backends, fullgraph=True)
     for backends.name in names:
         try:
-            slope = backward(compiled, POINTS) if transform is backward else compiled(POINTS)
-            assert_near(slope, truth_at(case.truth.slope, POINTS), POINTS, EXACT)
-            if transform is backward:
-                assert_value(case, compiled(POINTS.clone().requires_grad_()), POINTS, EXACT)
+            assert_near(backward(compiled, POINTS), truth_at(case.truth.slope, POINTS), POINTS, EXACT)
+            assert_value(case, compiled(POINTS.clone().requires_grad_()), POINTS, EXACT)
         except AssertionError as error:
             raise AssertionError(f"{backends.name}: {error}") from None
 
 
+def assert_transforms_compile(case: Case, transforms: Sequence[Transform], *names: str) -> None:
+    """Compiled by each of the backends, transforms of the activation are what they are: all in one graph."""
+    torch.compiler.reset()
+    backends = InTurn(*names)
+    module = case.make()
+
+    @functools.partial(torch.compile, backend=backends, fullgraph=True)
+    def compiled(x: Tensor) -> list[Tensor]:
+        return [transform(module, x) for transform in transforms]
+
+    for backends.name in names:
+        for transform, slope in zip(transforms, compiled(POINTS), strict=True):
+            try:
+                assert_near(slope, truth_at(case.truth.slope, POINTS), POINTS, EXACT)
+            except AssertionError as error:
+                raise AssertionError(f"{backends.name}, {transform.__name__}: {error}") from None
+
+
 @every_form
-@transforms(backward, func_grad, jvp, vmap_grad)
-def test_compile(case: Case, transform: Transform) -> None:
+def test_compile(case: Case) -> None:
     """Dynamo's graph as it is, and through AOTAutograd."""
-    assert_compiles(case, transform, "eager", "aot_eager")
+    assert_compiles(case, "eager", "aot_eager")
+
+
+@every_form
+def test_compile_of_transforms(case: Case) -> None:
+    assert_transforms_compile(case, COMPILED, "eager", "aot_eager")
 
 
 @pytest.mark.skipif(not HAS_COMPILER, reason="there is no C++ compiler for inductor")
 @pytest.mark.parametrize("case", [case for case in CASES if case.inductor], ids=str)
-@transforms(backward, func_grad, jvp, vmap_grad)
-def test_compile_by_inductor(case: Case, transform: Transform) -> None:
-    assert_compiles(case, transform, "inductor")
+def test_compile_by_inductor(case: Case) -> None:
+    assert_compiles(case, "inductor")
+    assert_transforms_compile(case, COMPILED, "inductor")
 
 
 @every_form
 def test_compile_of_the_composite_form(case: Case) -> None:
     with undying.ops.using("composite"):
-        assert_compiles(case, backward, "aot_eager")
+        assert_compiles(case, "aot_eager")
 
 
 @every_case
@@ -734,11 +753,12 @@ LITERAL = Case("literal", lambda: Lambda(_literal_barelu), closed_forms.barelu()
 @pytest.mark.filterwarnings("ignore:.*Function'> should not be instantiated:DeprecationWarning")  # torch 2.13's Dynamo
 def test_classic_function_is_relu_under_compiled_func_grad() -> None:
     test_first_derivative(CLASSIC, backward)
-    assert_compiles(CLASSIC, backward, "aot_eager")
+    assert_compiles(CLASSIC, "aot_eager")
     with pytest.raises(AssertionError, match=r"at \[-8.5, .*: \[0.0, 0.0"):
-        assert_compiles(CLASSIC, func_grad, "aot_eager")
+        assert_transforms_compile(CLASSIC, [func_grad], "aot_eager")
     # Not merely wrong: it is ReLU's.
-    assert_compiles(Case("relu", lambda: Lambda(ClassicSUGAR.apply), closed_forms.RELU), func_grad, "aot_eager")
+    relu = Case("relu", lambda: Lambda(ClassicSUGAR.apply), closed_forms.RELU)
+    assert_transforms_compile(relu, [func_grad], "aot_eager")
 
 
 def test_injection_without_a_clamp_is_nan_at_infinity() -> None:

@@ -260,7 +260,7 @@ def test_masked_tokens_do_not_count(shape, by, gradients):
     for site in result.sites[:4]:
         module = getattr(net, site.name)
         x, h = (tokens_of(site.name, v, n, t)[mask] for v in seen[module])
-        assert (site.units, site.samples) == (8, int(mask.sum()))
+        assert (site.units, site.samples, site.values) == (8, int(mask.any(1).sum()), int(mask.sum()))
         assert site.fired.tolist() == (x > 0).sum(0).tolist()
         assert site.peak.tolist() == x.amax(0).tolist()
         assert site.silent.tolist() == (x <= 0).all(0).tolist()
@@ -282,7 +282,7 @@ def test_a_mask_of_samples_leaves_out_whole_ones():
     (site,) = undying.census(net, [(x, keep)], mask=lambda batch: batch[1]).sites
     assert (site.samples, site.fired.tolist()) == (6, (net[0](x[keep]) > 0).sum(0).tolist())
     (site,) = undying.census(net, [(x[None].expand(2, 9, 4), torch.tensor([True, False]))], mask=lambda b: b[1]).sites
-    assert site.samples == 9
+    assert (site.samples, site.values) == (1, 9)
 
 
 @pytest.mark.parametrize("act", [nn.ReLU6(), nn.Hardtanh(-0.1, 0.1), nn.ReLU()])

@@ -114,7 +114,7 @@ def test_planted_units_are_found_and_no_other(kind, planted):
     handle.remove()
     fired, peak, values = brute_force(seen[0], axis)
     assert site.units == bias.numel()
-    assert site.samples == values
+    assert (site.samples, site.values) == (1 if kind == "conv2d, no batch axis" else len(x), values)
     assert site.fired.tolist() == fired
     assert site.peak.tolist() == peak
     assert set(planted) <= {u for u, s in enumerate(site.silent.tolist()) if s}
@@ -130,7 +130,7 @@ def test_batch_size_and_order_do_not_matter(kind):
     shuffled = undying.census(net, x[torch.randperm(len(x))].split(4)).sites[0]
     for key in ("fired", "peak", "silent", "dormant"):
         assert torch.equal(getattr(whole, key), getattr(shuffled, key))
-    assert whole.samples == shuffled.samples
+    assert (whole.samples, whole.values) == (shuffled.samples, shuffled.values)
     torch.testing.assert_close(whole.score, shuffled.score, rtol=1e-6, atol=0)
 
 
@@ -154,7 +154,7 @@ def test_against_brute_force_on_drawn_networks(data):
         pre = net[2 * i](h)
         fired, _, n = brute_force(pre, 1)
         h = net[2 * i + 1](pre)
-        assert (site.fired.tolist(), site.samples) == (fired, n)
+        assert (site.fired.tolist(), site.samples, site.values) == (fired, len(x), n)
         # Sokar et al. 2023, eq. 1
         means = [sum(abs(v) for v in column) / len(column) for column in h.double().T.tolist()]
         average = sum(means) / len(means)
@@ -240,7 +240,7 @@ def test_the_fused_path_of_a_transformer_does_not_hide_its_activation():
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     plant(layer.linear1.bias, (1, 15))
     site = undying.census(layer, torch.randn(3, 4, 8))["relu"]
-    assert (site.units, site.samples) == (16, 12)
+    assert (site.units, site.samples, site.values) == (16, 3, 12)
     assert {1, 15} <= set(site.silent.nonzero().flatten().tolist())
 
 
@@ -409,6 +409,7 @@ def test_table_and_dict():
     result = undying.census(net, torch.randn(40, 2))
     assert str(result).splitlines()[0].split() == [
         "site",
+        "layer",
         "kind",
         "units",
         "N",
@@ -419,8 +420,8 @@ def test_table_and_dict():
         "rate",
     ]
     row = str(result).splitlines()[1].split()
-    assert row[:4] == ["1", "SUGAR", "3", "40"]
-    assert row[5] == "unknown"
+    assert row[:5] == ["1", "0", "SUGAR", "3", "40"]
+    assert row[6] == "unknown"
     assert result.to_dict()["sites"][0]["silent"] == [bool(s) for s in result.sites[0].silent]
 
 

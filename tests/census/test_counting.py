@@ -162,7 +162,7 @@ def test_drawn_networks(data):
         site = result[names[act]]
         event(type(act).__name__)
         x, h = (columns(torch.cat(v[act]), axis, drawn.flat[act]) for v in (pre, post))
-        assert (site.units, site.samples) == (len(x), len(x[0]))
+        assert (site.units, site.values) == (len(x), len(x[0]))
         assert site.fired.tolist() == [sum(v > 0 for v in c.tolist()) for c in x]
         assert site.peak.tolist() == [max(c.tolist()) for c in x]
         assert site.zero.tolist() == [sum(v == 0 for v in c.tolist()) / len(c) for c in h]
@@ -249,7 +249,7 @@ def test_the_width_of_images_is_not_their_number_of_units():
         net[0].bias.fill_(5.0)
         net[0].bias[:4] = -1e6
     (site,) = undying.census(net, torch.rand(2, 3, 32, 32)).sites
-    assert (site.units, site.samples) == (16, 2 * 32 * 32)
+    assert (site.units, site.samples, site.values) == (16, 2, 2 * 32 * 32)
     assert site.silent.tolist() == [True] * 4 + [False] * 12
 
 

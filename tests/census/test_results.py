@@ -90,6 +90,20 @@ def test_two_ranks_count_as_one(tmp_path):
     assert one["8"].unused.nonzero().flatten().tolist() == [5]
 
 
+def test_a_census_is_a_mapping_from_names_to_sites():
+    census = undying.census(network(), [batch()])
+    assert (list(census), len(census)) == (["1", "3", "6", "8"], 4)
+    assert ("1" in census, "nope" in census, census.get("nope")) == (True, False, None)
+    assert [site.kind for site in census.values()] == ["ReLU", "Tanh", "SUGAR", "ReLU6"]
+    assert all(census[name] is site for name, site in census.items())
+    only_ambiguous = undying.Census([], 0.025, None, None, {"odd": (3, 4, 5)})
+    assert "odd" not in only_ambiguous
+    with pytest.raises(KeyError, match="not counted"):
+        _ = only_ambiguous["odd"]
+    shares = [getattr(only_ambiguous, f"{state}_fraction") for state in ("silent", "dead", "dormant", "saturated")]
+    assert (shares, only_ambiguous.sparsity) == ([None] * 4, None)
+
+
 def test_censuses_of_other_networks_do_not_add():
     net, (x, y) = network(), batch()
     first = undying.census(net, [(x, y)])
@@ -136,7 +150,8 @@ def test_a_file_of_format_1_still_loads(tmp_path):
     census = undying.Census.load(path)
     (site,) = census.sites
     assert (census.tau, census.loss, census.probe, census.ambiguous) == (0.025, "cross_entropy", "00ff00ff00ff00ff", {})
-    assert (site.name, site.units, site.samples, site.fired.tolist()) == ("1", 3, 40, [0, 40, 7])
+    assert (site.name, site.units, site.samples, site.values) == ("1", 3, None, 40)
+    assert (site.fired.tolist(), site.firing_rate_bound) == ([0, 40, 7], None)
     assert site.peak.tolist() == [-0.5, 2.25, torch.inf]
     assert site.silent.tolist() == [True, False, False]
     assert site.dead is site.low is site.high is site.saturated is site.unused is None
@@ -184,6 +199,7 @@ HOSTILE = {
     "states that are numbers": damaged(to("silent", [0, 1, 2])),
     "units in words": damaged(to("units", "3")),
     "a name that is none": damaged(to("name", 7)),
+    "a layer that is none": damaged(to("layer", 7)),
     "tau in lists": damaged(lambda c: c.__setitem__("tau", [1])),
 }
 

@@ -1,7 +1,7 @@
 """Watching a training: exact counts and norms, the same training, nothing left behind."""
 
 import copy
-import json
+import sys
 
 import pytest
 import torch
@@ -269,7 +269,7 @@ def test_counts_add_over_the_ranks_of_ddp(tmp_path):
     assert [record["step"] for record in ranks] == [0, 2]
     for a, b in zip(ranks, one, strict=True):
         assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-4)
-        for key in ("units", "samples", "silent", "dead", "dormant", "rate"):
+        for key in ("units", "samples", "values", "silent", "dead", "dormant", "rate"):
             assert a["sites"]["1"][key] == b["sites"]["1"][key], key
 
 
@@ -344,18 +344,22 @@ def test_nothing_is_left_behind_nor_there_between_samples():
     net = network()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     x, y = batches(2)
+    call = nn.Module.__call__
     watching = undying.watch(net, optimizer, every=2)
-    assert hooks_of(net, optimizer)[0] > 0
+    assert nn.Module.__call__ is not call
     train(net, optimizer, [x])
-    assert hooks_of(net, optimizer) == (0, 2)
+    assert nn.Module.__call__ is call
     train(net, optimizer, [y])
-    assert hooks_of(net, optimizer)[0] > 0
+    assert nn.Module.__call__ is not call
+    assert hooks_of(net, optimizer) == (0, 2)
     watching.close()
     assert hooks_of(net, optimizer) == (0, 0)
+    assert nn.Module.__call__ is call
     watching.close()
     with pytest.raises(RuntimeError, match="mat1"), undying.watch(net, optimizer):
         net(torch.randn(3, 5))
     assert hooks_of(net, optimizer) == (0, 0)
+    assert nn.Module.__call__ is call
     assert torch.overrides._get_current_function_mode_stack() == []
 
 
@@ -368,25 +372,6 @@ def test_a_forward_that_fails_and_is_caught_does_not_end_the_watch():
             net(torch.randn(3, 5))
         train(net, optimizer, batches(1))
     assert memory[0].census["2"].samples == 10
-
-
-def test_json_lines_are_whole_lines(tmp_path):
-    path = tmp_path / "watch.jsonl"
-    path.write_text('{"step": 0}\n{"step": 5, "gra')
-    net = network()
-    with torch.no_grad():
-        net[6].weight[0, 0] = float("nan")
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    with undying.watch(net, optimizer, every=1, probe=torch.ones(2, 4), sinks=[undying.JSONL(path)]):
-        train(net, optimizer, batches(1))
-    first, second = undying.JSONL.read(path)
-    assert first == {"step": 0}
-    assert second["gradient_norm"] == "nan"
-    assert second["sites"]["2"]["units"] == 16
-    with path.open("a") as file:
-        file.write('{"half')
-    assert len(undying.JSONL.read(path)) == 2
-    assert json.loads(path.read_text().splitlines()[1])["step"] == 0
 
 
 def test_errors_name_the_way_out():
@@ -412,8 +397,73 @@ def test_what_is_not_recognised_is_said_once_and_recorded():
             net(torch.randn(8, 4)).mean().backward()
             optimizer.step()
 
-    said = pytest.warns(UserWarning, match="watch does not recognise, so does not count: 3.threshold")
+    said = pytest.warns(UserWarning, match="watch: not recognised, so not counted: 3.threshold: threshold")
     with undying.watch(net, optimizer, every=1, sinks=[memory]), said as warned:
         train()
     assert len(warned) == 1
     assert [record.to_dict()["unrecognised"] for record in memory] == [["3.threshold"]] * 3
+
+
+def test_a_resumed_training_counts_on():
+    net = small()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    memory = undying.Memory()
+    with undying.watch(net, optimizer, every=4, sinks=memory, first=6):
+        train(net, optimizer, batches(7))
+    assert [record.step for record in memory] == [8, 12]
+    for first in (-1, 1.0, True):
+        with pytest.raises(ValueError, match="first must be a whole number of at least 0"):
+            undying.watch(net, first=first)
+
+
+def test_what_fails_on_the_way_ends_no_training(monkeypatch):
+    net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 1), nn.Tanh())
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    memory = undying.Memory()
+    with undying.watch(net, optimizer, every=1, sinks=memory, axes={"1": 5}):
+        net(torch.ones(10, 4)).sum().backward()
+        with pytest.warns(UserWarning, match="left out: 1: site '1': axes gives 5"):
+            optimizer.step()
+    assert [site.name for site in memory[0].census.sites] == ["3"]
+    with undying.watch(net, optimizer, every=1, sinks=memory, probe=torch.ones(2, 4)):
+        monkeypatch.setattr(torch.linalg, "vector_norm", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr(sys.modules[undying.watch.__module__], "census", lambda *_, **__: 1 / 0)
+        with pytest.warns(UserWarning, match="watch") as said:
+            train(net, optimizer, batches(1))
+    texts = "\n".join(str(warning.message) for warning in said)
+    for what in ("norms of gradients could not be taken", "norm of the update could not", "probe could not be counted"):
+        assert what in texts
+    assert (memory[1].step, memory[1].gradient_norm, memory[1].probe) == (0, None, None)
+    assert memory[1].census["1"].samples == 10
+
+
+class Routed(nn.Module):
+    """Rank 1 leaves one part out, has other units in another, and in step 1 has no batch."""
+
+    def __init__(self, rank):
+        super().__init__()
+        self.rank, self.linear, self.all, self.some, self.odd = rank, nn.Linear(4, 8), nn.ReLU(), nn.ReLU(), nn.ReLU()
+
+    def forward(self, x):
+        h = self.all(self.linear(x))
+        self.odd(h[:, : 4 + self.rank])
+        return h if self.rank else self.some(h)
+
+
+def _unlike_rank(rank, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
+    net = Routed(rank)
+    with undying.watch(net, every=1, sinks=folder / "ranks.jsonl", distributed=True) as watching:
+        for step in range(2):
+            if not (rank and step):
+                net(torch.rand(6, 4))
+            watching.step()
+    dist.destroy_process_group()
+
+
+def test_ranks_that_see_other_sites_do_not_wait_for_each_other(tmp_path):
+    mp.spawn(_unlike_rank, args=(tmp_path,), nprocs=2)
+    first, second = undying.JSONL.read(tmp_path / "ranks.jsonl")
+    assert {name: site["samples"] for name, site in first["sites"].items()} == {"all": 12, "some": 6}
+    assert first["left_out"] == {"odd": "its units differ between ranks"}
+    assert {name: site["samples"] for name, site in second["sites"].items()} == {"all": 6, "some": 6, "odd": 6}

@@ -1,10 +1,12 @@
 """``undying census`` from end to end."""
 
 import json
+import shutil
 import sys
 
 import pytest
 import torch
+from PIL import Image
 
 import undying
 from undying import cli
@@ -33,6 +35,20 @@ class Clamped(nn.Module):
 
 def clamped():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 16), Clamped(), nn.Linear(16, 10))
+
+class Uneven(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin, self.act = nn.Sequential(nn.Linear(1, 2), nn.ReLU()), nn.ReLU()
+
+    def forward(self, x):
+        return self.act(x).sum(1) + self.lin(x[:, :1]).sum(1)
+
+def uneven():
+    return Uneven()
+
+def sizes():
+    return [torch.ones(2, 3), torch.ones(2, 4)]
 
 def batches():
     return [(torch.ones(3, 64), torch.zeros(3, dtype=torch.long)), torch.ones(2, 64)]
@@ -94,18 +110,65 @@ def undying_digits():
     from undying.lab import data
 
     digits = data.load("digits")
-    return [(digits.standardised(digits.x_test), digits.y_test)]
+    return [(digits.normalized(digits.x_test), digits.y_test)]
 
 
 def test_data_of_every_kind(own, capsys):
     assert run("--model", "mlp", "--limit", "50", "--gradients") == 0
-    assert "act6  ReLU    128  50" in capsys.readouterr().out
+    assert "act6  linear6  ReLU    128  50" in capsys.readouterr().out
     assert run("--model", "mlp", "--train", "--limit", "70", "--batch-size", "32") == 0
     assert "128  70" in capsys.readouterr().out
     assert run("--model", "own_census_net:build", "--data", "random:30,64") == 0
     assert "ReLU     16  30" in capsys.readouterr().out
     assert run("--model", "own_census_net:build", "--data", "own_census_net:batches") == 0
     assert "ReLU     16  5" in capsys.readouterr().out
+
+
+def test_every_image_of_a_folder_is_counted(own, capsys):
+    """Nothing is held out for a test where nothing is trained. Without a training part of its own, that is."""
+    pixels = torch.Generator().manual_seed(0)
+    for i in range(26):
+        path = own / "pets" / ("cat", "dog")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        side = 8 + i % 3
+        image = torch.randint(0, 256, (side, side), generator=pixels, dtype=torch.uint8)
+        Image.fromarray(image.numpy()).save(path)
+    arguments = ("--model", "own_census_net:build", "--data", "pets", "--max-dead", "1")
+    assert run(*arguments) == 2
+    assert "bring all to one size with --image-size" in capsys.readouterr().err
+    assert run(*arguments, "--image-size", "8", "--json", "c.json") == 0
+    assert "counted on 26 samples: all of pets" in capsys.readouterr().out
+    assert undying.Census.load(own / "c.json")["2"].samples == 26
+    assert run(*arguments, "--image-size", "8", "--limit", "7") == 0
+    assert "counted on 7 samples: all of pets" in capsys.readouterr().out
+    assert run(*arguments, "--image-size", "8", "--train") == 0
+    assert "counted on 22 samples: the training part of pets" in capsys.readouterr().out
+    for part in ("train", "test"):
+        shutil.copytree(own / "pets", own / "split" / part)
+    assert run("--model", "own_census_net:build", "--data", "split", "--image-size", "8") == 0
+    assert "counted on 26 samples: the test part of split" in capsys.readouterr().out
+    assert run("--model", "own_census_net:build", "--image-size", "8") == 2
+    assert "--image-size is a number of pixels for a folder of images" in capsys.readouterr().err
+
+
+def test_the_gate_asks_for_what_left_by_itself(capsys):
+    arguments = ("--model", "own_census_net:uneven", "--data", "own_census_net:sizes", "--max-dead", "1")
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert "act (its input had 3 units in one batch and 4 in another) not counted; --skip" in error
+    assert run(*arguments, "--skip", "act") == 0
+    assert "act: left out, skipped" in capsys.readouterr().out
+    assert run(*arguments, "--skip", "nope") == 2
+    assert "skip='nope' matches no site; sites: lin.1, act" in capsys.readouterr().err
+
+
+def test_three_images_are_enough(own, capsys):
+    """However a hash would part them."""
+    for label, shade in (("a", 0), ("a", 60), ("b", 120)):
+        (own / "few" / label).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), shade).save(own / "few" / label / f"{shade}.png")
+    assert run("--model", "own_census_net:build", "--data", "few") == 0
+    assert "counted on 3 samples: all of few" in capsys.readouterr().out
 
 
 def test_torchvision_networks(capsys):
@@ -120,7 +183,7 @@ def test_an_axis_can_be_named(capsys):
     assert run("--model", "own_census_net:odd", "--data", "random:4,5,6") == 0
     assert "relu: not counted" in capsys.readouterr().out
     assert run("--model", "own_census_net:odd", "--data", "random:4,5,6", "--axes", "relu=0") == 0
-    assert "ReLU      6  20" in capsys.readouterr().out
+    assert "ReLU      6  4" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

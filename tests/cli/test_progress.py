@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from stores import finish, prepared, stop_in
+from undying._base.lock import Lock
 from undying.cli import progress
 from undying.cli.progress import RunsTable
 from undying.lab import Settings
-from undying.lab.lock import Lock
 
 
 @pytest.fixture

@@ -39,6 +39,22 @@ def test_tensorboard(tmp_path):
         assert read == pytest.approx({record.step: record.scalars()[name] for record in memory})
 
 
+def test_sinks_take_a_second_training(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from undying.integrations.tensorboard import TensorBoard
+
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    board, table = TensorBoard(tmp_path), LiveTable(console)
+    for training in (1, 2):
+        trained(board, steps=1)
+        trained(table, steps=1)
+        events = EventAccumulator(str(tmp_path)).Reload()
+        assert len(events.Scalars("undying/sparsity")) == training
+        assert "step 0" in console.file.getvalue()
+        console.file.truncate(0)
+
+
 def test_wandb_offline(wandb_offline, tmp_path):
     from undying.integrations.wandb import WandB
 
@@ -94,62 +110,146 @@ class Parts(nn.Module):
         self.head = nn.Linear(6, 1)
 
 
-@pytest.mark.filterwarnings("ignore")  # Lightning's own advice on workers, loggers and torch's deprecations
-def test_lightning(tmp_path):
+def lightning_module(optimizers=1, fails=None):
     import pytorch_lightning as pl
-
-    from undying.integrations.lightning import WatchCallback
 
     class Module(pl.LightningModule):
         def __init__(self):
             super().__init__()
-            self.parts = Parts()
+            self.parts, self.automatic_optimization = Parts(), optimizers == 1
 
-        def training_step(self, batch, _):
-            return self.parts.head(self.parts.body(batch)).square().mean()
+        def training_step(self, batch, number):
+            if fails is not None and number == 4:
+                raise fails
+            loss = self.parts.head(torch.relu(self.parts.body(batch))).square().mean()
+            if optimizers != 1:
+                self.zero_grad()
+                self.manual_backward(loss)
+                for optimizer in self.optimizers() if optimizers else ():
+                    optimizer.step()
+            return loss
 
         def configure_optimizers(self):
-            return torch.optim.Adam(self.parameters())
+            owned = (
+                (self.parameters(),)
+                if optimizers == 1
+                else (self.parts.body.parameters(), self.parts.head.parameters())
+            )
+            return [torch.optim.Adam(p) for p in owned[:optimizers]] or None
 
-    memory = undying.Memory()
-    callback = WatchCallback(every=3, probe=None, sinks=[memory])
-    module = Module()
+    return Module()
+
+
+def lightning_fit(module, callback, folder, epochs=1, **settings):
+    import pytorch_lightning as pl
+
     trainer = pl.Trainer(
-        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=tmp_path, callbacks=[callback],
+        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=folder, callbacks=[callback],
     )  # fmt: skip
-    trainer.fit(module, torch.utils.data.DataLoader(torch.randn(40, 4), batch_size=5))
+    trainer.fit(module, torch.utils.data.DataLoader(torch.randn(40, 4), batch_size=5), **settings)
+    return trainer
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's own advice on workers, loggers and torch's deprecations
+@pytest.mark.parametrize("optimizers", [0, 1, 2])
+def test_lightning(tmp_path, optimizers):
+    from undying.integrations.lightning import WatchCallback
+
+    memory, path = undying.Memory(), tmp_path / "watch.jsonl"
+    callback = WatchCallback(every=3, sinks=[memory, path], method="training_step")
+    module = lightning_module(optimizers)
+    trainer = lightning_fit(module, callback, tmp_path)
     assert [record.step for record in memory] == [0, 3, 6]
-    assert all(record.census["parts.body.1"].samples == 5 for record in memory)
-    assert all(record.gradient_norm > 0 and record.update_norm > 0 for record in memory)
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
+    assert all(record.census["parts.body.1"].samples == record.census["relu"].samples == 5 for record in memory)
+    assert all(len(record.gradient_norms) == 4 and bool(record.update_norm) == bool(optimizers) for record in memory)
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(module, torch.utils.data.DataLoader(torch.randn(40, 4), batch_size=5))
+    assert [record["step"] for record in undying.JSONL.read(path)] == [0, 3, 6, 9, 12, 15]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_that_is_resumed_or_fails(tmp_path):
+    from undying.integrations.lightning import WatchCallback
+
+    call = nn.Module.__call__
+    trainer = lightning_fit(lightning_module(), WatchCallback(), tmp_path)
+    trainer.save_checkpoint(tmp_path / "saved.ckpt")
+    memory = undying.Memory()
+    lightning_fit(
+        lightning_module(), WatchCallback(every=3, sinks=memory), tmp_path, 2, ckpt_path=tmp_path / "saved.ckpt"
+    )
+    assert [record.step for record in memory] == [9, 12, 15]
+    for error in (RuntimeError(), KeyboardInterrupt()):
+        sink = Sink()
+        with pytest.raises((RuntimeError, SystemExit)):
+            lightning_fit(lightning_module(fails=error), WatchCallback(every=1, sinks=sink), tmp_path)
+        assert (sink.steps, sink.closed, nn.Module.__call__) == ([0, 1, 2, 3], 1, call)
+
+
+class Sink:
+    def __init__(self):
+        self.steps, self.closed = [], 0
+
+    def write(self, record):
+        self.steps.append(record.step)
+
+    def close(self):
+        self.closed += 1
+
+
+def transformers_trainer(folder, callbacks, **settings):
+    from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
+    model = BertForSequenceClassification(BertConfig(vocab_size=20, hidden_act="relu", **sizes))
+    mask = torch.tensor([1, 1, 1, 1, 1, 0, 0])
+    rows = [{"input_ids": torch.randint(0, 20, (7,)), "attention_mask": mask, "labels": i % 2} for i in range(24)]
+    settings = {"max_steps": 3, "gradient_accumulation_steps": 2, "save_strategy": "no", **settings}
+    arguments = TrainingArguments(
+        folder, per_device_train_batch_size=4, report_to="none", use_cpu=True, disable_tqdm=True, **settings
+    )
+    return Trainer(model, arguments, train_dataset=rows, callbacks=callbacks)
 
 
 @pytest.mark.filterwarnings("ignore")  # what Trainer says of pinned memory and the like
 def test_transformers_trainer(tmp_path):
-    from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+    from undying.integrations.transformers import WatchCallback
+
+    memory = undying.Memory()
+    path = tmp_path / "watch.jsonl"
+    trainer = transformers_trainer(tmp_path, [WatchCallback(every=2, sinks=[memory, path], mask="attention_mask")])
+    trainer.train()
+    assert [record.step for record in memory] == [0, 2]
+    site = memory[0].census["bert.encoder.layer.0.intermediate.intermediate_act_fn"]
+    assert (site.units, site.samples, site.values) == (12, 2 * 4, 2 * 4 * 5)
+    assert memory[0].update_norm > 0
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in trainer.model.modules())
+    trainer.train()
+    assert [record["step"] for record in undying.JSONL.read(path)] == [0, 2, 0, 2]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_transformers_trainer_that_is_broken_off_and_resumed(tmp_path):
+    from transformers import TrainerCallback
 
     from undying.integrations.transformers import WatchCallback
 
-    config = BertConfig(
-        vocab_size=20,
-        hidden_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=12,
-        hidden_act="relu",
+    errors = [RuntimeError(), KeyboardInterrupt()]
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if errors and state.global_step == 2:
+                raise errors.pop()
+
+    sink, call = Sink(), nn.Module.__call__
+    trainer = transformers_trainer(
+        tmp_path, [WatchCallback(every=1, sinks=[sink]), Stop()], save_strategy="steps", save_steps=1
     )
-    model = BertForSequenceClassification(config)
-    rows = [{"input_ids": torch.randint(0, 20, (7,)), "labels": i % 2} for i in range(24)]
-    memory = undying.Memory()
-    arguments = TrainingArguments(
-        tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=2, max_steps=3, report_to="none",
-        use_cpu=True, disable_tqdm=True, save_strategy="no",
-    )  # fmt: skip
-    Trainer(model, arguments, train_dataset=rows, callbacks=[WatchCallback(every=2, sinks=[memory])]).train()
-    assert [record.step for record in memory] == [0, 2]
-    sites = {site.name: site for site in memory[0].census.sites}
-    assert sites["bert.encoder.layer.0.intermediate.intermediate_act_fn"].units == 12
-    assert sites["bert.encoder.layer.0.intermediate.intermediate_act_fn"].samples == 2 * 4 * 7
-    assert memory[0].update_norm > 0
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    for closed, error in ((1, KeyboardInterrupt), (2, RuntimeError)):
+        with pytest.raises(error):
+            trainer.train()
+        assert (sink.closed, nn.Module.__call__) == (closed, call)
+    sink.steps.clear()
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    assert sink.steps == [1, 2]

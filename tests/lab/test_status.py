@@ -7,8 +7,8 @@ import pytest
 
 from stores import finish, prepared, stop_in
 from undying._base.errors import UndyingError
+from undying._base.lock import Lock
 from undying.lab import Settings
-from undying.lab.lock import Lock
 from undying.lab.status import planned_runs, run_state, runs_of, under_way
 from undying.lab.store import Store
 
@@ -90,7 +90,7 @@ def test_the_lease_of_a_process_that_died_or_of_a_machine_long_silent_is_not_run
 
 def test_runs_of_other_comparisons_come_last(store):
     other = Settings(activations=("gelu", "silu"), seeds=1, epochs=1)
-    store.prepare(other, {"name": "digits", "classes": 10, "sha256": "digits-sha"})
+    store.prepare(other, {"name": "digits", "classes": 10, "train": 1437, "sha256": "digits-sha"})
     finish(store, other.runs("digits-sha")[1])
     assert [s.config.activation if s.config else None for s in runs_of(store, planned_runs(store))].count("silu") == 1
     assert runs_of(store, planned_runs(store))[0].config.activation == "silu"
@@ -106,7 +106,26 @@ def test_an_empty_folder_is_not_begun_and_a_foreign_one_is_damaged(store):
     assert "config.json is missing" in states["holiday"].reason
 
 
-@pytest.mark.parametrize("content", ["[]", "nonsense\n", '{"epoch": 1}\n', "3\n", "\x00\n"])
+SITE = '"name": "a", "units": 8, "dead": null, "dormant": 1'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "nonsense\n",
+        '{"epoch": 1}\n',
+        "3\n",
+        "\x00\n",
+        '{"epoch": 0, "seconds": "1"}\n',
+        '{"epoch": 0, "seconds": 1, "test_accuracy": "high"}\n',
+        '{"epoch": 0, "seconds": 1, "sites": {}}\n',
+        f'{{"epoch": 0, "seconds": 1, "sites": [{{{SITE}}}]}}\n',
+        f'{{"epoch": 0, "seconds": 1, "sites": [{{{SITE}, "silent": "1"}}]}}\n',
+        f'{{"epoch": 0, "seconds": 1{"0" * 400}}}\n',
+        "[" * 100_000 + "\n",
+    ],
+)
 def test_whatever_metrics_hold_the_rest_is_shown(store, content):
     config = next(c for c in planned_runs(store).values() if (c.activation, c.seed) == ("relu", 2))
     (store.out / "runs" / config.id / "metrics.jsonl").write_text(content)

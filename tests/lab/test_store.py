@@ -1,7 +1,9 @@
 """A run is finished or as good as absent, whatever happens to its files."""
 
 import dataclasses
+import errno
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -11,14 +13,17 @@ import pytest
 import torch
 
 from undying._base.errors import UndyingError
+from undying._base.lock import BusyError
+from undying.lab.plan import stored as stored_plan
 from undying.lab.runs.kind import Epoch
+from undying.lab.runs.start import Start
 from undying.lab.settings import FORMAT, Settings
 from undying.lab.store import Store
 
 SETTINGS = Settings(activations=("relu", "sugar"), seeds=1, epochs=2)
 CONFIG = SETTINGS.runs("hash")[0]
 RECORDS = {"environment": {}, "data": {}}
-DATA = {"name": "digits", "sha256": "hash"}
+DATA = {"name": "digits", "sha256": "hash", "classes": 10, "train": 1437}
 
 
 class Counted:
@@ -105,6 +110,14 @@ def test_a_diverged_run_is_finished_and_keeps_its_last_census(store):
         ("result.json", lambda t: "[]", "object"),
         ("config.json", lambda t: "{}", "format"),
         ("environment.json", lambda t: None, "missing"),
+        ("metrics.jsonl", lambda t: t.replace("0.5", "0.4"), "not as it was written"),
+        ("metrics.jsonl", lambda t: t.replace("0.5", "[]"), "not as it was written"),
+        ("config.json", lambda t: t.replace('"seed": 0', '"seed": 1'), "that of run"),
+        ("config.json", lambda t: t.replace('"seed": 0', '"seed": "0"'), "seed is '0'"),
+        ("config.json", lambda t: t.replace('"digits"', "null"), "data is None"),
+        ("config.json", lambda t: "[" * 100_000, "not JSON"),
+        ("result.json", lambda t: t.replace('"lines"', '"rows"'), "lines is missing"),
+        ("result.json", lambda t: t.replace('"finished"', "5"), "status is missing or wrong"),
     ],
 )
 def test_damaged_runs_are_named_with_the_way_out_and_left_as_they_are(store, name, damage, words):
@@ -287,3 +300,132 @@ def test_a_run_that_keeps_nothing_or_diverged_has_no_weights(store):
     config = dataclasses.replace(CONFIG, keep=("weights",))
     store.execute(config, lambda *_: iter([Epoch({"epoch": 0, "seconds": 0.5}, None, diverged=True)]), RECORDS)
     assert store.weights(config) is None
+
+
+def test_how_a_run_starts_is_kept_and_damage_to_it_named(store):
+    start = Start("here", {"0.weight": "a"}, "b", "c", ["1.slope"])
+
+    def training(config, checkpoint):
+        yield Epoch({"epoch": 0, "seconds": 0.5}, None, start=start)
+        yield Epoch({"epoch": 1, "seconds": 0.5}, None)
+
+    store.execute(CONFIG, training, RECORDS)
+    assert store.read(CONFIG).start == start
+    stored(store, "start.json").write_text('{"format": 1, "weights": 3}')
+    with pytest.raises(UndyingError, match=r"start\.json cannot be read: it is not the start of a run"):
+        store.read(CONFIG)
+    stored(store, "start.json").unlink()
+    assert store.read(CONFIG).start is None  # as in early versions
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("name", ["config.json", "result.json", "metrics.jsonl"])
+def test_what_is_no_file_is_named_and_not_waited_for(store, name, make):
+    store.execute(CONFIG, fake_training, RECORDS)
+    stored(store, name).unlink()
+    make(stored(store, name))
+    with pytest.raises(UndyingError, match=rf"{name} cannot be read: it is no file"):
+        store.read(CONFIG)
+
+
+def test_a_census_is_the_one_that_was_written(store):
+    store.execute(CONFIG, fake_training, RECORDS)
+    stored(store, "census.json").write_text("{}\n")
+    with pytest.raises(UndyingError, match=r"census\.json cannot be read: it is not as it was written"):
+        store.census(CONFIG)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"settings": []},
+        {"settings": {"later": 1}},
+        {"settings": {"seeds": "3"}},
+        {"settings": {"activations": ["relu", 3]}},
+        {"data": []},
+        {"data": {"name": "digits", "sha256": "hash", "classes": "10", "train": 1}},
+        {"model_sha256": 3},
+    ],
+)
+def test_a_sweep_that_holds_something_else_is_named(store, damage):
+    path = store.out / "sweep.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **damage}))
+    with pytest.raises(UndyingError, match=r"sweep\.json cannot be read"):
+        stored_plan(store, store.settings())
+
+
+def test_what_killed_processes_left_is_cleared_when_a_run_is_taken_up(store):
+    stored(store, ".").mkdir()
+    left = stored(store, f".checkpoint.pt.{'0a' * 8}")
+    left.write_bytes(b"half")
+
+    def looking(config, checkpoint):
+        assert not left.exists()
+        left.write_bytes(b"again")
+        yield from fake_training(config, checkpoint)
+
+    store.execute(CONFIG, looking, RECORDS)
+    assert not left.exists()
+
+
+def test_a_holder_that_was_stopped_while_another_finished_leaves_no_trace(store):
+    """Another machine takes it for dead, trains the run, and clears up; then the stopped one goes on."""
+
+    def stopped(config, checkpoint):
+        yield Epoch({"epoch": 0, "seconds": 9.0}, None)
+        lock = stored(store, ".lease.1")
+        lock.write_text(json.dumps({**json.loads(lock.read_text()), "started": "before"}))  # as one that died
+        store.execute(CONFIG, fake_training, RECORDS)
+        before.update((p.name, p.read_bytes()) for p in stored(store, ".").iterdir())
+        checkpoint.write({"epoch": 1})
+
+    before = {}
+    with pytest.raises(BusyError):
+        store.execute(CONFIG, stopped, RECORDS)
+    assert {p.name: p.read_bytes() for p in stored(store, ".").iterdir()} == before
+    assert store.read(CONFIG).seconds == 1.5
+
+
+def test_a_holder_that_was_stopped_while_another_failed_finishes_its_own(store):
+    def fails(config, checkpoint):
+        yield Epoch({"epoch": 0, "seconds": 1.0}, None)
+        raise RuntimeError("boom")
+
+    def stopped(config, checkpoint):
+        yield Epoch({"epoch": 0, "seconds": 0.5}, None)
+        lock = stored(store, ".lease.1")
+        lock.write_text(json.dumps({**json.loads(lock.read_text()), "started": "before"}))
+        with pytest.raises(RuntimeError):
+            store.execute(CONFIG, fails, RECORDS)
+        yield Epoch({"epoch": 1, "seconds": 0.5}, None)
+
+    store.execute(CONFIG, stopped, RECORDS)
+    assert [epoch["epoch"] for epoch in store.read(CONFIG).epochs] == [0, 1]
+
+
+def test_an_error_of_the_network_is_not_one_of_the_folder(store):
+    def no_network(config, checkpoint):
+        yield Epoch({"epoch": 0, "seconds": 1.0}, None)
+        raise TimeoutError("the read operation timed out")
+
+    with pytest.raises(TimeoutError):
+        store.execute(CONFIG, no_network, RECORDS)
+
+
+def test_a_full_disk_is_one_of_the_folder(store, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UndyingError, match=r"cannot write .*config\.json: No space left.* to resume"):
+        store.execute(CONFIG, fake_training, RECORDS)
+
+
+def test_what_an_early_version_wrote_is_read_as_it_is(store):
+    """It noted no hashes, so a changed digit cannot be told."""
+    store.execute(CONFIG, fake_training, RECORDS)
+    result = json.loads(stored(store, "result.json").read_text())
+    del result["sha256"]
+    stored(store, "result.json").write_text(json.dumps(result))
+    stored(store, "metrics.jsonl").write_text(stored(store, "metrics.jsonl").read_text().replace("0.5", "0.4"))
+    assert [epoch["seconds"] for epoch in store.read(CONFIG).epochs] == [0.4, 0.4, 0.4]

@@ -35,6 +35,6 @@ def each_library(request: pytest.FixtureRequest) -> Iterator[str]:
 collect_ignore = [
     "compile_for_gpus.py",  # a program, for Triton's compiler
     *(["test_kernels.py", "test_operators.py"] if not kernels_here() else []),
-    *(["test_tally.py"] if native.missing() else []),
+    *(["test_counting_kernels.py"] if native.missing() else []),
     *(["test_triton.py"] if "triton" not in kernels_here() else []),
 ]

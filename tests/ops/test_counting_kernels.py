@@ -53,13 +53,13 @@ def fresh(units: int) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def tallied(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor, Tensor]:
+def counted(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor, Tensor]:
     running = fresh(x.shape[1])
-    native.tally(x, x.shape[1], x.shape[2], low, high, *running)
+    native.count_inputs(x, x.shape[1], x.shape[2], low, high, *running)
     return running
 
 
-def assert_tally(running: tuple[Tensor, Tensor, Tensor], x: Tensor, low: float, high: float) -> None:
+def assert_counts(running: tuple[Tensor, Tensor, Tensor], x: Tensor, low: float, high: float) -> None:
     counts, peak, total = running
     wide = x.double()
     conditions = (wide > 0, ~wide.isfinite(), wide.isnan(), wide <= low, wide >= high)
@@ -71,18 +71,18 @@ def assert_tally(running: tuple[Tensor, Tensor, Tensor], x: Tensor, low: float, 
 @every_dtype
 @every_shape
 @pytest.mark.parametrize("special", [False, True], ids=["finite", "special"])
-def test_tally(shape: tuple[int, ...], dtype: torch.dtype, special: bool) -> None:
+def test_input_counts(shape: tuple[int, ...], dtype: torch.dtype, special: bool) -> None:
     x = numbers(shape, dtype, special)
-    assert_tally(tallied(x, -0.5, 1.25), x, -0.5, 1.25)
+    assert_counts(counted(x, -0.5, 1.25), x, -0.5, 1.25)
 
 
 @every_dtype
 @every_shape
 @pytest.mark.parametrize("special", [False, True], ids=["finite", "special"])
-def test_tally_output(shape: tuple[int, ...], dtype: torch.dtype, special: bool) -> None:
+def test_output_counts(shape: tuple[int, ...], dtype: torch.dtype, special: bool) -> None:
     h = numbers(shape, dtype, special)
     zeros, total = torch.full((shape[1],), 3), torch.ones(shape[1], dtype=torch.float64)
-    native.tally_output(h, shape[1], shape[2], zeros, total)
+    native.count_outputs(h, shape[1], shape[2], zeros, total)
     assert torch.equal(zeros, 3 + (h == 0).sum((0, 2)))
     torch.testing.assert_close(total, 1 + h.double().abs().sum((0, 2)), rtol=1e-13, atol=0, equal_nan=True)
 
@@ -92,8 +92,8 @@ def test_batches_add_up(dtype: torch.dtype) -> None:
     x = numbers((30, 5, 20), dtype, special=True)
     running = fresh(5)
     for batch in x.split([1, 9, 20]):
-        native.tally(batch.contiguous(), 5, 20, -1.0, 1.0, *running)
-    assert_tally(running, x, -1.0, 1.0)
+        native.count_inputs(batch.contiguous(), 5, 20, -1.0, 1.0, *running)
+    assert_counts(running, x, -1.0, 1.0)
 
 
 @every_dtype
@@ -104,7 +104,7 @@ def test_any_place_in_a_storage(dtype: torch.dtype, offset: int, shape: tuple[in
     storage = torch.full((offset + count + 40,), torch.nan, dtype=dtype)
     storage[offset : offset + count] = numbers(shape, dtype).flatten()
     x = storage[offset : offset + count].view(shape)
-    assert_tally(tallied(x, -1.0, 1.0), x, -1.0, 1.0)
+    assert_counts(counted(x, -1.0, 1.0), x, -1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -112,18 +112,18 @@ def test_any_place_in_a_storage(dtype: torch.dtype, offset: int, shape: tuple[in
 )
 def test_thresholds(low: float, high: float) -> None:
     x = numbers((20, 4, 33), torch.float64, special=True)
-    assert_tally(tallied(x, low, high), x, low, high)
+    assert_counts(counted(x, low, high), x, low, high)
 
 
 def test_a_threshold_is_taken_in_the_type_that_is_computed_in() -> None:
     """As torch does: x <= 0.1 compares float32 with the float32 nearest to 0.1."""
     x = torch.full((20, 1, 1), 0.1)
-    assert tallied(x, 0.1, 0.1)[0][3:].tolist() == [[20], [20]]
+    assert counted(x, 0.1, 0.1)[0][3:].tolist() == [[20], [20]]
 
 
 @every_dtype
 def test_nothing_to_read_changes_nothing(dtype: torch.dtype) -> None:
-    counts, peak, total = tallied(torch.empty(0, 4, 3, dtype=dtype), -1.0, 1.0)
+    counts, peak, total = counted(torch.empty(0, 4, 3, dtype=dtype), -1.0, 1.0)
     assert counts.sum() == 0
     assert (peak == -torch.inf).all()
     assert (total == 0).all()
@@ -131,8 +131,8 @@ def test_nothing_to_read_changes_nothing(dtype: torch.dtype) -> None:
 
 def test_nan_stays_in_the_peak() -> None:
     running = fresh(1)
-    native.tally(torch.tensor([torch.nan]), 1, 1, 0.0, 0.0, *running)
-    native.tally(torch.tensor([1.0]), 1, 1, 0.0, 0.0, *running)
+    native.count_inputs(torch.tensor([torch.nan]), 1, 1, 0.0, 0.0, *running)
+    native.count_inputs(torch.tensor([1.0]), 1, 1, 0.0, 0.0, *running)
     assert running[1].isnan()
     assert running[0][0] == 1
 
@@ -140,7 +140,7 @@ def test_nan_stays_in_the_peak() -> None:
 def test_the_sum_is_taken_in_double_precision() -> None:
     x = torch.full((200_000, 2, 1), 0.1)
     exact = 200_000 * x[0, 0, 0].double()
-    torch.testing.assert_close(tallied(x, 0.0, 0.0)[2], exact.expand(2), rtol=1e-12, atol=0)
+    torch.testing.assert_close(counted(x, 0.0, 0.0)[2], exact.expand(2), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -149,10 +149,10 @@ def test_any_number_of_threads(shape: tuple[int, ...], threads: int) -> None:
     before, x = torch.get_num_threads(), numbers(shape, torch.float32, special=True)
     torch.set_num_threads(threads)
     try:
-        first, again = tallied(x, -1.0, 1.0), tallied(x, -1.0, 1.0)
+        first, again = counted(x, -1.0, 1.0), counted(x, -1.0, 1.0)
     finally:
         torch.set_num_threads(before)
-    assert_tally(first, x, -1.0, 1.0)
+    assert_counts(first, x, -1.0, 1.0)
     for a, b in zip(first, again, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
 
@@ -169,7 +169,7 @@ def test_any_number_of_threads(shape: tuple[int, ...], threads: int) -> None:
 )
 def test_wrong_input(x: Tensor, units: int, inner: int, message: str) -> None:
     with pytest.raises(RuntimeError, match=message):
-        native.tally(x, units, inner, 0.0, 0.0, *fresh(4))
+        native.count_inputs(x, units, inner, 0.0, 0.0, *fresh(4))
 
 
 @pytest.mark.parametrize("wrong", range(3))
@@ -178,11 +178,11 @@ def test_wrong_running_counts(wrong: int) -> None:
         running = list(fresh(4))
         running[wrong] = bad
         with pytest.raises(RuntimeError, match="the running counts"):
-            native.tally(torch.zeros(3, 4), 4, 1, 0.0, 0.0, *running)
+            native.count_inputs(torch.zeros(3, 4), 4, 1, 0.0, 0.0, *running)
 
 
 def test_opcheck() -> None:
     x = numbers((6, 4, 5), torch.float32)
-    torch.library.opcheck(torch.ops.undying.tally.default, (x, 4, 5, -1.0, 1.0, *fresh(4)))
+    torch.library.opcheck(torch.ops.undying.count_inputs.default, (x, 4, 5, -1.0, 1.0, *fresh(4)))
     zeros, total = torch.zeros(4, dtype=torch.int64), torch.zeros(4, dtype=torch.float64)
-    torch.library.opcheck(torch.ops.undying.tally_output.default, (x, 4, 5, zeros, total))
+    torch.library.opcheck(torch.ops.undying.count_outputs.default, (x, 4, 5, zeros, total))

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import undying
@@ -371,6 +372,38 @@ def test_an_output_that_someone_keeps_does_not_keep_its_input():
     assert others.grad_fn is not None
     assert y.numel() == 4
     assert gone() is None
+
+
+class Relus(TorchDispatchMode):
+    """Counts how often relu is computed."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += "aten.relu" in str(func)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("read", [lambda y: y, lambda y: y.view(2, -1)[:1]], ids=["y", "view"])
+def test_an_output_that_someone_keeps_is_not_computed_again(read):
+    """As the latents of a sparse autoencoder are: another one beside it would be more memory than without lean."""
+    x = torch.randn(4, 4, requires_grad=True)
+    for keep, overwrite, expected in ((True, False, 0), (True, True, 2), (False, False, 2)):
+        with undying.lean():
+            y = undying.sugar(x)
+            z = read(y)
+            loss = z.square().sum() + z.pow(3).sum()
+        if overwrite:
+            with torch.no_grad():
+                y += 1
+        if not keep:
+            del y, z
+        with Relus() as relus:
+            (got,) = torch.autograd.grad(loss, x)
+        assert relus.count == expected
+        plain = undying.sugar(x)
+        truth = torch.autograd.grad(read(plain).square().sum() + read(plain).pow(3).sum(), x)[0]
+        assert torch.equal(got, truth)
 
 
 def test_an_address_used_again_is_not_taken_for_an_old_output():

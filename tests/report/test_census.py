@@ -43,7 +43,10 @@ def test_every_unit_is_drawn_once_in_its_state():
     assert sorted(unit for units in drawn[1].values() for unit in units) == list(range(40))
     assert drawn[2] == {"firing": [0, 1]}
     assert "dead: 0, 5-7, 127-128, 299" in page
-    assert "300 units, 7 dead, 293 firing; 50 values each, so a silent unit fires in less than 5.8 % of them" in page
+    assert (
+        "300 units, 7 dead, 293 firing; 50 values each, of 50 samples, so a silent unit fires in less than 5.8 % of such samples"
+        in page
+    )
 
 
 def test_names_are_escaped_and_the_page_asks_for_nothing_else():

@@ -205,10 +205,144 @@ def test_an_activation_with_parameters_is_trained_and_moved():
 
 
 def test_nothing_to_convert_says_so():
-    report = undying.convert_(nn.Sequential(nn.Linear(1, 1)), undying.SUGAR())
+    net, x = nn.Sequential(nn.Linear(1, 1)), torch.zeros(1, 1)
+    report = undying.convert_(net, undying.SUGAR(), functional=True, example=x)
     assert report.converted == 0
-    assert "nothing to convert" in str(report)
+    assert str(report) == "nothing to convert: no target was found"
     assert report.to_dict() == {"converted": 0, "rows": [], "notes": []}
+    assert "functional=True and example=" in str(undying.convert_(net, undying.SUGAR()))
+
+
+def test_what_is_converted_already_is_not_told_as_not_found():
+    class Calling(nn.Sequential):
+        def forward(self, x):
+            return F.relu(super().forward(x))
+
+    net, x = Calling(nn.Linear(1, 1), nn.ReLU()), torch.zeros(1, 1)
+    for _ in range(2):
+        said = str(undying.convert_(net, undying.SUGAR(), functional=True, example=x))
+    assert said.startswith(
+        "nothing to convert: 2 are converted already, such as 1, SUGAR(bsilu(a=1.67)): undying.revert_"
+    )
+    assert "2 are converted already" in str(undying.audit(net))
+
+
+# What others wrote on a module, and put around it
+
+
+def test_attributes_stay_in_both_directions():
+    net = nn.Sequential(nn.ReLU())
+    net[0].name_for_hooks, net[0].gone_later, net[0].surrogate = "first", 1, "of the network's own"
+    undying.convert_(net, undying.SUGAR())
+    assert (net[0].name_for_hooks, net[0].gone_later, str(net[0].surrogate)) == ("first", 1, "bsilu(a=1.67)")
+    net[0].set_while_converted = 2
+    del net[0].gone_later
+    undying.revert_(net)
+    assert (net[0].name_for_hooks, net[0].set_while_converted, net[0].surrogate) == ("first", 2, "of the network's own")
+    assert not hasattr(net[0], "gone_later")
+
+
+def test_an_attribute_does_not_stand_before_a_method_of_the_new_class():
+    class Other(nn.ReLU):
+        def scale(self):
+            return 2.0
+
+        def forward(self, x):
+            return super().forward(x) * self.scale()
+
+    net = nn.Sequential(nn.ReLU())
+    net[0].scale = 3.0
+    undying.convert_(net, Other())
+    assert net(torch.ones(1)).item() == 2.0
+    undying.revert_(net)
+    assert net[0].scale == 3.0
+
+
+def test_hooks_of_the_activation_that_was_put_in_go_with_it():
+    net, new = nn.Sequential(nn.ReLU()), undying.SUGAR()
+    new.register_forward_hook(lambda *_: None)
+    undying.convert_(net, new)
+    assert len(net[0]._forward_hooks) == 1
+    undying.revert_(net)
+    assert not net[0]._forward_hooks
+
+
+def test_a_forward_on_the_module_itself_is_left_and_goes_on_to_run():
+    net, calls = nn.Sequential(nn.ReLU()), []
+    inner = net[0].forward
+    net[0].forward = lambda x: (calls.append(x), inner(x))[1]
+    (row,) = undying.convert_(net, undying.BAReLU()).rows
+    assert "a forward was put on this module itself" in row.reason
+    assert net(-torch.ones(1)).item() == 0
+    assert len(calls) == 1
+
+
+def test_revert_refuses_a_forward_that_was_put_on_an_activation_since():
+    net = nn.Sequential(nn.ReLU(), nn.ReLU())
+    undying.convert_(net, undying.BAReLU())
+    inner = net[1].forward
+    net[1].forward = lambda x: inner(x)
+    with pytest.raises(ValueError, match="cannot change 1, a BAReLU: a forward was put on the module itself"):
+        undying.revert_(net)
+    assert type(net[0]) is undying.BAReLU, "nothing was changed"
+    del net[1].forward
+    assert undying.revert_(net) == 2
+
+
+def test_what_the_user_changed_since_stays():
+    net = nn.Module()
+    net.act = F.relu
+    undying.convert_(net, undying.SUGAR())
+    net.act = nn.Tanh()
+    assert undying.revert_(net) == 0
+    assert type(net.act) is nn.Tanh
+
+
+class PassingOn(nn.Module):
+    """As wrappers of environments and policies are: what it does not have is its module's."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def __getattr__(self, name):
+        return super().__getattr__(name) if name == "module" else getattr(self.module, name)
+
+    def forward(self, x):
+        return F.relu(self.module(x))
+
+
+def test_a_wrapper_that_passes_attributes_on_is_not_what_it_wraps():
+    for inner in (nn.RNN(2, 2, nonlinearity="relu"), nn.TransformerEncoderLayer(2, 1, 2, activation=F.relu)):
+        net = PassingOn(inner)
+        before = set(vars(net))
+        assert [row.name.split(".")[0] for row in undying.convert_(net, undying.SUGAR()).rows] == ["module"]
+        assert set(vars(net)) == before
+    net, x = PassingOn(PassingOn(nn.Linear(2, 2))), torch.randn(3, 2)
+    undying.convert_(net, lambda _: undying.BAReLU(0.5), functional=True, example=x)
+    net._modules["undying_relu"].alpha = 0.25
+    linear = net.module.module
+    assert torch.equal(net(x), F.leaky_relu(F.leaky_relu(linear(x), 0.5), 0.25))
+
+
+def test_an_attribute_named_nonlinearity_is_no_recurrent_kernel():
+    net = nn.Sequential(nn.ReLU())
+    net.nonlinearity = "relu"
+    assert [row.name for row in undying.convert_(net, undying.SUGAR(), strict=True, example=torch.ones(1)).rows] == [
+        "0"
+    ]
+    assert "kernel" in undying.audit(nn.RNNCell(2, 2, nonlinearity="relu")).left[0].reason
+
+
+def test_revert_refuses_what_was_built_so_with_the_way():
+    net = nn.Sequential(undying.SUGAR())
+    with pytest.raises(
+        ValueError, match=r"built with 1 SUGAR, the first being 0; undying\.convert_\(model, nn\.ReLU\(\)"
+    ):
+        undying.revert_(net)
+    undying.convert_(net, undying.BAReLU(), targets=(undying.SUGAR,))
+    assert undying.revert_(net) == 1
+    assert type(net[0]) is undying.SUGAR
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 import torch
 from torch import nn
+
+
+class Hook:
+    """A hook on a module, for the thread that makes it; in copies of the module, pickled ones too, it does nothing."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call, self._thread = call, get_ident()
+
+    def __call__(self, *args: Any) -> Any:
+        return self._call(*args) if get_ident() == self._thread else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Hook, (_nothing,)
+
+
+def _nothing(*_: Any) -> None:
+    pass
 
 
 class ModuleStack:
@@ -15,18 +33,14 @@ class ModuleStack:
     Args:
         model: the network.
         left: called with (module, args, output) as each module ends, while ``module`` is still the outer one's.
-        began: called with the outermost module and the arguments that it is given, as its forward begins.
-        ended: called as the outermost forward ends, also by an exception.
     """
 
     def __init__(
         self,
         model: nn.Module,
         left: Callable[[nn.Module, Any, Any], None] | None = None,
-        began: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None] | None = None,
-        ended: Callable[[], None] | None = None,
     ) -> None:
-        self.model, self.left, self.began, self.ended = model, left, began, ended
+        self.model, self.left = model, left
         self._names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
         self._stack: list[nn.Module] = []
         self._handles: list[Any] = []
@@ -37,16 +51,22 @@ class ModuleStack:
         return self._stack[-1] if self._stack else None
 
     @property
+    def caller(self) -> nn.Module | None:
+        """The module around it; None for the outermost."""
+        return self._stack[-2] if len(self._stack) > 1 else None
+
+    @property
     def name(self) -> str:
         """Its first qualified name; empty for the network itself."""
         return self._names[self._stack[-1]]
 
     def __enter__(self) -> ModuleStack:
+        enter, leave = Hook(self._enter), Hook(self._leave)
         for module in self._names:
             if isinstance(module, torch.jit.ScriptModule):  # its forward is not Python, and takes no hooks
                 continue
-            self._handles.append(module.register_forward_pre_hook(self._enter, prepend=True, with_kwargs=True))
-            self._handles.append(module.register_forward_hook(self._leave, always_call=True))
+            self._handles.append(module.register_forward_pre_hook(enter, prepend=True))
+            self._handles.append(module.register_forward_hook(leave, always_call=True))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -55,9 +75,7 @@ class ModuleStack:
             handle.remove()
         self._handles.clear()
 
-    def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._stack and self.began is not None:
-            self.began(module, args, kwargs)
+    def _enter(self, module: nn.Module, _: Any) -> None:
         self._stack.append(module)
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -66,5 +84,3 @@ class ModuleStack:
             pass
         if self.left is not None:
             self.left(module, args, output)
-        if not self._stack and self.ended is not None:
-            self.ended()

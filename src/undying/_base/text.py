@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TypeGuard
 
-# What XML 1.0 and a terminal can hold. The rest (escape sequences, lone surrogates) can come in through a name.
-_UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What XML 1.0 and a terminal can hold, and no turn of the direction of writing. The rest (escape sequences, lone
+# surrogates) can come in through a name.
+_UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u202a-\u202e\u2066-\u2069]")
 
 
 def known(value: float | None) -> TypeGuard[float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,8 +32,43 @@ def unwrap_model(model: nn.Module) -> nn.Module:
     return model
 
 
-def uncompiled() -> contextlib.AbstractContextManager[None]:
-    """While it is active, what ``torch.compile`` has compiled runs as it was written, so that hooks and modes see it."""
-    if not compiler_is_loaded():  # nothing is compiled, and importing it takes a second
-        return contextlib.nullcontext()
-    return torch.compiler.set_stance("force_eager")  # type: ignore[no-any-return]
+class _Uncompiled:
+    """How many ask for it, and the compiler's stance while any does."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.stance: Any = None
+
+    def apply(self) -> None:
+        # Where the compiler is not loaded nothing is compiled, and importing it takes a second.
+        if self.asked and self.stance is None and compiler_is_loaded():
+            self.stance = torch.compiler.set_stance("force_eager")
+            self.stance.__enter__()
+
+    def release(self) -> None:
+        self.asked -= 1
+        if not self.asked and self.stance is not None:
+            self.stance.__exit__(None, None, None)
+            self.stance = None
+
+
+_uncompiled = _Uncompiled()
+
+
+@contextlib.contextmanager
+def uncompiled() -> Iterator[None]:
+    """While it is active, what ``torch.compile`` has compiled runs as it was written, so that hooks and modes see it.
+
+    Several may be active and end in any order; compiled code is on again after the last.
+    """
+    _uncompiled.asked += 1
+    try:
+        _uncompiled.apply()
+        yield
+    finally:
+        _uncompiled.release()
+
+
+def stay_uncompiled() -> None:
+    """Have :func:`uncompiled`, where it is active, heed a compiler that was loaded after it began."""
+    _uncompiled.apply()

@@ -55,7 +55,7 @@ class Accumulator:
         if columns.mask is not None:
             x = torch.where(columns.mask, x, -torch.inf)
             left_out = (~columns.mask).sum()
-        _tally(x, _in_type(self.ends, x.dtype), self.counts, self.peak, self.rectified)
+        _count_inputs(x, _in_type(self.ends, x.dtype), self.counts, self.peak, self.rectified)
         if left_out is not None:  # the -inf that stand for values that do not count
             self.counts[1] -= left_out
             self.counts[3] -= left_out
@@ -74,7 +74,7 @@ class OutputAccumulator:
         if columns.mask is not None:
             h = torch.where(columns.mask, h, 0)
             left_out = (~columns.mask).sum()
-        _tally_output(h, self.zeros, self.total)
+        _count_outputs(h, self.zeros, self.total)
         if left_out is not None:  # the 0 that stand for values that do not count
             self.zeros -= left_out
 
@@ -86,10 +86,10 @@ def _in_type(ends: tuple[float, float], dtype: torch.dtype) -> tuple[float, floa
     return low, high
 
 
-def _tally(x: Tensor, ends: tuple[float, float], counts: Tensor, peak: Tensor, rectified: Tensor) -> None:
+def _count_inputs(x: Tensor, ends: tuple[float, float], counts: Tensor, peak: Tensor, rectified: Tensor) -> None:
     """Add x, (outer, units, inner), to the running counts."""
     if _is_native(x):
-        native.tally(x, x.shape[1], x.shape[2], *ends, counts, peak, rectified)
+        native.count_inputs(x, x.shape[1], x.shape[2], *ends, counts, peak, rectified)
         return
     low, high = ends
     rows = [x > 0, ~x.isfinite(), x.isnan(), x <= low, x >= high]
@@ -98,9 +98,9 @@ def _tally(x: Tensor, ends: tuple[float, float], counts: Tensor, peak: Tensor, r
     rectified += x.clamp(min=0).sum((0, 2), dtype=torch.float64)
 
 
-def _tally_output(h: Tensor, zeros: Tensor, total: Tensor) -> None:
+def _count_outputs(h: Tensor, zeros: Tensor, total: Tensor) -> None:
     if _is_native(h):
-        native.tally_output(h, h.shape[1], h.shape[2], zeros, total)
+        native.count_outputs(h, h.shape[1], h.shape[2], zeros, total)
         return
     zeros += (h == 0).sum((0, 2))
     total += h.abs().sum((0, 2), dtype=torch.float64)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 Mask = str | Callable[[Any], Tensor]
@@ -95,6 +96,22 @@ def mask_of(batch: Any, mask: Mask | None, inputs: Inputs | None = None) -> Tens
     if not isinstance(found, Tensor) or found.dim() == 0:
         raise ValueError(f"mask must give a tensor of shape (N,) or (N, T), not {found!r}")
     return found != 0
+
+
+def mask_of_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], mask: Mask | None) -> Tensor | None:
+    """The mask of a forward pass, which may have none."""
+    if mask is None:
+        return None
+    if callable(mask):
+        return mask_of(args[0] if len(args) == 1 and not kwargs else args or kwargs, mask)
+    try:
+        named = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
+    except (TypeError, ValueError):
+        named = {}
+    for given in (*args, *named.values(), kwargs):
+        if isinstance(given, Mapping):
+            named = {**named, **given}
+    return None if mask in named and named[mask] is None else mask_of(named, mask)
 
 
 def moved(value: Any, device: torch.device | None) -> Any:

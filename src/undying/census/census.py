@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from undying._base.patterns import Skip
 from undying._base.preserve_state import device_of, preserve_state
 from undying._base.unwrap import uncompiled, unwrap_model
 from undying.activations.known import is_flat_below_zero, is_two_sided
@@ -17,6 +18,7 @@ from undying.census.batches import Inputs, Mask, batches_of, mask_of, moved, unp
 from undying.census.counting import Counter, SiteCounts
 from undying.census.fingerprint import Fingerprint
 from undying.census.results import Census, Site, dormancy
+from undying.census.samples import samples_in
 from undying.census.uses import Uses
 from undying.units.unseen import Unrecognised
 
@@ -36,6 +38,7 @@ def census(
     inputs: Inputs | None = None,
     mask: Mask | None = None,
     axes: Mapping[str, int] | None = None,
+    skip: str | Sequence[str] | Skip = (),
     device: torch.device | str | None = None,
 ) -> Census:
     """Run ``model`` in eval mode over ``data`` and count, for each unit of each activation call, how it fires.
@@ -59,6 +62,8 @@ def census(
             ``"attention_mask"``, or a function of the batch. It gives (N, T), not 0 where a token counts, for sites
             whose positions begin with (N, T) or number N * T; sites with one value a sample are counted whole.
         axes: unit axis by site name, where the producer of a tensor does not decide it.
+        skip: patterns (``fnmatch``) of sites to leave out, and of places that are not recognised, by their names or as
+            ``audit`` names them; ``"(root)"`` is what the network itself calls.
         device: where batches are moved; default: the device of the first parameter.
 
     Activations are found as modules (torch's, SUGAR, BAReLU, B-SiLU, NeLU, those of :func:`undying.register_activation`)
@@ -69,19 +74,20 @@ def census(
 
     Returns:
         a :class:`Census`. Sites whose unit axis nothing decides are in its ``ambiguous``; places that act as an activation
-        and are none that is known, such as ``x.clamp(min=0)``, are in its ``unrecognised``.
+        and are none that is known, such as ``x.clamp(min=0)``, in its ``unrecognised``; those that are skipped, and sites
+        whose number of units changes from call to call, in its ``left_out``.
 
     Raises:
         ValueError: no data, a pair (x, y) as data, no activation called, a mask that does not fit or leaves nothing,
-            axes for no site, or no loss to be had.
+            axes or a pattern to skip for no site, or no loss to be had.
         TypeError: the model is in ``nn.DataParallel``, whose replicas cannot be counted, or it has no such method.
 
     >>> import torch, undying
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> _ = nn.init.constant_(net[0].bias, -100.0)
     >>> print(undying.census(net, torch.rand(32, 4)))
-    site  kind  units   N  silent  dead  dormant  unused  firing rate
-    1     ReLU      8  32       8     8        8       0        0.000
+    site  layer  kind  units   N  silent  dead  dormant  unused  firing rate
+    1     0      ReLU      8  32       8     8        8       0        0.000
     """
     if not tau >= 0:
         raise ValueError(f"tau must be at least 0, not {tau!r}")
@@ -90,7 +96,8 @@ def census(
     model = unwrap_model(model)
     call = _entry(model, method)
     place = torch.device(device) if device is not None else device_of(model)
-    counter = Counter(model, axes or {}, gradients)
+    patterns = skip if isinstance(skip, Skip) else Skip(skip)
+    counter = Counter(model, axes or {}, gradients, patterns)
     uses = counter.uses = Uses(counter.of)
     fingerprint = Fingerprint()
     batches, whole = 0, False
@@ -102,9 +109,9 @@ def census(
         stack.enter_context(torch.set_grad_enabled(gradients))
         for batch in batches_of(data):
             batch = moved(batch, place)
-            counter.start_batch(mask_of(batch, mask, inputs))
             fingerprint.add(batch)
             args, kwargs, target = unpacked(batch, inputs, whole=whole)
+            counter.start_batch(mask_of(batch, mask, inputs), samples_in(args, kwargs, target))
             try:
                 counter.unseen.given(args, kwargs)
                 with counter:
@@ -113,7 +120,7 @@ def census(
                 if batches or inputs is not None or isinstance(batch, Tensor):
                     raise
                 counter.restart()
-                counter.start_batch(mask_of(batch, mask))
+                counter.start_batch(mask_of(batch, mask), samples_in([batch], {}))
                 output, target, whole = _given_whole(call, batch, counter, failure), batch, True
             if gradients:
                 loss = loss or _default_loss(target)
@@ -124,14 +131,16 @@ def census(
             batches += 1
     if batches == 0:
         raise ValueError("data gave no batch")
-    terms = {site: Unrecognised(site.rpartition(".")[0], _TERM, line) for site, line in uses.terms.items()}
-    for site in terms:
-        del counter.counts[site]
-    unrecognised = counter.unseen.places | terms
+    unrecognised = counter.unrecognised()
+    for site, line in uses.terms.items():
+        if counter.counts.pop(site, None) is not None:
+            unrecognised[site] = Unrecognised(site.rpartition(".")[0], _TERM, line)
+    if patterns is not skip:  # else the caller checks, over all that it counts
+        patterns.check([*counter.counts, *counter.ambiguous, *counter.left_out, *unrecognised])
     _check(counter, model, axes or {}, unrecognised)
     name = None if loss is None else getattr(loss, "__name__", type(loss).__name__)
     sites = [site_of(counts, tau, gradients, uses.unused(counts.name)) for counts in counter.counts.values()]
-    return Census(sites, tau, name, fingerprint.read(), counter.ambiguous, unrecognised)
+    return Census(sites, tau, name, fingerprint.read(), counter.ambiguous, unrecognised, counter.left_out)
 
 
 def _entry(model: nn.Module, method: str | Callable[..., Any] | None) -> Callable[..., Any]:
@@ -156,15 +165,15 @@ def _given_whole(call: Callable[..., Any], batch: Any, counter: Counter, failure
 
 def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | None) -> Site:
     """Read the counts of one site off the device."""
-    samples = int(counts.samples)
+    values = int(counts.values)
     before = counts.before
     table, peak = before.counts.cpu(), before.peak.cpu()
-    mean_abs = counts.total.cpu() / samples
+    mean_abs = counts.total.cpu() / values
     score = dormancy(mean_abs)
     low = high = saturated = silent = None
     if counts.ends is not None:
         low, high = table[3], table[4]
-        saturated = low + high == samples
+        saturated = low + high == values
     if not is_two_sided(counts.ends):
         silent = (table[0] == 0) & (table[2] == 0)  # a NaN is not > 0 either
     stuck = saturated if silent is None else silent
@@ -175,14 +184,16 @@ def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | No
         dead = silent.clone()
     return Site(
         name=counts.name,
+        layer=counts.layer,
         kind=counts.kind.__name__,
         units=counts.units,
-        samples=samples,
+        samples=None if counts.samples is None else int(counts.samples),
+        values=values,
         fired=table[0],
         nonfinite=table[1],
         peak=peak,
         mean_abs=mean_abs,
-        zero=counts.zeros.cpu().double() / samples,
+        zero=counts.zeros.cpu().double() / values,
         score=score,
         silent=silent,
         dead=dead,
@@ -197,13 +208,16 @@ def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | No
 def _check(
     counter: Counter, model: nn.Module, axes: Mapping[str, int], unrecognised: Mapping[str, Unrecognised]
 ) -> None:
+    seen = "".join(f"; not recognised: {name} ({place})" for name, place in unrecognised.items())
+    if not counter.counts and counter.left_out:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in counter.left_out.items())
+        raise ValueError(f"no site of {type(model).__name__} is left to count: {reasons}{seen}")
     if not counter.counts and not counter.ambiguous:
-        seen = "".join(f"; not recognised: {name} ({place})" for name, place in unrecognised.items())
         raise ValueError(f"{type(model).__name__} called no activation that is known, or only on empty batches{seen}")
-    unseen = [name for name, counts in counter.counts.items() if int(counts.samples) == 0]
+    unseen = [name for name, counts in counter.counts.items() if int(counts.values) == 0]
     if unseen:
         raise ValueError(f"the mask leaves no value of site {unseen[0]!r} in any batch")
-    unknown = [name for name in axes if name not in counter.counts]
+    unknown = [name for name in axes if name not in counter.counts and name not in counter.left_out]
     if unknown:
         raise ValueError(f"axes names {unknown[0]!r}, which is no site; sites: {', '.join(counter.counts)}")
 

@@ -11,14 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from undying._base.module_stack import ModuleStack
+from undying._base.module_stack import Hook, ModuleStack
+from undying._base.patterns import Skip
+from undying._base.places import Places
 from undying._torch import disable_torch_function, in_functorch
 from undying.activations.known import TYPE_OF, Ends, ends, is_activation, is_rectifier
 from undying.census.accumulators import Accumulator, OutputAccumulator
+from undying.census.layers import Layers
+from undying.census.samples import samples_shown
 from undying.census.uses import Uses
 from undying.units.layout import Columns, Layout
 from undying.units.rules import AmbiguousError, UnitAxes, site_layout
-from undying.units.unseen import Unseen
+from undying.units.unseen import Unrecognised, Unseen
 
 
 class SiteCounts:
@@ -26,16 +30,20 @@ class SiteCounts:
 
     def __init__(self, name: str, kind: type[nn.Module], units: int, ends: Ends | None, device: torch.device) -> None:
         self.name, self.kind, self.units, self.ends = name, kind, units, ends
+        self.values: Any = 0
+        """Seen of each unit: a number, or with masks a tensor on the device."""
         self.samples: Any = 0
-        """N: a number, or with masks a tensor on the device."""
+        """Those that they are of, likewise; None where that is not known."""
         self.before = Accumulator(units, ends or (-math.inf, math.inf), device)
         self.after = None if is_rectifier(kind) else OutputAccumulator(units, device)
+        self.layer: str | None = None
+        """What makes the units."""
         self.gradient: Tensor | None = None
         """Largest \\|dL/dx\\|; None before any was seen."""
 
     @property
     def zeros(self) -> Tensor:
-        return self.samples - self.before.fired - self.before.nan if self.after is None else self.after.zeros
+        return self.values - self.before.fired - self.before.nan if self.after is None else self.after.zeros
 
     @property
     def total(self) -> Tensor:
@@ -59,6 +67,7 @@ class _Call:
     counts: SiteCounts | None
     """None where nothing is counted: an ambiguous site, an empty batch."""
     layout: Layout | None
+    layer: str | None = None
 
 
 class Counter(UnitAxes):
@@ -73,23 +82,31 @@ class Counter(UnitAxes):
         model: nn.Module,
         axes: Mapping[str, int],
         gradients: bool,
-        began: Callable[[nn.Module], None] | None = None,
-        ended: Callable[[], None] | None = None,
+        skip: Skip | None = None,
     ) -> None:
         super().__init__()
         self.model, self.axes, self.gradients = model, axes, gradients
         self.counts: dict[str, SiteCounts] = {}
         self.ambiguous: dict[str, tuple[int, ...]] = {}
         """Shape of the input at sites whose unit axis nothing decides; they are not counted."""
+        self.skip = skip or Skip(())
+        self.left_out: dict[str, str] = {}
+        """Why sites are not counted that the user skips, or whose number of units changes from call to call."""
         self.leaves: list[Tensor] = []
         """What the gradient must be asked of beside the parameters, so that it comes past every site."""
+        self._samples: int | None = None
+        """In the forward pass that is under way; None where nothing tells."""
+        self._seen: list[tuple[SiteCounts, Any]] = []
+        """In it: each site that counted, with the most samples that its values can be of."""
         self.uses: Uses | None = None
         """Who reads the outputs, while it is asked."""
         self.active = False
         """Whether the mode is entered: a forward pass is under way that counts."""
         self._mask: Tensor | None = None
-        self._began = began
-        self._running = ModuleStack(model, began=self._begin_forward, ended=ended)
+        self._unmasked: Tensor | None = None
+        """How many samples it leaves any position of."""
+        self._running = ModuleStack(model)
+        self._places = Places(model)
         self.unseen = Unseen(self, self._running)
         """What may act as an activation and is not counted."""
         self._calls: dict[str, int] = {}
@@ -101,11 +118,12 @@ class Counter(UnitAxes):
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._running)
             self.know_all(self.model)
-            for name, module in self.model.named_modules():
+            self._layers = Layers(self._running, self.of)
+            before, after = Hook(self._before), Hook(self._after)
+            for module in self.model.modules():
                 if is_activation(module) and not isinstance(module, torch.jit.ScriptModule):
-                    before = self._before(name or type(module).__name__)
                     stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
-                    stack.callback(module.register_forward_hook(self._after).remove)
+                    stack.callback(module.register_forward_hook(after).remove)
             yield
 
     def __enter__(self) -> Counter:
@@ -118,36 +136,53 @@ class Counter(UnitAxes):
         self.active = False
         super().__exit__(*exception)
         self.unseen.__exit__()
+        self.add_samples()
+
+    def add_samples(self) -> None:
+        """Count those of the forward pass that is under way, as at its end."""
+        for counts, most in self._seen:
+            counts.samples = _fewer(counts.samples, most, self._samples)
+        self._seen.clear()
+
+    def unrecognised(self) -> dict[str, Unrecognised]:
+        """Places that may act as an activation and were not counted. Those that the user skips are in ``left_out`` then."""
+        found = self.unseen.places
+        for name, place in list(found.items()):
+            if (reason := self.skip.reason_for(name, name.partition("#")[0], place.layer)) is not None:
+                self.left_out[name] = reason
+                del found[name]
+        return found
 
     def restart(self) -> None:
         """Begin all counts anew."""
-        self.counts, self.ambiguous = {}, {}
+        self.counts, self.ambiguous, self.left_out = {}, {}, {}
         self.unseen.restart()
         if self.uses is not None:
             self.uses.restart()
 
-    def start_batch(self, mask: Tensor | None = None) -> None:
-        """Begin a forward pass. ``mask``: bool, true where a sample's position counts."""
+    def start_batch(self, mask: Tensor | None = None, samples: int | None = None) -> None:
+        """Begin a forward pass.
+
+        Args:
+            mask: bool, true where a sample's position counts.
+            samples: how many it is given; None where nothing tells.
+        """
         self._calls.clear()
+        self._places.restart()
         self.unseen.start()
         self.leaves.clear()
-        self._mask = mask
+        self._mask, self._samples = mask, samples
+        self._unmasked = None if mask is None else mask.reshape(len(mask), -1).any(1).sum()
 
-    def _begin_forward(self, outermost: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._began is not None:
-            self._began(outermost)
-        self.unseen.given(args, kwargs)
-
-    def _before(self, label: str) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if not self.active:  # a forward that checkpointing computes again
-                return None
-            x = args[0] if args else kwargs["input"]
-            with disable_torch_function():
-                call = self._under_way[module] = self._begin(label, type(module), x, ends(type(module), module, (), {}))
-            return _with_first(args, kwargs, call.x)
-
-        return hook
+    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not self.active:  # a forward that checkpointing computes again
+            return None
+        place = self._places.name(module, self._running.caller)
+        label, bounds = place or type(module).__name__, ends(type(module), module, (), {})
+        x = args[0] if args else kwargs["input"]
+        with disable_torch_function():
+            call = self._under_way[module] = self._begin(label, type(module), x, bounds, place)
+        return _with_first(args, kwargs, call.x)
 
     def _after(self, module: nn.Module, _args: tuple[Any, ...], h: Tensor) -> None:
         with disable_torch_function():
@@ -158,30 +193,45 @@ class Counter(UnitAxes):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kind, kwargs = TYPE_OF.get(func), dict(kwargs or {})
+        if self._samples is not None:
+            self._samples = samples_shown(getattr(func, "__name__", ""), args, kwargs, self._samples)
         self.unseen.read(func, args, kwargs)
         if kind is None or is_activation(self._running.module):
             out = super().__torch_function__(func, types, args, kwargs)
+            self._layers.called(func, args, kwargs, out)
             self.unseen.called(func, args, kwargs, out)
             if self.uses is not None:
                 self.uses.called(func, args, kwargs, out)
             return out
         name = func.__name__.strip("_")
-        label = f"{self._running.name}.{name}" if self._running.module is not None and self._running.name else name
-        call = self._begin(label, kind, args[0] if args else kwargs["input"], ends(kind, None, args, kwargs))
+        place = self._running.name if self._running.module is not None else ""
+        label, bounds = f"{place}.{name}" if place else name, ends(kind, None, args, kwargs)
+        call = self._begin(label, kind, args[0] if args else kwargs["input"], bounds, place)
         args, kwargs = _with_first(args, kwargs, call.x)
         h = super().__torch_function__(func, types, args, kwargs)
         self.unseen.called(func, args, kwargs, h)
         self._end(call, h)
         return h
 
-    def _begin(self, label: str, kind: type[nn.Module], x: Tensor, bounds: Ends | None) -> _Call:
-        """Count what reaches the activation: here, since one in place overwrites it."""
+    def _begin(self, label: str, kind: type[nn.Module], x: Tensor, bounds: Ends | None, place: str) -> _Call:
+        """Count what reaches the activation: here, since one in place overwrites it.
+
+        Args:
+            label: of the site, without the number of the call.
+            kind: of the activation.
+            x: its input.
+            bounds: of its range.
+            place: name of the module that is the activation, or calls it.
+        """
         self._calls[label] = self._calls.get(label, 0) + 1
         name = label if self._calls[label] == 1 else f"{label}#{self._calls[label]}"
         if self.uses is not None:
             self.uses.read(x)
-        if x.numel() == 0:
-            return _Call(x, None, None)
+        layer = self._layers.of(x)
+        if (reason := self.skip.reason_for(name, label, place)) is not None:
+            self.left_out[name] = reason
+        if x.numel() == 0 or name in self.left_out:
+            return _Call(x, None, None, layer)
         if in_functorch() or x.is_quantized:
             self.unseen.note(
                 label, f"{kind.__name__} {'of quantized values' if x.is_quantized else 'under torch.func'}"
@@ -192,13 +242,20 @@ class Counter(UnitAxes):
         except AmbiguousError:
             self.ambiguous[name] = tuple(x.shape)
             return _Call(x, None, None)
+        layer = layer if self.of(x) == layout else None  # else its units are numbered in another way
         if name not in self.counts:
             self.counts[name] = SiteCounts(name, kind, layout.units, bounds, x.device)
+            self.counts[name].layer = layer
         counts = self.counts[name]
+        counts.layer = layer if layer == counts.layer else None
         if counts.units != layout.units:
-            raise ValueError(f"site {name!r} had {counts.units} units in one batch and {layout.units} in another")
+            self.left_out[name] = f"its input had {counts.units} units in one batch and {layout.units} in another"
+            del self.counts[name]
+            return _Call(x, None, None, layer)
         columns = self._columns(name, x.detach(), layout)
-        counts.samples = counts.samples + (x.numel() // counts.units if columns.mask is None else columns.mask.sum())
+        values: Any = x.numel() // counts.units if columns.mask is None else columns.mask.sum()
+        counts.values = counts.values + values
+        self._seen.append((counts, values if columns.mask is None else self._unmasked))
         counts.before.add(columns)
         if self.gradients and torch.is_grad_enabled():  # under no_grad none comes
             if not x.requires_grad:
@@ -207,9 +264,10 @@ class Counter(UnitAxes):
                 x = leaf.clone()  # a leaf may not be overwritten in place
                 self.know(x)
             x.register_hook(lambda g: counts.gradient_at(self._columns(name, g.detach(), layout)))
-        return _Call(x, counts, layout)
+        return _Call(x, counts, layout, layer)
 
     def _end(self, call: _Call, h: Tensor) -> None:
+        self._layers.set(h, call.layer)
         if call.counts is None or call.layout is None:
             return
         if call.counts.after is not None:
@@ -227,6 +285,15 @@ class Counter(UnitAxes):
             return layout.columns(x, mask)
         except ValueError as error:
             raise ValueError(f"site {name!r}, input {tuple(x.shape)}: {error}") from None
+
+
+def _fewer(so_far: Any, most: Any, given: int | None) -> Any:
+    """The samples of one more forward pass added: no more than have values, nor than were given; None where unknown."""
+    if so_far is None or (given is None and not isinstance(most, Tensor)):
+        return None
+    if given is not None:
+        most = most.clamp(max=given) if isinstance(most, Tensor) else min(most, given)
+    return so_far + most
 
 
 def _with_first(args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -30,6 +30,8 @@ class Record:
     """Counts over the probe after the step, in eval mode."""
     changes: dict[str, Changes]
     """By site: units that died, revived or stayed silent on the probe since the sampled step before."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """By site: why it is not in ``census``. A site is left out from the step on in which it could not be counted."""
 
     @property
     def gradient_norm(self) -> float | None:
@@ -84,6 +86,7 @@ class Record:
             "probe": None if self.probe is None else _summary(self.probe),
             "died": self.died,
             "revived": self.revived,
+            "left_out": self.left_out,
         }
 
 
@@ -101,6 +104,7 @@ def _summary(counted: Census) -> dict[str, Any]:
         site.name: {
             "units": site.units,
             "samples": site.samples,
+            "values": site.values,
             **{state: int(value.sum()) for state in states if (value := getattr(site, state)) is not None},
             "rate": float(site.firing_rate.mean()),
             "zero": float(site.zero.mean()),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from undying.census.record import Record
 
@@ -18,6 +21,9 @@ class Sink(Protocol):
     def write(self, record: Record) -> None: ...
 
     def close(self) -> None: ...
+
+
+Sinks = Sink | str | os.PathLike[str] | Iterable[Sink | str | os.PathLike[str]]
 
 
 class Memory(list[Record]):
@@ -33,42 +39,103 @@ class Memory(list[Record]):
 class JSONL:
     """A line of JSON a record (:meth:`Record.to_dict`), appended and synced to disk at once.
 
-    A line that a crash left half written is cut off when the file is opened again. Infinities and NaN are the strings
-    ``inf``, ``-inf`` and ``nan``.
+    Records that are there stay: a resumed training goes on below them. A last line that a crash left half written is cut
+    off when the file is opened. Infinities and NaN are the strings ``inf``, ``-inf`` and ``nan``.
 
     Args:
-        path: the file; made if it is not there.
+        path: the file; made if it is not there. After ``close`` the next record opens it again.
+
+    Raises:
+        ValueError: the file holds something else than lines of JSON.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._file = self.path.open("ab+")
-        _cut_half_line(self._file)
+        self.path = Path(path).absolute()  # the working directory may change on the way
+        self._opened().close()  # what fails, fails before training
+        self._file: IO[bytes] | None = None
 
     def write(self, record: Record) -> None:
         line = json.dumps(_plain(record.to_dict()), allow_nan=False)
+        if self._file is None:
+            self._file = self._opened()
         self._file.write(line.encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _opened(self) -> IO[bytes]:
+        if self.path.is_file():
+            _end_whole(self.path)
+        return self.path.open("ab")
 
     @staticmethod
     def read(path: str | Path) -> list[dict[str, Any]]:
         """The records of a file, without a last line that is half written."""
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]
+        *lines, last = Path(path).read_bytes().split(b"\n")
+        return [json.loads(line) for line in lines] + ([whole] if (whole := _object(last)) else [])
 
 
-def _cut_half_line(file: Any) -> None:
-    end = file.seek(0, os.SEEK_END)
-    while end > 0:
-        file.seek(end - 1)
-        if file.read(1) == b"\n":
-            break
-        end -= 1
-    file.truncate(end)
+def sinks_of(sinks: Sinks) -> list[Sink]:
+    """Every sink that is given: one or several, or paths of a JSONL.
+
+    Raises:
+        TypeError: one is no sink.
+    """
+    several = isinstance(sinks, Iterable) and not isinstance(sinks, (str, Mapping, io.IOBase)) and not _is_sink(sinks)
+    given: list[Any] = list(sinks) if several else [sinks]  # type: ignore[arg-type]
+    for each in given:
+        if not isinstance(each, (str, os.PathLike)) and not _is_sink(each):
+            raise TypeError(
+                f"{each!r:.200} is no sink: give a path, undying.Memory(), undying.JSONL(path), one of "
+                "undying.integrations, or an object with write(record) and close()"
+            )
+    return [JSONL(os.fspath(each)) if isinstance(each, (str, os.PathLike)) else each for each in given]
+
+
+def _is_sink(value: Any) -> bool:
+    # An open file has both, and would take no record.
+    methods = (getattr(value, name, None) for name in ("write", "close"))
+    return not isinstance(value, (type, io.IOBase)) and all(map(callable, methods))
+
+
+def _end_whole(path: Path) -> None:
+    """Cut off a half record at the end of a file, or end a line that is whole.
+
+    Raises:
+        ValueError: the file holds something else than lines of JSON.
+    """
+    with path.open("rb+") as file:
+        last = rest = b""
+        for line in file:
+            last, rest = (line, b"") if line.endswith(b"\n") else (last, line)
+        half = rest.startswith(_START[: len(rest)]) and _object(rest) is None
+        last = last if half else rest or last
+        content = _object(last) if last else {"step": 0}
+        if content is None:
+            raise ValueError(f"{path} holds something else than lines of JSON; give JSONL another file")
+        if "step" not in content:
+            warnings.warn(f"{path} holds something else than records of watch, which are appended to it", stacklevel=4)
+        if half:
+            file.truncate(file.tell() - len(rest))
+        elif rest:
+            file.write(b"\n")
+
+
+#: How a record begins.
+_START = b'{"step": '
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    """What a line of JSON holds; None for any other line."""
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from undying._torch import base_of
 from undying.units.layout import Layout
-from undying.units.rules import tensors_in
+from undying.units.tensors import tensors_in
 from undying.units.unseen import line_of_call
 
 _PASSING = {
@@ -88,13 +88,13 @@ class Uses:
             elif weighed is not None:
                 self._read.add(site)
                 self._used[site] = weighed | self._used.get(site, weighed)
-            elif layout and alone and made and _keeps_apart(name, layout, self._layout_of(made[0])):
+            elif layout and alone and made and keeps_apart(name, layout, self._layout_of(made[0])):
                 self._site.update(dict.fromkeys(made, site))
             else:
                 self.read(tensor)
 
 
-def _keeps_apart(name: str, layout: Layout, after: Layout | None) -> bool:
+def keeps_apart(name: str, layout: Layout, after: Layout | None) -> bool:
     """Whether each unit of the result depends on the same unit alone."""
     if name == "batch_norm":  # by channel, wherever the units lie
         return after == layout

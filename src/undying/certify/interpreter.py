@@ -13,6 +13,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
 from undying._base.errors import UndyingError
+from undying._base.places import Places
 from undying._base.preserve_state import device_of, preserve_state
 from undying._torch import OpOverload, schema_of
 from undying.activations.known import OPERATORS, is_activation
@@ -132,6 +133,7 @@ class _Walk:
         self.unrecognised: list[str] = []
         self._suspects = Suspects()
         self._names = {module: name for name, module in model.named_modules()}
+        self._places = Places(model)
         self._calls: dict[str, int] = {}
         self._seen: set[tuple[str, ...]] = set()
         self._values: dict[Node, Any] = {}
@@ -228,7 +230,8 @@ class _Walk:
                 call = tuple(key for key, _ in modules[: depth + 1])
                 if node.all_input_nodes and call not in self._seen and _name(node) not in _LIFTS:
                     self._seen.add(call)
-                    self._add_site(node, self._names[module] or type(module).__name__, type(module).__name__)
+                    name = self._places.name(module, modules[depth - 1][1] if depth else None)
+                    self._add_site(node, name or type(module).__name__, type(module).__name__)
                 return
         kind = OPERATORS.get(_name(node))
         if kind is not None:

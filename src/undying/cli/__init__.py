@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from typing import Annotated, Any, NamedTuple, Union
 
 from undying._base.errors import UndyingError
+from undying._base.text import clean
 from undying._version import __version__
 
 
@@ -65,11 +66,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _main(list(sys.argv[1:] if arguments is None else arguments))
     except UndyingError as error:
-        print(f"undying: {error}", file=sys.stderr)
-        return 2
+        return _say(str(error))
+    except OSError as error:  # a folder that may not be looked into, a disk that fails
+        return _say(": ".join(str(part) for part in (error.filename, error.strerror or error) if part is not None))
+    except MemoryError as error:
+        return _say(f"out of memory: {error}")
     except KeyboardInterrupt:
         print("undying: stopped; finished runs are kept: run the same command again to resume", file=sys.stderr)
         return 130
+
+
+def _say(error: str) -> int:
+    """Print a mistake as one line, whatever the names in it hold."""
+    print("undying:", clean(" ".join(error.split())), file=sys.stderr)
+    return 2
 
 
 def _main(words: list[str]) -> int:
@@ -96,10 +106,11 @@ def _load(name: str) -> Any:
 
 def _run(command: Any, prog: str, words: list[str]) -> int:
     import tyro
-    from rich.console import Console
+
+    from undying.cli.console import SafeConsole
 
     given = tyro.cli(command, prog=prog, args=words, config=(tyro.conf.FlagCreatePairsOff,))
-    return int(given(Console()))
+    return int(given(SafeConsole()))
 
 
 def _everything() -> Any:

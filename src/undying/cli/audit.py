@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +50,8 @@ def _example(spec: str) -> torch.Tensor:
         sizes = [int(size) for size in shape.split(",")]
     except ValueError:
         sizes = []
-    if not isinstance(dtype, torch.dtype) or not sizes or min(sizes) < 0:
-        raise UndyingError(f"--example {spec!r} must be a shape such as 1,3,224,224 or, with a dtype, 1,16:int64")
+    if not isinstance(dtype, torch.dtype) or not sizes or min(sizes) < 0 or math.prod(sizes) >= 2**40:
+        raise UndyingError(
+            f"--example {spec!r} must be a shape that fits in memory, such as 1,3,224,224 or, with a dtype, 1,16:int64"
+        )
     return torch.rand(sizes).to(dtype)

@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 
 from undying._base.errors import RunsFailedError, UndyingError
-from undying._base.files import write_text
+from undying._base.files import write_or_say
 from undying._base.text import duration
 from undying.lab.execution import Execution
 from undying.lab.settings import Settings
@@ -101,9 +101,9 @@ class ReportCommand:
         page = self.page or Path("undying-report.html")
         try:
             page.parent.mkdir(parents=True, exist_ok=True)
-            write_text(page, overview(comparisons))
         except OSError as error:
             raise UndyingError(f"cannot write {page}: {error.strerror}") from None
+        write_or_say(page, overview(comparisons))
         print_overview(comparisons, page, console)
         return 0
 

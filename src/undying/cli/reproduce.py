@@ -27,7 +27,7 @@ from undying.papers.tables import TABLES, TIMED
 class ReproduceCommand:
     """Run a table of the SUGAR or BAReLU paper, and write a page with what was published, our numbers and a verdict.
 
-    Stopped or killed, the same command goes on where it was. Runs are shared by tables of one folder.
+    To resume after a stop or a crash, run the same command again. Runs are shared by tables of one folder.
     """
 
     name: Annotated[str, tyro.conf.Positional] = ""

@@ -47,7 +47,7 @@ class RunsCommand:
     def __call__(self, console: Console) -> int:
         from undying.lab.status import STATUSES, planned_runs, runs_of
         from undying.lab.store import Store
-        from undying.report.runs import in_common, runs_table, tally
+        from undying.report.runs import in_common, runs_table, totals
 
         for status in self.status:
             one_of("status", status, STATUSES)
@@ -71,7 +71,7 @@ class RunsCommand:
         if trouble:
             console.print(clean(trouble), markup=False, highlight=False, soft_wrap=True)
         shown = f"; {len(states)} shown" if len(states) < len(every) else ""
-        console.print(tally(every, list(planned)) + shown, highlight=False)
+        console.print(totals(every, list(planned)) + shown, highlight=False)
         self._export(states)
         return 0
 

@@ -9,24 +9,39 @@ try:
 except ModuleNotFoundError:
     from pytorch_lightning import Callback
 
+from undying.census.sinks import sinks_of
 from undying.census.watch import Watch, watch
 
 
 class WatchCallback(Callback):  # type: ignore[misc]
-    """:func:`undying.watch` from the start of training to its end, on the module and its first optimizer.
+    """:func:`undying.watch` from the start of training to its end, on the module and its optimizers.
+
+    Steps are counted on from the trainer's ``global_step``. Without an optimizer every batch is a step.
 
     Args:
-        every, probe, sinks, tau, axes: as for :func:`undying.watch`.
+        settings: those of :func:`undying.watch` by name. ``method="training_step"`` counts what that calls between the
+            parts of the module, its losses too.
 
     ``callback.watch.last`` is the last record.
     """
 
     def __init__(self, **settings: Any) -> None:
-        self.settings = settings
+        self.settings = {**settings, "sinks": sinks_of(settings.get("sinks", ()))}
         self.watch: Watch | None = None
+        self._by_batch = False
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self.watch = watch(pl_module, trainer.optimizers[0], **self.settings)
+        self._close()
+        # Where there is none Lightning puts one in its place, which is never stepped.
+        optimizers = [each for each in trainer.optimizers if type(each).__name__ != "_MockOptimizer"]
+        self._by_batch = not optimizers
+        steps = trainer.fit_loop.epoch_loop.total_batch_idx + 1 if self._by_batch else trainer.global_step
+        settings = {"first": steps // max(1, len(optimizers)), "distributed": trainer.world_size > 1, **self.settings}
+        self.watch = watch(pl_module, optimizers or None, **settings)
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if self.watch is not None and self._by_batch:
+            self.watch.step()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self._close()

@@ -27,12 +27,12 @@ class LiveTable:
         self._died: dict[str, int] = {}
         self._revived: dict[str, int] = {}
         self._live = Live(console=console, auto_refresh=False)
-        self._live.start()
 
     def write(self, record: Record) -> None:
         for total, events in ((self._died, record.died), (self._revived, record.revived)):
             for site, units in events.items():
                 total[site] = total.get(site, 0) + len(units)
+        self._live.start()  # which does nothing where it has begun
         self._live.update(self._table(record), refresh=True)
 
     def close(self) -> None:

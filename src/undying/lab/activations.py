@@ -6,6 +6,7 @@ A spec is ``name[:surrogate][:key=value]...``: ``relu``, ``sugar``, ``sugar:nelu
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import fields
 from typing import Any
 
@@ -41,6 +42,11 @@ def build_activation(spec: str) -> nn.Module:
             return _sugar(bare, arguments)
         if bare:
             raise ValueError(f"{bare[0]!r} is no argument; write key=value")
+        parameters = inspect.signature(SPELLINGS[name]).parameters
+        for key, value in arguments.items():
+            # torch's own take anything, and fail when they are first called.
+            if key in parameters and {type(value), type(parameters[key].default)} in ({str, int}, {str, float}):
+                raise ValueError(f"{key}={value} must be {'a number' if isinstance(value, str) else 'a word'}")
         return SPELLINGS[name](**arguments)
     except (TypeError, ValueError) as error:
         raise UndyingError(f"activation {spec!r}: {error}") from None

@@ -59,5 +59,5 @@ def _draw(below: int, count: int, generator: Generator, like: Tensor) -> Tensor:
 ON_BYTES: dict[str, Callable[[Tensor, Generator], Tensor]] = {"randaugment": randaugment}
 """name -> function of images as uint8 (N, C, H, W) and a generator on their device; these come first."""
 STANDARDISED: dict[str, Callable[[Tensor, Generator], Tensor]] = {"flip": flip, "crop": crop, "cutout": cutout}
-"""The same of standardised images, in which 0 is the mean colour: what is blanked is that."""
+"""The same of normalized images, in which 0 is the mean colour: what is blanked is that."""
 AUGMENTATIONS = STANDARDISED | ON_BYTES

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import pickle
 import random
 import time
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from undying._base.files import write_bytes
+from undying._base.lock import Held
 
 
 class Checkpoint:
@@ -22,19 +23,33 @@ class Checkpoint:
     It is due every so many seconds, and so seldom that writing takes no more than about 3 % of the time.
     """
 
-    def __init__(self, path: Path, seconds: float) -> None:
-        self._path, self._seconds = path, seconds
+    def __init__(self, path: Path, seconds: float, held: Held | None = None) -> None:
+        self._path, self._seconds, self._held = path, seconds, held
         self._next = time.monotonic() + seconds
 
     def read(self) -> dict[str, Any] | None:
-        """The state that was kept last; None without one, and for a damaged file: the run then starts afresh."""
-        # A damaged file that is no zip file any more would be taken for one of torch's old format.
-        if not zipfile.is_zipfile(self._path):
+        """The state that was kept last; None without one.
+
+        A damaged file, or one of another run, is removed with a warning: the run then begins anew.
+        """
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
             return None
         try:
-            return torch.load(self._path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+            state: dict[str, Any] = load_whole(content)
+            if state.pop("run", self._run) != self._run:
+                raise ValueError("another run's")
+        except Exception as error:  # whatever a damaged file makes its readers raise
+            warnings.warn(f"{self._path} is of no use, so the run begins anew: {error}", RuntimeWarning, stacklevel=2)
+            self.remove()
             return None
+        return state
+
+    @property
+    def _run(self) -> str:
+        """Whose folder the file is in."""
+        return self._path.parent.name
 
     def due(self) -> bool:
         """Whether the time has come to keep the state again."""
@@ -44,14 +59,30 @@ class Checkpoint:
         """Keep tensors and plain data, nothing else: they are read back with weights_only."""
         begun = time.monotonic()
         content = io.BytesIO()
-        torch.save(state, content)
-        write_bytes(self._path, content.getbuffer())
+        torch.save({**state, "run": self._run}, content)
+        if self._held is None:
+            write_bytes(self._path, content.getbuffer())
+        else:
+            self._held.write(self._path.name, content.getbuffer())
         now = time.monotonic()
         self._next = now + max(self._seconds, 30 * (now - begun))
 
     def remove(self) -> None:
         """The run is finished."""
         self._path.unlink(missing_ok=True)
+
+
+def load_whole(content: bytes) -> Any:
+    """What ``torch.save`` wrote, on the CPU, read with weights_only. ``torch.load`` does not compare the checksums that
+    are in it.
+
+    Raises:
+        Exception: it is damaged, or something else.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as file:  # what is no zip file torch would take for its old format
+        if (name := file.testzip()) is not None:
+            raise ValueError(f"{name} in it is damaged")
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def seed_everything(seed: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from undying._base.errors import UndyingError
 from undying._version import __version__
 from undying.lab.activations import build_activation
+from undying.lab.finished import check_alike
 from undying.lab.plan import Plan, stored
 from undying.lab.results import ActivationResult, Comparison, Curve, Results, SiteHistory, Summary
 from undying.lab.runs.classification import PROBE
@@ -33,7 +34,8 @@ def analyze(plan: Plan, *, partial: bool = False) -> Results:
         partial: take whatever runs are finished; otherwise all must be.
 
     Raises:
-        UndyingError: runs are missing (with ``partial``: all, or all of the baseline).
+        UndyingError: runs are missing (with ``partial``: all, or all of the baseline), or those of a seed do not start
+            alike.
     """
     settings, out = plan.settings, plan.store.out
     command = settings.command(str(out))
@@ -41,6 +43,7 @@ def analyze(plan: Plan, *, partial: bool = False) -> Results:
         raise UndyingError(
             f"{len(plan.missing)} of {len(plan.runs)} runs in {out} are not finished; go on with: {command}"
         )
+    check_alike(plan.finished.values())
     runs = _by_activation(plan)
     baseline, *others = settings.activations
     if baseline not in runs:
@@ -93,13 +96,14 @@ def _activation(
     name: str, runs: Sequence[Run], accuracy: Sequence[float], comparisons: dict[str, Comparison]
 ) -> ActivationResult:
     diverged = sum(run.status == "diverged" for run in runs)
+    losses = [run.epochs[-1].get("test_loss") for run in runs]
     return ActivationResult(
         name=name,
         module=repr(build_activation(name)),
         seeds=[run.config.seed for run in runs],
         diverged=diverged,
         accuracy=summarise(accuracy),
-        test_loss=None if diverged else summarise([run.epochs[-1]["test_loss"] for run in runs]),
+        test_loss=None if diverged else _summary(losses),
         silent=_summary([_share(run, "silent") for run in runs]),
         dead=_summary([_share(run, "dead") for run in runs]),
         dormant=_summary([_share(run, "dormant") for run in runs]),
@@ -145,21 +149,20 @@ def _curve(runs: Sequence[Run], metric: str) -> Curve:
 
 def _sites(runs: Sequence[Run]) -> list[SiteHistory]:
     """Mean share of each site's units by epoch, over the runs that still counted then; None where it is unknown."""
-    histories = []
-    for i, site in enumerate(next((run.epochs[0]["sites"] for run in runs if _counted(run, 0)), [])):
-        shares = {
-            state: [
-                _mean([run.epochs[e]["sites"][i][state] for run in runs if _counted(run, e)], site["units"])
-                for e in range(max(len(run.epochs) for run in runs))
-            ]
-            for state in ("silent", "dead", "dormant")
-        }
-        histories.append(SiteHistory(site["name"], site["units"], **shares))
-    return histories
-
-
-def _counted(run: Run, epoch: int) -> bool:
-    return epoch < len(run.epochs) and "sites" in run.epochs[epoch]
+    counted = [[{site["name"]: site for site in epoch.get("sites", ())} for epoch in run.epochs] for run in runs]
+    first = next((run[0] for run in counted if run[0]), {})
+    epochs = [[run[e] for run in counted if e < len(run)] for e in range(max(map(len, counted)))]
+    return [
+        SiteHistory(
+            name,
+            site["units"],
+            **{
+                state: [_mean([sites[name][state] for sites in at if name in sites], site["units"]) for at in epochs]
+                for state in ("silent", "dead", "dormant")
+            },
+        )
+        for name, site in first.items()
+    ]
 
 
 def _mean(counts: Sequence[int | None], units: int) -> float | None:

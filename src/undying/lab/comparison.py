@@ -6,9 +6,12 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+from undying._base import imports
+from undying._base.errors import UndyingError
 from undying.lab import executors
 from undying.lab.collect import analyze
 from undying.lab.execution import Execution
+from undying.lab.finished import check_alike
 from undying.lab.plan import Plan, plan
 from undying.lab.results import Results
 from undying.lab.runs.classification import train
@@ -34,7 +37,7 @@ def compare(
 
     Raises:
         RunsFailedError: runs failed; the others are finished.
-        UndyingError: the data, the network, the folder or a tracker cannot be used.
+        UndyingError: the data, the network, the folder or a tracker cannot be used, or runs of a seed do not start alike.
     """
     execution = execution or Execution()
     return carry_out(plan(settings, Path(out), execution), execution, finished)
@@ -44,12 +47,14 @@ def carry_out(the_plan: Plan, execution: Execution, finished: Callable[[AnyRun],
     """Train the missing runs of a plan, each of which is then among its finished ones; see :func:`compare`."""
     trackers = Trackers(the_plan.store, execution)
     the_plan.store.prepare(the_plan.settings, the_plan.data, the_plan.model_sha256)
+    check_alike(the_plan.finished.values())
     for run in the_plan.finished.values():
         trackers.track(run)
 
     def done(config: AnyRun) -> None:
         finished(config)
         trackers.track(the_plan.finished.take(config))
+        check_alike(the_plan.finished.values())
 
     executors.run(the_plan.missing, the_plan.store.out, execution, done)
     trackers.check()
@@ -57,13 +62,22 @@ def carry_out(the_plan: Plan, execution: Execution, finished: Callable[[AnyRun],
 
 
 def estimate_seconds(the_plan: Plan, execution: Execution) -> float:
-    """Expected wall-clock seconds of the missing runs: from finished ones, or from two epochs timed here."""
+    """Expected wall-clock seconds of the missing runs: from finished ones, or from two epochs timed here.
+
+    Raises:
+        UndyingError: these cannot be trained; an exception of the network is its cause.
+    """
     if not the_plan.missing:
         return 0.0
     if the_plan.finished:
         per_run = sum(run.seconds for run in the_plan.finished.values()) / len(the_plan.finished)
     else:
         config = the_plan.missing[0]
-        *_, last = itertools.islice(train(config, execution), 3)  # the first two warm up
+        try:
+            *_, last = itertools.islice(train(config, execution), 3)  # the first two warm up
+        except UndyingError:
+            raise
+        except Exception as error:
+            raise imports.raised(config.model, "model", error) from error
         per_run = last.metrics["seconds"] * (config.epochs + 1)
     return per_run * len(the_plan.missing) / min(execution.slots, len(the_plan.missing))

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from undying._base.errors import UndyingError
+from undying._base.lock import BusyError
 from undying.lab.checkpoints import random_state, restore_random, seed_everything
 from undying.lab.execution import Execution, exit_with, prepare
 from undying.lab.process_group import SingleProcess
@@ -91,7 +92,8 @@ def launch(function: Callable[..., Iterator[Any]], execution: Execution) -> Iter
 
     Raises:
         UndyingError: it was raised in the first, or the devices are not there.
-        OSError: it was raised in the first: the disk is full.
+        OSError: it was raised in the first, by the network or the data.
+        BusyError: it was raised in the first: another process trains the run.
         torch.multiprocessing.ProcessRaisedException: one raised something else; the traceback is the message.
         torch.multiprocessing.ProcessExitedException: one died.
     """
@@ -156,7 +158,7 @@ def _rank(
             if group.first:
                 out.send_bytes(pickle.dumps(item))
                 out.recv_bytes()
-    except (UndyingError, OSError) as error:
+    except (UndyingError, OSError, BusyError) as error:
         if not group.first:
             time.sleep(5)  # the first has met the same, most likely, and its word ends this process
             raise

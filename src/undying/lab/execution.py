@@ -66,14 +66,14 @@ class Execution:
                 raise UndyingError(f"--job {word!r} must be key=value, as in timeout_min=240")
         if not self.checkpoint_seconds >= 0:
             raise UndyingError(f"--checkpoint-seconds must be at least 0, not {self.checkpoint_seconds}")
+        if self.devices > 1 and self.device not in ("cpu", "cuda"):
+            raise UndyingError(f"--devices {self.devices} goes with --device cpu or cuda, not {self.device!r}")
         try:
             device = torch.device(self.device)
-            torch.empty(0, device=device)
+            torch.zeros(1, device=device).item()  # a device such as meta holds no numbers
         except (RuntimeError, AssertionError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UndyingError(f"--device {self.device!r} cannot be used here: {reason}") from None
-        if self.devices > 1 and self.device not in ("cpu", "cuda"):
-            raise UndyingError(f"--devices {self.devices} goes with --device cpu or cuda, not {self.device!r}")
 
     @property
     def slots(self) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from undying._base.errors import UndyingError
 from undying.lab.runs.kind import Run
+from undying.lab.runs.start import CAUSES, difference
 from undying.lab.settings import AnyRun
 from undying.lab.store import Store
 
@@ -38,3 +40,23 @@ class FinishedRuns(dict[AnyRun, Run]):
         if config not in self:
             self[config] = self._store.read(config)
         return self[config]
+
+
+def check_alike(runs: Iterable[Run]) -> None:
+    """
+    Raises:
+        UndyingError: two runs of one seed do not start alike. Runs of early versions, which did not note their start, are
+            left out.
+    """
+    first: dict[tuple[int, str], Run] = {}
+    for run in runs:
+        if run.start is None:
+            continue
+        other = first.setdefault((run.config.seed, run.start.made_on), run)
+        assert other.start is not None
+        found = difference(other.start, run.start)
+        if found:
+            raise UndyingError(
+                f"{other.config.activation} and {run.config.activation} do not start alike at seed {run.config.seed}, so "
+                f"they are no pair: {found}; {CAUSES}, then compare in another folder with --out"
+            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from undying._base.errors import UndyingError
@@ -11,6 +10,7 @@ from undying.lab.augment import AUGMENTATIONS
 
 SCHEDULES = ("constant", "cosine", "step")
 AMP = ("none", "bfloat16", "float16")
+_ENDLESS = 1e15  # steps are counted in whole numbers
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Recipe:
             raise UndyingError(f"--measure-every must be at least 1, not {self.measure_every}")
         for field in ("subset", "image_size", "weight_decay", "warmup", "clip", "mixup", "cutmix"):
             value = getattr(self, field)
-            if value is not None and not 0 <= value < math.inf:
-                raise UndyingError(f"{_flag(field)} must be a finite number of at least 0, not {value}")
+            if value is not None and not 0 <= value < _ENDLESS:
+                raise UndyingError(f"{_flag(field)} must be a number of at least 0 and below {_ENDLESS:g}, not {value}")
 
 
 def one_of(field: str, value: str, known: object) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import shlex
 from dataclasses import MISSING, asdict, dataclass, fields
+from types import NoneType
 from typing import Any, ClassVar
 
 from undying._base.errors import UndyingError
@@ -17,6 +18,24 @@ from undying.lab.recipe import Recipe, one_of
 
 FORMAT = 1
 """Of everything in the run store. A reader refuses a higher one."""
+
+
+_TYPES: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "float": (int, float),
+    "float | None": (int, float, NoneType),
+    "tuple[str, ...]": tuple,
+}
+
+
+def check_types(settings: Any) -> None:
+    """Raises TypeError for a dataclass of this module that was read from a file and holds something else."""
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        words = value if isinstance(value, tuple) else ()
+        if not isinstance(value, _TYPES[str(f.type)]) or not all(isinstance(word, str) for word in words):
+            raise TypeError(f"{f.name} is {value!r:.40}")
 
 
 @dataclass(frozen=True)
@@ -58,8 +77,10 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
         models.known(self.model)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("seeds", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UndyingError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+            if not 1 <= getattr(self, name) < 2**31:
+                raise UndyingError(
+                    f"--{name.replace('_', '-')} must be at least 1 and below 2**31, not {getattr(self, name)}"
+                )
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise UndyingError(f"--lr must be above 0, not {self.lr}")
         if len(self.activations) < 2:

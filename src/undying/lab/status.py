@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from undying._base.errors import UndyingError
-from undying.lab.lock import locked
-from undying.lab.runs.lines import last_counted, share
+from undying._base.lock import locked
+from undying.lab.runs.lines import check_lines, last_counted, share
 from undying.lab.settings import AnyRun
-from undying.lab.store import Store
+from undying.lab.store import Store, read_text
 
 STATUSES = ("finished", "diverged", "running", "interrupted", "failed", "damaged")
 
@@ -89,7 +89,7 @@ def run_state(store: Store, run_id: str, planned: AnyRun | None = None) -> RunSt
             raise UndyingError(f"{folder / 'config.json'} is missing")
         if store.finished(config):
             run = store.read(config)
-            return RunState(run_id, run.status, config, _complete(run.epochs, folder))
+            return RunState(run_id, run.status, config, run.epochs)
         epochs = _so_far(folder)
         if locked(folder):
             return RunState(run_id, "running", config, epochs)
@@ -100,8 +100,6 @@ def run_state(store: Store, run_id: str, planned: AnyRun | None = None) -> RunSt
             return RunState(run_id, "failed", config, epochs, error.strip().rpartition("\n")[2])
     except (UndyingError, OSError) as error:
         return RunState(run_id, "damaged", config, [], str(error))
-    except KeyError as error:
-        return RunState(run_id, "damaged", config, [], f"{folder}: {error} is missing in a file")
     return RunState(run_id, "interrupted", config, epochs) if any(folder.glob("[!.]*")) else None
 
 
@@ -123,16 +121,12 @@ def _place(state: RunState | None) -> tuple[str, str, str, int]:
 
 def _so_far(folder: Path) -> list[dict[str, Any]]:
     """The whole lines of a file that may be written to this moment."""
-    try:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
-        return _complete([json.loads(line) for line in lines], folder)
-    except FileNotFoundError:
+    path = folder / "metrics.jsonl"
+    if not path.exists():
         return []
-    except ValueError:
-        raise UndyingError(f"{folder / 'metrics.jsonl'} cannot be read: a line of it is not JSON") from None
-
-
-def _complete(epochs: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    if all(isinstance(epoch, dict) and {"epoch", "seconds"} <= epoch.keys() for epoch in epochs):
-        return epochs
-    raise UndyingError(f"{folder / 'metrics.jsonl'} cannot be read: a line of it is not that of an epoch")
+    try:
+        epochs = [json.loads(line) for line in read_text(path).split("\n")[:-1]]
+        check_lines(epochs)
+    except (ValueError, RecursionError) as error:
+        raise UndyingError(f"{path} cannot be read: {error}") from None
+    return epochs

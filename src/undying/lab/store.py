@@ -7,6 +7,7 @@ OUT/runs/<id>/config.json       what was run; <id> is its hash
               weights.pt        the trained network, for the tables that need it
               environment.json  versions and machine
               data.json         counts and class balance
+              start.json        hashes of the first weights and the first batch
               checkpoint.pt     the state of an unfinished run
               failure.json      the error of a run that failed
               result.json       appears last, by atomic rename: the run is finished
@@ -15,11 +16,11 @@ OUT/runs/<id>/config.json       what was run; <id> is its hash
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import json
-import os
-import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,14 @@ import torch
 from torch import Tensor
 
 from undying._base.errors import UndyingError
-from undying._base.files import write_bytes, write_text
+from undying._base.files import clear_temporary, write_bytes
+from undying._base.lock import Lock, clear, writing
 from undying.census.results import Census
-from undying.lab.checkpoints import Checkpoint
-from undying.lab.lock import Lock, clear
+from undying.lab.checkpoints import Checkpoint, load_whole
 from undying.lab.runs.kind import Epoch, Run, kind_named
-from undying.lab.settings import FORMAT, AnyRun, RunConfig, Settings
+from undying.lab.runs.lines import check_lines
+from undying.lab.runs.start import Start
+from undying.lab.settings import FORMAT, AnyRun, RunConfig, Settings, check_types
 
 
 class Store:
@@ -65,15 +68,29 @@ class Store:
         Raises:
             UndyingError: there is none, or it cannot be read.
         """
-        stored = self._sweep()["settings"]
+        path, stored = self.out / "sweep.json", self._sweep().get("settings")
+        if not isinstance(stored, dict):
+            raise _damaged(path, "it holds no settings")
         # JSON has no tuples.
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in stored.items()}
-        return Settings(**fields)
+        try:
+            settings = Settings(**fields)
+            check_types(settings)
+        except (TypeError, AttributeError, ValueError) as error:
+            raise _damaged(path, f"its settings are not those of this version: {error}") from None
+        return settings
 
     def described(self) -> tuple[dict[str, Any] | None, str]:
         """What ``prepare`` was given of the data (None in folders of early versions) and of the network."""
         sweep = self._sweep()
-        return sweep.get("data"), sweep.get("model_sha256", "")
+        data, model_sha256 = sweep.get("data"), sweep.get("model_sha256", "")
+        known = {"name": str, "sha256": str, "classes": int, "train": int}
+        if not isinstance(model_sha256, str) or not (
+            data is None
+            or (isinstance(data, dict) and all(isinstance(data.get(name), kind) for name, kind in known.items()))
+        ):
+            raise _damaged(self.out / "sweep.json", "it does not say what the data are")
+        return data, model_sha256
 
     def _sweep(self) -> dict[str, Any]:
         path = self.out / "sweep.json"
@@ -94,13 +111,39 @@ class Store:
             UndyingError: a file is missing, truncated or was written by a newer version; nothing is changed.
         """
         folder = self._folder(config)
-        self._checked(folder / "config.json")
-        result = self._checked(folder / "result.json")
-        epochs = [_parsed(line, folder / "metrics.jsonl") for line in _text(folder / "metrics.jsonl").splitlines()]
-        if len(epochs) != result["lines"]:
-            raise _damaged(folder / "metrics.jsonl", f"it has {len(epochs)} of {result['lines']} lines")
-        environment = _parsed(_text(folder / "environment.json"), folder / "environment.json")
-        return Run(config, result["status"], result["seconds"], epochs, environment)
+        self.config(config.id)
+        result = self._result(folder)
+        metrics = folder / "metrics.jsonl"
+        epochs = [_parsed(line, metrics) for line in read_text(metrics).splitlines()]
+        if not epochs or len(epochs) != result["lines"]:
+            raise _damaged(metrics, f"it has {len(epochs)} of {result['lines']} lines")
+        read_text(metrics, result["sha256"].get(metrics.name))
+        try:
+            check_lines(epochs)
+        except ValueError as error:
+            raise _damaged(metrics, str(error)) from None
+        environment = _parsed(read_text(folder / "environment.json"), folder / "environment.json")
+        return Run(config, result["status"], result["seconds"], epochs, environment, self._start(folder))
+
+    def _result(self, folder: Path) -> dict[str, Any]:
+        path = folder / "result.json"
+        result = {"sha256": {}, **self._checked(path)}  # early versions noted no hashes
+        known: dict[str, Any] = {"status": str, "seconds": (int, float), "lines": int, "sha256": dict}
+        wrong = [name for name, kind in known.items() if not isinstance(result.get(name), kind)]
+        if wrong or result["status"] not in ("finished", "diverged"):
+            raise _damaged(path, f"its {wrong[0] if wrong else 'status'} is missing or wrong")
+        return result
+
+    def _start(self, folder: Path) -> Start | None:
+        path = folder / "start.json"
+        if not path.exists():
+            return None
+        fields = self._checked(path)
+        fields.pop("format")
+        try:
+            return Start(**fields)
+        except TypeError as error:
+            raise _damaged(path, f"it is not the start of a run: {error}") from None
 
     def census(self, config: AnyRun) -> Census | None:
         """Every unit of a finished run after its last epoch; None if it was never counted.
@@ -109,7 +152,7 @@ class Store:
             UndyingError: it cannot be read.
         """
         path = self._folder(config) / "census.json"
-        content = _parsed(_text(path), path)
+        content = _parsed(read_text(path, self._result(path.parent)["sha256"].get(path.name)), path)
         try:
             return Census.from_dict(content) if content else None
         except ValueError as error:
@@ -122,14 +165,13 @@ class Store:
             UndyingError: they cannot be read.
         """
         path = self._folder(config) / "weights.pt"
-        if "weights" not in config.keep or self._checked(path.with_name("result.json"))["status"] == "diverged":
+        if "weights" not in config.keep or self._result(path.parent)["status"] == "diverged":
             return None
+        content = _content(path)
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
-        except FileNotFoundError:
-            raise _damaged(path, "it is missing") from None
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
-            raise _damaged(path, "it does not hold weights") from None
+            return load_whole(content)  # type: ignore[no-any-return]
+        except Exception as error:  # whatever a damaged file makes its readers raise
+            raise _damaged(path, f"it does not hold weights: {error}") from None
 
     def path(self, config: AnyRun, name: str) -> Path:
         """Of a file that is computed from a finished run, in the run's folder."""
@@ -148,10 +190,12 @@ class Store:
         fields.pop("format")
         try:
             config: AnyRun = kind_named(fields.pop("kind", "")).config(**fields)
-        except (KeyError, TypeError) as error:
+            check_types(config)
+            found = config.id
+        except (KeyError, TypeError, AttributeError, ValueError, UndyingError) as error:
             raise _damaged(path, f"it is not a run's: {error}") from None
-        if config.id != run_id:
-            raise _damaged(path, f"it is that of run {config.id}")
+        if found != run_id:
+            raise _damaged(path, f"it is that of run {found}")
         return config
 
     def execute(
@@ -170,44 +214,53 @@ class Store:
             train: gives its epochs.
             records: name -> plain data, for files beside it: ``environment`` and ``data``.
             checkpoint_seconds: how often its state is kept.
-            wait: wait for another process that trains it; otherwise raise ``undying.lab.lock.BusyError``.
+            wait: wait for another process that trains it; otherwise raise ``undying._base.lock.BusyError``.
         """
         folder = self._folder(config)
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         if self.finished(config):
             return
         with Lock(folder, wait) as lock:
+            held = lock.held
             if self.finished(config):
                 return
-            _write_json(folder / "config.json", config.to_dict())
+            clear_temporary(folder)  # of one that was killed
+            held.write("config.json", _json(config.to_dict()))
             for name, content in records.items():
-                _write_json(folder / f"{name}.json", content)
-            checkpoint = Checkpoint(folder / "checkpoint.pt", checkpoint_seconds)
+                held.write(f"{name}.json", _json(content))
+            checkpoint = Checkpoint(folder / "checkpoint.pt", checkpoint_seconds, held)
             epochs = self._epochs_before(checkpoint, folder)
-            write_text(folder / "metrics.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in epochs))
+            held.write("metrics.jsonl", _lines(epochs))
             census, diverged, weights = None, False, None
-            with (folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
-                for epoch in train(config, checkpoint):
-                    metrics.write(json.dumps(epoch.metrics, allow_nan=False) + "\n")
-                    metrics.flush()
-                    epochs.append(epoch.metrics)
-                    census, diverged, weights = epoch.census, epoch.diverged, epoch.weights
-                    lock.check()
-                os.fsync(metrics.fileno())
-            _write_json(folder / "census.json", census.to_dict() if census else {})
+            for epoch in train(config, checkpoint):
+                if epoch.start is not None:
+                    held.write("start.json", _json({"format": FORMAT, **asdict(epoch.start)}))
+                held.check()
+                with writing(folder), (folder / "metrics.jsonl").open("ab") as metrics:
+                    metrics.write(_lines([epoch.metrics]))
+                epochs.append(epoch.metrics)
+                census, diverged, weights = epoch.census, epoch.diverged, epoch.weights
             if weights is not None:
                 content = io.BytesIO()
                 torch.save(weights, content)
-                write_bytes(folder / "weights.pt", content.getbuffer())
-            status = "diverged" if diverged else "finished"
-            seconds = sum(epoch["seconds"] for epoch in epochs)
-            lock.check()
-            _write_json(
-                folder / "result.json", {"format": FORMAT, "status": status, "seconds": seconds, "lines": len(epochs)}
-            )
-            checkpoint.remove()
-            (folder / "failure.json").unlink(missing_ok=True)
-            clear(folder)
+                held.write("weights.pt", content.getbuffer())
+            # Once more as a whole: another holder may have begun anew, and failed, while this one was stopped.
+            files = {"census.json": _json(census.to_dict() if census else {}), "metrics.jsonl": _lines(epochs)}
+            for name, content in files.items():
+                held.write(name, content)
+            result = {
+                "format": FORMAT,
+                "status": "diverged" if diverged else "finished",
+                "seconds": sum(epoch["seconds"] for epoch in epochs),
+                "lines": len(epochs),
+                "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+            }
+            held.write("result.json", _json(result))
+            with contextlib.suppress(OSError):  # it is finished
+                checkpoint.remove()
+                (folder / "failure.json").unlink(missing_ok=True)
+                clear(folder)
 
     def fail(self, config: AnyRun, error: str) -> None:
         """Note why ``config`` failed; a run that succeeds later removes the note.
@@ -217,8 +270,9 @@ class Store:
         if self.finished(config):
             return
         folder = self._folder(config)
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_json(folder / "failure.json", {"format": FORMAT, "error": error})
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_json(folder / "failure.json", {"format": FORMAT, "error": error})
 
     def has_failed(self, config: AnyRun) -> bool:
         """Whether there is a note of ``fail``."""
@@ -227,7 +281,7 @@ class Store:
     def failure(self, config: AnyRun) -> tuple[Path, str]:
         """The note of ``fail`` and where it is."""
         path = self._folder(config) / "failure.json"
-        return path, self._checked(path)["error"]
+        return path, str(self._checked(path).get("error") or "unknown")
 
     def _epochs_before(self, checkpoint: Checkpoint, folder: Path) -> list[dict[str, Any]]:
         """The epochs that were finished when the checkpoint was written; without them it is of no use."""
@@ -237,7 +291,8 @@ class Store:
         try:
             lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[: state["epoch"]]
             epochs: list[dict[str, Any]] = [json.loads(line) for line in lines]
-        except (OSError, ValueError):
+            check_lines(epochs)
+        except (OSError, ValueError, RecursionError):
             epochs = []
         if len(epochs) < state["epoch"]:
             checkpoint.remove()
@@ -249,7 +304,7 @@ class Store:
 
     def _checked(self, path: Path) -> dict[str, Any]:
         """The JSON object in ``path``, if this version can read it."""
-        content = _parsed(_text(path), path)
+        content = _parsed(read_text(path), path)
         if not isinstance(content.get("format"), int):
             raise _damaged(path, "it names no format")
         if content["format"] > FORMAT:
@@ -261,22 +316,47 @@ class Store:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_bytes(path, _json(content))
 
 
-def _text(path: Path) -> str:
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _lines(epochs: Sequence[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(epoch, allow_nan=False) + "\n" for epoch in epochs).encode()
+
+
+def read_text(path: Path, sha256: str | None = None) -> str:
+    """A file of a store, with this hash if there is one.
+
+    Raises:
+        UndyingError: it is missing, damaged or cannot be read.
+    """
+    content = _content(path)
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise _damaged(path, "it is not as it was written")
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise _damaged(path, "it is missing") from None
+        return content.decode()
     except UnicodeDecodeError:
         raise _damaged(path, "it is not text") from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise _damaged(path, "it is no file")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise _damaged(path, "it is missing") from None
+    except OSError as error:
+        raise UndyingError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _parsed(text: str, path: Path) -> dict[str, Any]:
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _damaged(path, "it is truncated or not JSON") from None
     if not isinstance(content, dict):
         raise _damaged(path, "it does not hold an object")

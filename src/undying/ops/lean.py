@@ -2,7 +2,7 @@
 
 SUGAR keeps its input x for the backward pass, and the next layer keeps y = relu(x). One of the two is enough. While
 ``lean`` is on, saved-tensor hooks look at everything that is saved: where it is such a y, unchanged, a handle to x is kept
-in its place, and the backward pass computes relu(x) again.
+in its place, and the backward pass computes relu(x) again; or takes y itself, if somebody holds it until then.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
 from undying._torch import SEES_WHAT_IS_SAVED, base_of, saved_tensor_hooks, version_of
 
@@ -37,10 +37,17 @@ class _Handle:
 
     packed: Any
     """x, as the hooks around ours keep it."""
+    y: TensorWeakRef
+    y_version: int
     stride: tuple[int, ...]
     """Of x and y alike."""
     view: tuple[torch.Size, tuple[int, ...], int]
     """Size, stride and offset of what was saved."""
+
+    def held(self) -> Tensor | None:
+        """What was saved, if y lives on and nobody wrote to it."""
+        y = self.y()
+        return None if y is None or version_of(y) != self.y_version else y.as_strided(*self.view)
 
     def unpack(self, x: Tensor) -> Tensor:
         """What was saved, from ``x``."""
@@ -110,17 +117,20 @@ def lean() -> Iterator[None]:
     keep, give = saved_tensor_hooks() or (_keep, _give)
 
     def pack(tensor: Tensor) -> Any:
-        source = _source_of(tensor, sources)
+        base = base_of(tensor)
+        y = tensor if base is None else base
+        source = _source_of(tensor, y, sources)
         if source is None:
             return keep(tensor)
         view = tensor.size(), tensor.stride(), int(tensor.storage_offset())
-        return _Handle(keep(source.x), source.x.stride(), view)
+        return _Handle(keep(source.x), TensorWeakRef(y), source.y_version, source.x.stride(), view)
 
     def unpack(packed: Any) -> Tensor:
         if not isinstance(packed, _Handle):
             return give(packed)
         with torch.no_grad():
-            return packed.unpack(give(packed.packed))
+            held = packed.held()
+            return packed.unpack(give(packed.packed)) if held is None else held
 
     _here.sources, _here.pack = sources, pack
     try:
@@ -131,12 +141,10 @@ def lean() -> Iterator[None]:
         sources.clear()  # a y that someone keeps must not keep its x
 
 
-def _source_of(tensor: Tensor, sources: WeakTensorKeyDictionary) -> _Source | None:
-    """The source of the y that ``tensor`` is, or is a view of, if nobody wrote to it since."""
+def _source_of(tensor: Tensor, y: Tensor, sources: WeakTensorKeyDictionary) -> _Source | None:
+    """The source of ``y``, which ``tensor`` is, or is a view of, if nobody wrote to it since."""
     if not sources:
         return None
-    base = base_of(tensor)
-    y = tensor if base is None else base
     source: _Source | None = sources.get(y)
     if source is None or y.dtype != tensor.dtype:
         return None

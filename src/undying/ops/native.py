@@ -30,7 +30,7 @@ NAMESPACE = "undying"
 """Of the operators, in ``torch.ops``."""
 
 # Of the operators, as in csrc/library.cpp.
-_INTERFACE = 2
+_INTERFACE = 3
 _NUMBERS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """As csrc/variant.h has them."""
 
@@ -136,7 +136,7 @@ def serves(x: Tensor) -> bool:
     return _missing is None and x.dtype in _NUMBERS and dispatch_keys(x).raw_repr() in _ORDINARY
 
 
-def tally(
+def count_inputs(
     x: Tensor, units: int, inner: int, low: float, high: float, counts: Tensor, peak: Tensor, total: Tensor
 ) -> None:
     """Read ``x`` once and add what is in it to the running counts of every unit.
@@ -152,21 +152,21 @@ def tally(
     Raises:
         RuntimeError: a tensor is not as described.
     """
-    torch.ops.undying.tally(x, units, inner, low, high, counts, peak, total)
+    torch.ops.undying.count_inputs(x, units, inner, low, high, counts, peak, total)
 
 
-def tally_output(h: Tensor, units: int, inner: int, zeros: Tensor, total: Tensor) -> None:
+def count_outputs(h: Tensor, units: int, inner: int, zeros: Tensor, total: Tensor) -> None:
     """The same for an activation's output.
 
     Args:
-        h, units, inner: as in :func:`tally`.
+        h, units, inner: as in :func:`count_inputs`.
         zeros: int64 (units,), added to: h == 0 (of either sign).
         total: float64 (units,), added to: the sum of abs(h), in double precision.
 
     Raises:
         RuntimeError: a tensor is not as described.
     """
-    torch.ops.undying.tally_output(h, units, inner, zeros, total)
+    torch.ops.undying.count_outputs(h, units, inner, zeros, total)
 
 
 def _load() -> str | None:
@@ -215,8 +215,8 @@ _ORDINARY = frozenset() if _missing else frozenset(_ordinary_keys())
 if _missing:
     logging.getLogger(__name__).debug("no native kernels: %s", _missing)
 _fakes: dict[str, Callable[..., Tensor | None]] = {
-    "tally": _nothing,
-    "tally_output": _nothing,
+    "count_inputs": _nothing,
+    "count_outputs": _nothing,
     "barelu": like,
     "barelu_backward": like_second,
     **{f"{cls.name}_backward": like_second for cls in BUILT_IN},

@@ -74,7 +74,7 @@ def read_records(table: Table, plan: Plan, path: Path) -> tuple[RunResult, ...]:
     if table.shows or any(task.metrics for task in plan.scale.tasks):
         raise UndyingError(
             f"--recorded is for tables of accuracies: the page of {table.name} shows more of its runs than {path} tells; "
-            "keep their --out to go on with them"
+            "keep their --out to resume them"
         )
     rows = _rows(path)
     found = [_run_result(planned, path, *rows[planned.config.id]) for planned in plan.runs if planned.config.id in rows]

@@ -55,7 +55,7 @@ def in_common(states: Sequence[RunState]) -> str:
     return clean(", ".join(f"{name} {values.pop()}" for name, values in alike.items() if len(values) == 1))
 
 
-def tally(states: Sequence[RunState], planned: Sequence[str]) -> str:
+def totals(states: Sequence[RunState], planned: Sequence[str]) -> str:
     """How many runs there are of each status: of those planned, and of others."""
     own = [state for state in states if state.id in planned]
     others = [state for state in states if state.id not in planned]

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from undying._base.files import write_text
+from undying._base.errors import UndyingError
+from undying._base.files import clear_temporary, write_text
 from undying._base.text import clean, comma_separated
 from undying.lab.results import ActivationResult, Results
 from undying.report.figures import draw
 from undying.report.html import page
 
+_OLD = 3600.0
+"""Seconds after which a half-written file beside the report's is nobody's any more."""
 COLUMNS = (
     "activation",
     "seed",
@@ -32,13 +35,17 @@ def write_report(results: Results, out: Path) -> Path:
     """Write ``report.html``, ``results.json``, ``results.csv`` and ``figures/*.svg`` into ``out``.
 
     Each file appears whole or not at all, the page last; files of an earlier report are replaced. Returns the path of
-    the page. Raises OSError where a file cannot be written.
+    the page. Raises OSError where a file cannot be written, and UndyingError where ``figures`` is a link.
     """
     figures = draw(results)
     texts = {f"figures/{figure.name}.svg": figure.file for figure in figures}
     texts["results.csv"] = _table(results)
     texts["results.json"] = _json(results)
     texts["report.html"] = page(results, figures)
+    if (out / "figures").is_symlink():
+        raise UndyingError(f"{out / 'figures'} is a link, which may lead to files of somebody else's; remove it")
+    for folder in (out, out / "figures"):
+        clear_temporary(folder, _OLD)
     for name, text in texts.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         write_text(out / name, text)

@@ -1,14 +1,17 @@
 """Change modules in place, and undo it.
 
-Two kinds of change, each remembered in the module itself, so that both survive copying and pickling:
-a module becomes another activation; an entry of a module's ``__dict__`` or a child is set.
+Three kinds of change, each remembered in the module itself, so that all survive copying and pickling: a module becomes
+another activation; its forward is rerouted; an entry of its ``__dict__`` or a child is set. What others set since stays.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
+
+from undying.treat.forwards import CALLS, FORWARDS, Call, around, plain_type, rerouted
 
 _ORIGINAL = "_undying_original"
 _CHANGED = "_undying_changed"
@@ -22,55 +25,114 @@ def is_converted(module: nn.Module) -> bool:
 
 
 def become(module: nn.Module, new: nn.Module) -> None:
-    """Give ``module`` the class and contents of ``new``, keeping what belongs to its place: hooks and training flag.
+    """Give ``module`` the class and contents of ``new``, keeping what belongs to its place: hooks, training flag, and
+    what others wrote on it.
 
     The object stays, so everything that refers to it (aliases, two parents, plain lists, the caller's own variable)
-    sees the change. What it was before the first change is kept for ``undo``.
+    sees the change.
     """
-    before = vars(module).get(_ORIGINAL) or (type(module), dict(vars(module)))
+    undo(module)
+    brought = {key: value for key, value in vars(new).items() if key not in _KEPT}
+    hooks = {key: list(vars(new)[key]) for key in _HOOKS}
+    # An attribute would stand before a method or a property of the same name.
+    members = {name for base in type(new).__mro__[:-1] for name in vars(base)} - {"forward", "__doc__", "__module__"}
+    displaced = {
+        key: value for key, value in vars(module).items() if key not in _KEPT and key in brought.keys() | members
+    }
+    original = type(module), displaced, list(brought), hooks
     for key in _HOOKS:
         # Into the same dictionary object, since the handles that remove hooks hold on to it.
         vars(module)[key].update(vars(new)[key])
-    kept = {key: vars(module)[key] for key in _KEPT}
-    _replace(module, type(new), {**vars(new), **kept, _ORIGINAL: before})
+    stay = {key: value for key, value in vars(module).items() if key not in displaced}
+    _replace(module, type(new), {**stay, **brought, _ORIGINAL: original})
+
+
+def reroute(module: nn.Module, *calls: Call) -> None:
+    """From now on send these calls in the module's forward to its children.
+
+    Without any, nothing that runs in this forward is in the reach of a replacement around it.
+    """
+    if CALLS not in vars(module):
+        if "forward" in vars(module):
+            vars(module).setdefault(FORWARDS, []).append(vars(module)["forward"])
+            set_entry(module, "forward", around(module))
+        vars(module)[CALLS] = {}
+        module.__class__ = rerouted(type(module))
+    vars(module)[CALLS].update({call.kind: call for call in calls})
 
 
 def set_entry(module: nn.Module, key: str, value: Any) -> None:
     """Set ``vars(module)[key]``, past ``nn.Module.__setattr__``."""
-    _remember(module, key)
+    _remember(module, key, value, vars(module).get(key, _NOTHING))
     vars(module)[key] = value
 
 
-def set_child(module: nn.Module, key: str, child: nn.Module) -> None:
+def add_child(module: nn.Module, key: str, child: nn.Module) -> None:
     """Register ``child`` under ``key``, in the place of a plain attribute if there is one."""
-    _remember(module, key)
-    vars(module).pop(key, None)
+    _remember(module, key, child, vars(module).pop(key, _NOTHING))
     child.train(module.training)
     module.add_module(key, child)
 
 
-def undo(module: nn.Module) -> int:
-    """Undo every change to this one module; returns how many activations went."""
-    undone = 0
-    # What a module was before it became another may itself have been changed.
-    while _CHANGED in vars(module) or is_converted(module):
-        for key, before in vars(module).pop(_CHANGED, {}).items():
-            undone += module._modules.pop(key, None) is not None
-            vars(module).pop(key, None)
-            if before is not None:
-                vars(module)[key] = before[0]
-        if is_converted(module):
-            cls, contents = vars(module)[_ORIGINAL]
-            contents.update({key: vars(module)[key] for key in _KEPT})
-            _replace(module, cls, contents)
-            undone += 1
-    return undone
+def swap_child(module: nn.Module, key: str, child: nn.Module) -> None:
+    """Put ``child`` in the place of the child that is there."""
+    _remember(module, key, child, module._modules[key])
+    module._modules[key] = child
 
 
-def _remember(module: nn.Module, key: str) -> None:
-    """Keep what is in ``__dict__`` under ``key`` before the first change: a 1-tuple, or None for nothing."""
-    before = (vars(module)[key],) if key in vars(module) else None
-    vars(module).setdefault(_CHANGED, {}).setdefault(key, before)
+def converted(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The activations that were put into a network, with their names."""
+    added: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        if is_converted(module) or module in added:
+            yield name, module
+        added.update(ours for ours, _ in vars(module).get(_CHANGED, {}).values() if isinstance(ours, nn.Module))
+
+
+def undo(module: nn.Module) -> list[nn.Module]:
+    """Undo every change to this one module, but what others changed since.
+
+    Returns:
+        the activations that went: the module itself, its children.
+    """
+    gone: list[nn.Module] = []
+    if vars(module).pop(CALLS, None) is not None:
+        module.__class__ = plain_type(module)
+    for key, (ours, before) in vars(module).pop(_CHANGED, {}).items():
+        if isinstance(ours, nn.Module) and module._modules.get(key) is ours:
+            gone.append(ours)
+            if isinstance(before, nn.Module):
+                module._modules[key] = before  # in its place in the order
+                continue
+            del module._modules[key]
+        elif vars(module).get(key, _NOTHING) is not ours:
+            continue
+        vars(module).pop(key, None)
+        if before != _NOTHING:
+            vars(module)[key] = before
+        if key == "forward" and FORWARDS in vars(module):
+            vars(module)[FORWARDS].pop()
+            if not vars(module)[FORWARDS]:
+                del vars(module)[FORWARDS]
+    if is_converted(module):
+        cls, displaced, brought, hooks = vars(module).pop(_ORIGINAL)
+        for key, ids in hooks.items():
+            for number in ids:
+                vars(module)[key].pop(number, None)
+        stay = {key: value for key, value in vars(module).items() if key not in brought}
+        _replace(module, cls, {**stay, **displaced})
+        gone.append(module)
+    return gone
+
+
+#: Equal to itself after a copy too.
+_NOTHING = "undying: nothing was here"
+
+
+def _remember(module: nn.Module, key: str, ours: Any, before: Any) -> None:
+    """Keep what was there before the first change."""
+    changed = vars(module).setdefault(_CHANGED, {})
+    changed[key] = ours, changed[key][1] if key in changed else before
 
 
 def _replace(module: nn.Module, cls: type[nn.Module], contents: dict[str, Any]) -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
 
+from undying._base.patterns import Skip
 from undying._torch import is_compiled_in_place
 from undying.activations.barelu import BAReLU
 from undying.activations.known import is_composed
 from undying.activations.known import targets as known_targets
 from undying.activations.sugar import SUGAR
-from undying.treat.change import become, is_converted, set_child, set_entry, undo
-from undying.treat.forwards import AsFunction, Kept, Passing, Replacing
+from undying.treat.change import add_child, become, converted, is_converted, reroute, set_entry, swap_child, undo
+from undying.treat.forwards import CALLS, AsFunction, Call, Kept, Passing, is_built_upon
+from undying.treat.named import undo_names
 from undying.treat.report import ConversionReport, Row
 from undying.treat.sites import Site, find, unrecognised
 
@@ -46,7 +47,7 @@ def convert_(
         example: input by which such calls are found and counted: a tensor, a tuple of positional arguments or a dict
             of keyword arguments. It is run in eval and in training mode; the model is left as it was.
         strict: raise, and change nothing, if any site would be left alone. Needs ``example``.
-        skip: patterns (``fnmatch``) of site names to leave alone.
+        skip: patterns (``fnmatch``) of site names to leave alone, as a report shows them.
 
     Names, state_dict keys, hooks, the training flag, aliases and sharing stay as they are. ``inplace=True`` is carried
     over to SUGAR and BAReLU. Fused inference paths that would run the old activation are switched off.
@@ -57,7 +58,7 @@ def convert_(
     Raises:
         TypeError: an argument is not of these kinds.
         ValueError: the model is wrapped or compiled already; ``strict`` and a site would be left; no ``example``
-            where one is needed.
+            where one is needed; a pattern of ``skip`` that matches no site.
 
     >>> import torch, undying
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
@@ -72,7 +73,11 @@ def convert_(
     make = _factory(activation)
     if example is None and (functional or strict):
         raise ValueError(f"{'functional' if functional else 'strict'}=True needs example=, by which calls are found")
-    sites, notes = _find(model, targets, example, skip)
+    patterns = Skip(skip)
+    sites, notes = _find(model, targets, example, patterns)
+    patterns.check(site.name for site in sites)
+    if not sites:
+        notes = [*_why_nothing(model, example), *notes]
     if strict and (unknown := [t.__name__ for t in targets if t not in known_targets().values()]):
         functions = ", ".join(f"F.{name.lower()}" for name in unknown)
         raise ValueError(
@@ -96,7 +101,7 @@ def convert_(
             module.to(parameter.device, parameter.dtype)
     for site in sites:
         if id(site) in new:
-            _convert(site, new[id(site)])
+            _convert(model, site, new[id(site)])
     if any(site.kind == "call" and site.reason is None for site in sites):
         _protect(model, left)
     _leave_fused_paths(model)
@@ -123,40 +128,93 @@ def audit(
     name  kind    old     calls
     1     module  ReLU()  1
     """
-    sites, notes = _find(model, targets, example, skip)
-    report = _report(sites, {}, notes)
-    if example is None:
-        return report
-    patterns, left = [skip] if isinstance(skip, str) else skip, {row.name for row in report.left}
+    patterns = Skip(skip)
+    sites, notes = _find(model, targets, example, patterns)
+    report = _report(sites, {}, notes if sites else [*_why_nothing(model, example), *notes])
+    places = {} if example is None else unrecognised(model, example)
+    stays = {row.name for row in report.left}
     found = [
         Row(name, "not recognised", place.what, None, reason=place.line or "in a module of torch")
-        for name, place in unrecognised(model, example).items()
-        if place.layer not in left and not any(fnmatchcase(name, pattern) for pattern in patterns)
+        for name, place in places.items()
+        if patterns.reason_for(name, place.layer) is None and place.layer not in stays
     ]
+    patterns.check([*(site.name for site in sites), *places])
     return replace(report, rows=(*report.rows, *found))
+
+
+def _why_nothing(model: nn.Module, example: Any) -> list[str]:
+    if done := dict(converted(model)):
+        name, module = next(iter(done.items()))
+        return [
+            f"{len(done)} are converted already, such as {name or '(root)'}, {module!r}: undying.revert_ takes them out; "
+            f"{type(module).__name__} in targets converts them once more"
+        ]
+    if example is None:
+        return ["no target was found; calls in a forward, such as F.relu(x), take functional=True and example="]
+    return []
 
 
 def revert_(model: nn.Module) -> int:
     """Undo every ``convert_`` in ``model``, in place: types and contents as before the first one.
 
-    Hooks and the training flag stay as they are now.
+    Hooks, the training flag and what others wrote on the modules stay as they are now. A transformers model that was built by
+    the name "sugar" (``hidden_act="sugar"``) becomes the one that "relu" builds, its config included.
 
     Returns:
         number of activations taken out.
+
+    Raises:
+        ValueError: the model is wrapped or compiled; there is nothing to undo, yet it holds SUGAR or BAReLU, with which it
+            was built; a forward was put on a converted module itself.
+
+    >>> import undying
+    >>> undying.revert_(nn.Sequential(undying.SUGAR()))
+    Traceback (most recent call last):
+        ...
+    ValueError: revert_ found nothing that convert_ did, but the network was built with 1 SUGAR, the first being 0; undying.convert_(model, nn.ReLU(), (undying.SUGAR,)) makes them ReLU
     """
     _refuse_wrapped(model, "revert_")
-    return sum(undo(module) for module in list(model.modules()))
+    _refuse_changed(model)
+    # Parents first: what goes with them is not looked into.
+    gone = {id(activation) for module in model.modules() for activation in undo(module)}
+    count = len(gone) + undo_names(model)
+    for kind in (SUGAR, BAReLU):
+        built = [name for name, module in model.named_modules() if isinstance(module, kind)]
+        if built and not count:
+            raise ValueError(
+                f"revert_ found nothing that convert_ did, but the network was built with {len(built)} {kind.__name__}, the "
+                f"first being {built[0] or 'the network itself'}; undying.convert_(model, nn.ReLU(), "
+                f"(undying.{kind.__name__},)) makes them ReLU"
+                + (", which computes something else" if kind is BAReLU else "")
+            )
+    return count
+
+
+def _refuse_changed(model: nn.Module) -> None:
+    """What others made of converted modules since, and would not run once they are what they were."""
+    for name, module in model.named_modules():
+        forward = vars(module).get("forward")
+        if is_built_upon(module):
+            what = "its class was changed since convert_, as parametrizations do; take that off first"
+        elif is_converted(module) and forward is not None and not isinstance(forward, Passing):
+            what = (
+                "a forward was put on the module itself since convert_, as hooks of accelerate do, and would go on to run this "
+                "one; take it off first"
+            )
+        else:
+            continue
+        raise ValueError(f"revert_ cannot change {name or 'the network'}, a {type(module).__name__}: {what}")
 
 
 def _find(
-    model: nn.Module, targets: Sequence[type[nn.Module]], example: Any, skip: str | Sequence[str]
+    model: nn.Module, targets: Sequence[type[nn.Module]], example: Any, skip: Skip
 ) -> tuple[list[Site], list[str]]:
     if not isinstance(targets, (tuple, list)) or not all(
         isinstance(t, type) and issubclass(t, nn.Module) for t in targets
     ):
         raise TypeError(f"targets must be a tuple of module types such as (nn.ReLU,), not {targets!r}")
     _refuse_wrapped(model, "convert_")
-    return find(model, targets, example, [skip] if isinstance(skip, str) else skip)
+    return find(model, targets, example, skip)
 
 
 def _factory(activation: nn.Module | Factory) -> Factory:
@@ -190,34 +248,46 @@ def _old_module(site: Site) -> nn.Module:
     return site.module if site.kind == "module" else site.target()
 
 
-def _convert(site: Site, new: nn.Module) -> None:
+def _convert(model: nn.Module, site: Site, new: nn.Module) -> None:
     if site.kind == "module":
+        if site.shared is not None:
+            site.module = _of_its_own(model, site.module)
         protection = vars(site.module).get("forward")
         become(site.module, new)
         if isinstance(protection, Passing):
             set_entry(site.module, "forward", type(protection)(site.module))
     elif site.attribute is not None:
-        set_child(site.module, site.attribute, new)
+        add_child(site.module, site.attribute, new)
         set_entry(new, "forward", AsFunction(new))
     else:
-        child = f"undying_{site.target.__name__.lower()}"
-        set_child(site.module, child, new)
-        set_entry(new, "forward", Passing(new))
-        set_entry(site.module, "forward", Replacing(site.module, site.target.__name__, child, site.hidden))
+        kind = site.target.__name__
+        child = f"undying_{kind.lower()}"
+        add_child(site.module, child, new)
+        reroute(site.module, Call(kind, child, site.hidden, site.method, site.in_functions))
+
+
+def _of_its_own(model: nn.Module, shared: nn.Module) -> nn.Module:
+    """Put a copy in every place of the network where a module stands that others hold too."""
+    own = copy.copy(shared)
+    for module in list(model.modules()):
+        for key, child in module._modules.items():
+            if child is shared:
+                swap_child(module, key, own)
+    return own
 
 
 def _report(sites: list[Site], new: dict[int, nn.Module], notes: list[str]) -> ConversionReport:
     """``new``: the activation that took each converted site, by the site's id."""
     rows: list[Row] = []
-    by_module: dict[nn.Module, Row] = {}
+    by_name: dict[str, Row] = {}
     for site in sites:
         if site.alias_of is not None:
-            rows.append(replace(by_module[site.module], name=site.name, alias_of=site.alias_of))
+            rows.append(replace(by_name[site.alias_of], name=site.name, alias_of=site.alias_of))
             continue
         shown = repr(new[id(site)]) if id(site) in new else None
         row = Row(site.name, site.kind, site.old, shown, site.calls, site.reason)
         if site.kind == "module":
-            by_module[site.module] = row
+            by_name[site.name] = row
         rows.append(row)
     return ConversionReport(tuple(rows), tuple(notes))
 
@@ -227,10 +297,14 @@ def _protect(model: nn.Module, left: list[Site]) -> None:
     for site in left:
         if site.attribute is not None:
             set_entry(site.module, site.attribute, Kept(vars(site.module)[site.attribute]))
-    alone = {site.module for site in left if site.attribute is None}
+        elif site.kind == "call":
+            calls = vars(site.module).get(CALLS)
+            # Beside replaced calls of another kind these stay; alone, the whole forward does.
+            reroute(site.module, *([Call(site.target.__name__, None)] if calls else []))
+    alone = {site.module for site in left if site.kind == "module"}
     for module in model.modules():
         ours = is_converted(module) or is_composed(module)
-        if (ours or module in alone) and not isinstance(vars(module).get("forward"), (Passing, Replacing)):
+        if (ours or module in alone) and not isinstance(vars(module).get("forward"), Passing):
             set_entry(module, "forward", Passing(module))
 
 
@@ -239,9 +313,8 @@ def _leave_fused_paths(model: nn.Module) -> None:
     fused kernel; nn.TransformerEncoder feeds such layers nested tensors, which only that kernel takes."""
     changed = set()
     for module in model.modules():
-        held = getattr(module, "activation", None)
-        fused = getattr(module, "activation_relu_or_gelu", 0)
-        if fused and isinstance(held, nn.Module) and type(held) not in (nn.ReLU, nn.GELU):
+        held = module._modules.get("activation")
+        if vars(module).get("activation_relu_or_gelu") and held is not None and type(held) not in (nn.ReLU, nn.GELU):
             set_entry(module, "activation_relu_or_gelu", 0)
             changed.add(module)
     for module in model.modules():

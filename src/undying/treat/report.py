@@ -58,7 +58,7 @@ class ConversionReport:
 
     def __str__(self) -> str:
         if not self.rows:
-            return "\n".join(["nothing to convert: no target was found", *self.notes])
+            return "nothing to convert: " + "\n".join(self.notes or ["no target was found"])
         lines = [_HEADER, *self._cells()]
         used = [i for i in range(len(_HEADER)) if any(cells[i] for cells in lines[1:])]
         table = text.table([[cells[i] for i in used] for cells in lines], left=len(used))

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
-import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from undying._base.module_stack import ModuleStack
+from undying._base.patterns import Skip
 from undying._base.preserve_state import preserve_state
 from undying._torch import disable_torch_function
 from undying.activations.known import TYPE_OF, is_composed, overridable_functions, type_of
 from undying.treat.change import is_converted
+from undying.treat.forwards import Passing, caller, plain_type
+from undying.treat.sharing import holders
 from undying.units.unseen import Seeing, Unrecognised
 
 __all__ = ["Site", "find"]
@@ -42,25 +43,45 @@ class Site:
     alias_of: str | None = None
     hidden: str | None = None
     """A function called there that torch.compile does not show to a TorchFunctionMode of itself."""
+    method: str | None = None
+    """A method called there, which torch.fx does not show to one."""
+    in_functions: bool = False
+    """Whether some of the calls are made inside of an autograd Function, where they stay."""
+    shared: str | None = None
+    """Who holds this module outside of the network: it must stay there what it is."""
 
 
 def find(
-    model: nn.Module, targets: Sequence[type[nn.Module]], example: Any, skip: Sequence[str]
+    model: nn.Module, targets: Sequence[type[nn.Module]], example: Any, skip: Skip
 ) -> tuple[list[Site], list[str]]:
     """Every site of ``targets`` in ``model``, with the reason where one must be left alone, and notes.
 
     Calls are found by running ``example`` (a tensor, a tuple of positional or a dict of keyword arguments; None: no
     calls), once in eval and once in training mode.
     """
+    shared = holders(model)
     sites = [*_modules(model, targets), *_attributes(model, targets)]
     notes: list[str] = []
     if example is not None:
         sites += _called(model, targets, example, sites, notes)
     for site in sites:
-        pattern = next((p for p in skip if fnmatchcase(site.name, p)), None)
-        if pattern is not None:
-            site.reason = f"skipped, as it matches {pattern!r}"
-    return sites, notes
+        site.reason = skip.reason_for(site.name) or site.reason
+    return sites, [*notes, *_sharing(model, sites, shared)]
+
+
+def _sharing(model: nn.Module, sites: list[Site], shared: dict[nn.Module, str]) -> Iterator[str]:
+    """Notes on what is held outside of the network too; writes it into the sites."""
+    names = {module: name for name, module in model.named_modules()}
+    changing = [site for site in sites if site.reason is None and site.alias_of is None]
+    alone = {site.module for site in changing if site.kind == "module"}
+    for module, who in shared.items():
+        if module in alone:
+            yield f"{names[module]} is shared with {who}: it is converted here alone"
+        elif {site.module for site in changing}.intersection(module.modules()):
+            yield f"{names[module]} is shared with {who}: what is converted in it is converted there too"
+    for site in sites:
+        if site.kind == "module":
+            site.shared = shared.get(site.module)
 
 
 def unrecognised(model: nn.Module, example: Any) -> dict[str, Unrecognised]:
@@ -76,18 +97,29 @@ def unrecognised(model: nn.Module, example: Any) -> dict[str, Unrecognised]:
 def _modules(model: nn.Module, targets: Sequence[type[nn.Module]]) -> Iterator[Site]:
     first: dict[int, str] = {}
     for name, module in model.named_modules(remove_duplicate=False):
+        cls = plain_type(module)
         if id(module) in first:
-            yield Site(name, "module", module, type(module), repr(module), alias_of=first[id(module)])
-        elif type(module) in targets:
-            first[id(module)] = name
-            yield Site(name, "module", module, type(module), repr(module))
+            yield Site(name, "module", module, cls, repr(module), alias_of=first[id(module)])
+            continue
+        if cls in targets:
+            site = Site(name, "module", module, cls, repr(module), reason=_own_forward(module))
         elif base := next((t for t in targets if isinstance(module, t)), None):
-            first[id(module)] = name
             reason = f"a subclass of {base.__name__}; name its type in targets to convert it"
-            yield Site(name, "module", module, base, repr(module), reason=reason)
-        elif nn.ReLU in targets and getattr(module, "nonlinearity", None) == "relu":
-            first[id(module)] = name
-            yield Site(name, "module", module, nn.ReLU, repr(module), reason="its relu is inside a fused kernel")
+            site = Site(name, "module", module, base, repr(module), reason=reason)
+        elif nn.ReLU in targets and isinstance(module, (nn.RNN, nn.RNNCell)) and module.nonlinearity == "relu":
+            site = Site(name, "module", module, nn.ReLU, repr(module), reason="its relu is inside a fused kernel")
+        else:
+            continue
+        first[id(module)] = name
+        yield site
+
+
+def _own_forward(module: nn.Module) -> str | None:
+    """Why a module stays whose instance has a forward: that goes on to run the one of the old class."""
+    forward = vars(module).get("forward")
+    if forward is None or isinstance(forward, Passing):
+        return None
+    return "a forward was put on this module itself, as hooks of accelerate do; take it off, convert, put it on again"
 
 
 def _attributes(model: nn.Module, targets: Sequence[type[nn.Module]]) -> Iterator[Site]:
@@ -114,17 +146,24 @@ def _called(
             # Batch norm cannot train on one value, for instance. What eval mode showed stands.
             notes.append(f"calls made only in training were not looked for: the example fails there ({error})")
     for site in sites:
-        key = (site.module, site.attribute)
+        key: tuple[nn.Module, Any] = (site.module, site.attribute)
         site.calls = max(recorder.passes[0][key], recorder.passes[-1][key])
+        if key in recorder.whole and site.reason is None:
+            site.reason = "called with whole numbers, of which there is no derivative"
     held = {site.module for site in sites if site.kind == "module"}
     for name, module in model.named_modules():
         for kind in targets:
-            calls = max(seen[module, kind] for seen in recorder.passes)
-            if calls and module not in held:
-                site = Site(name, "call", module, kind, recorder.spelled[module, kind], calls=calls)
-                site.reason = recorder.why_not(module, kind)
-                site.hidden = recorder.hidden.get((module, kind))
-                yield site
+            key = (module, kind)
+            calls = max(seen[key] for seen in recorder.passes)
+            if module in held or not (calls or key in recorder.in_functions):
+                continue
+            spelled = recorder.spelled[key]
+            site = Site(name, "call", module, kind, spelled, calls=calls, reason=recorder.why_not(module, kind))
+            site.hidden, site.method = recorder.hidden.get(key), recorder.methods.get(key)
+            site.in_functions = key in recorder.in_functions
+            if site.in_functions and site.reason is None:
+                notes.append(f"{name or '(root)'} calls {spelled} in an autograd Function of its own too: that stays")
+            yield site
 
 
 class _Recorder(TorchFunctionMode):
@@ -136,15 +175,26 @@ class _Recorder(TorchFunctionMode):
         self.passes: list[Counter[Any]] = []
         self.spelled: dict[Any, str] = {}
         self.checkpointed: set[Any] = set()
+        self.in_functions: set[Any] = set()
+        self.with_gradient: set[Any] = set()
+        self.whole: set[Any] = set()
+        """Modules and attributes called with whole numbers."""
         self.hidden: dict[Any, str] = {}
+        self.methods: dict[Any, str] = {}
         self.last_call: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         self.own_arithmetic: set[nn.Module] = set()
         """Modules without children or parameters that do more than call one function: activations themselves."""
 
     def why_not(self, module: nn.Module, kind: type[nn.Module]) -> str | None:
         """Why calls of ``kind``'s functional forms in the forward of ``module`` must not be replaced."""
+        if isinstance(module, torch.fx.GraphModule):
+            return "called in a graph that torch.fx traced; convert the network, then trace it"
         if (module, kind) in self.checkpointed:
             return "called by a function that torch.utils.checkpoint runs again outside the forward; make it a module"
+        if (module, kind) not in self.with_gradient:
+            return (
+                "called where no gradient passes: under torch.no_grad, or in an autograd Function of the network's own"
+            )
         if module in self.own_arithmetic:
             own = type(module).__name__
             return (
@@ -171,6 +221,8 @@ class _Recorder(TorchFunctionMode):
 
     def _left(self, module: nn.Module, args: Any, output: Any) -> None:
         self.passes[-1][module, None] += 1
+        if args and _is_whole(args[0]):
+            self.whole.add((module, None))
         inner = self.running.module is not None
         leaf = inner and not any(True for _ in module.children()) and not any(True for _ in module.parameters())
         if leaf and module in self.last_call:
@@ -182,6 +234,8 @@ class _Recorder(TorchFunctionMode):
     def _counting(self, site: Site, function: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **kwargs: Any) -> Any:
             self.passes[-1][site.module, site.attribute] += 1
+            if args and _is_whole(args[0]):
+                self.whole.add((site.module, site.attribute))
             with disable_torch_function():
                 return function(*args, **kwargs)
 
@@ -193,27 +247,35 @@ class _Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         y = func(*args, **kwargs)
         kind, owner = TYPE_OF.get(func), self.running.module
-        # A converted module's own arithmetic is no site.
+        # A converted module's own arithmetic is no site, nor is a clamp of indices.
         if kind in self.targets and owner is not None and not is_composed(owner) and not is_converted(owner):
-            self.passes[-1][owner, kind] += 1
-            self.spelled.setdefault((owner, kind), _called_as(func))
-            self.last_call[owner] = (args[0] if args else kwargs["input"], y)
-            if func not in overridable_functions():
-                self.hidden[owner, kind] = _called_as(func)
-            if _through_checkpoint(owner):
-                self.checkpointed.add((owner, kind))
+            x = args[0] if args else kwargs["input"]
+            if not _is_whole(x):
+                self._called(func, owner, kind)
+                self.last_call[owner] = (x, y)
         return y
 
+    def _called(self, func: Callable[..., Any], owner: nn.Module, kind: Any) -> None:
+        key, spelled = (owner, kind), _called_as(func)
+        self.spelled.setdefault(key, spelled)
+        if func not in overridable_functions():
+            self.hidden[key] = spelled
+        if spelled.startswith("Tensor."):
+            self.methods[key] = spelled
+        code = getattr(type(owner).forward, "__code__", None)
+        by = caller(lambda frame: frame.f_code is code)
+        if by == "function":
+            self.in_functions.add(key)
+            return
+        self.passes[-1][key] += 1
+        if by == "checkpoint":
+            self.checkpointed.add(key)
+        elif torch.is_grad_enabled():
+            self.with_gradient.add(key)
 
-def _through_checkpoint(owner: nn.Module) -> bool:
-    """Whether torch.utils.checkpoint stands between the forward of ``owner`` and this call."""
-    code = getattr(type(owner).forward, "__code__", None)
-    frame = sys._getframe(2)
-    while frame is not None and frame.f_code is not code:
-        if frame.f_globals.get("__name__") == "torch.utils.checkpoint":
-            return True
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
+
+def _is_whole(x: Any) -> bool:
+    return isinstance(x, Tensor) and not x.is_floating_point()
 
 
 def _run(model: nn.Module, example: Any) -> None:

@@ -9,18 +9,16 @@ of a sort, samples of a transposed input, products of two tensors of which neith
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from undying.units.layout import Layout, Statistic
-
-V = TypeVar("V")
+from undying.units.tensors import ByTensor, tensors_in
 
 
 class AmbiguousError(ValueError):
@@ -57,10 +55,12 @@ class UnitAxes(TorchFunctionMode):
             self._layouts.set(x, None)
 
     def know_all(self, model: nn.Module) -> None:
-        """Say that the buffers of ``model``, and tensors that are plain attributes, are constants."""
+        """Say that the buffers of ``model``, and tensors that are plain attributes, are constants, unless they were made
+        by what was seen."""
         for module in model.modules():
             for tensor in tensors_in(vars(module).values()):
-                self._layouts.set(tensor, Mark.CONSTANT)
+                if tensor not in self._layouts:
+                    self._layouts.set(tensor, Mark.CONSTANT)
 
     def __torch_function__(
         self, func: Callable[..., Any], _: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -73,31 +73,6 @@ class UnitAxes(TorchFunctionMode):
         for tensor in tensors_in([out]):
             self._layouts.set(tensor, follow(tensor))
         return out
-
-
-class ByTensor(Generic[V]):
-    """Values by the identity of tensors that are alive. torch's own dictionary for this takes five times as long."""
-
-    def __init__(self) -> None:
-        self._entries: dict[int, tuple[weakref.ref[Tensor], V]] = {}
-        self._most = 1024
-
-    def get(self, tensor: Tensor) -> V | None:
-        entry = self._entries.get(id(tensor))
-        return entry[1] if entry is not None and entry[0]() is tensor else None
-
-    def __contains__(self, tensor: Tensor) -> bool:
-        entry = self._entries.get(id(tensor))
-        return entry is not None and entry[0]() is tensor
-
-    def __bool__(self) -> bool:
-        return bool(self._entries)
-
-    def set(self, tensor: Tensor, value: V) -> None:
-        if len(self._entries) > self._most:
-            self._entries = {key: entry for key, entry in self._entries.items() if entry[0]() is not None}
-            self._most = 2 * max(512, len(self._entries))
-        self._entries[id(tensor)] = (weakref.ref(tensor), value)
 
 
 def following(
@@ -485,15 +460,6 @@ _MOVING = {_permuted, _transposed, _reversed, _axis_moved, _last_two_swapped}
 """Of a tensor that is not followed they give one whose last axis may be its samples."""
 
 
-def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
-    """All tensors in nested lists, tuples and mappings."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, (list, tuple)):
-            yield from tensors_in(value)
-        elif isinstance(value, dict) or (value.__class__ not in _PLAIN and isinstance(value, Mapping)):
-            yield from tensors_in(value.values())
-
-
-_PLAIN = {int, float, bool, str, type(None), slice}  # asking whether they are mappings takes most of the time
+def is_elementwise(operation: str) -> bool:
+    """Whether each value of the result is made of values at the same place, or as a softmax is, of the whole."""
+    return _RULES.get(operation) in (_elementwise, _kept)

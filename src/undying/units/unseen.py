@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from undying._base.module_stack import ModuleStack
+from undying._base.module_stack import Hook, ModuleStack
 from undying._torch import in_functorch
 from undying.activations.known import OPERATORS, TYPE_OF, is_activation
-from undying.units.rules import ByTensor, UnitAxes, tensors_in
+from undying.units.rules import UnitAxes
+from undying.units.tensors import ByTensor, tensors_in
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ class Unseen:
         return {name: place for name, (place, acted) in self._found.items() if bool(acted)}
 
     def __enter__(self) -> Unseen:
-        self._stack.enter_context(register_module_forward_hook(self._left))  # sees scripted modules too
+        self._stack.enter_context(register_module_forward_hook(Hook(self._left)))  # sees scripted modules too
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -256,7 +257,7 @@ class Seeing(UnitAxes):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self._running = ModuleStack(model, began=lambda _, args, kwargs: self.unseen.given(args, kwargs))
+        self._running = ModuleStack(model)
         self.unseen = Unseen(self, self._running)
 
     def __enter__(self) -> Seeing:

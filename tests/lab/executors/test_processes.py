@@ -10,9 +10,9 @@ import pytest
 
 import undying
 from undying._base.errors import UndyingError
+from undying._base.lock import Lock
 from undying.lab import Execution, Settings, compare
 from undying.lab.executors.work import BUSY, execute
-from undying.lab.lock import Lock
 from undying.lab.plan import plan
 from undying.lab.store import Store
 

@@ -20,7 +20,9 @@ class Counted:
             return None
         fired = torch.arange(4) + (config.activation == "sugar")
         none, no = torch.zeros(4, dtype=torch.float64), torch.zeros(4, dtype=torch.bool)
-        sites = [Site(name, "", 4, 200, fired, fired, none, none, none, none, fired == 0, None, no) for name in "ba"]
+        sites = [
+            Site(name, "", 4, 50, 200, fired, fired, none, none, none, none, fired == 0, None, no) for name in "ba"
+        ]
         return Census(sites, 0.025, None, None)
 
 

@@ -21,12 +21,12 @@ DATA = ("digits", *DOWNLOADS)
 
 
 @cache
-def load(spec: str, image_size: int = 0, root: Path | None = None) -> Dataset:
+def load(spec: str, image_size: int = 0, root: Path | None = None, whole: bool = False) -> Dataset:
     """The data set that ``spec`` names; loaded once a process.
 
     Args:
         spec: one of ``DATA``, a folder of images, an .npz file, or package.module:function.
-        image_size: see ``folder``; of no account elsewhere.
+        image_size, whole: see ``folder``; of no account elsewhere.
         root: where downloads are kept; None: ``default_root()``.
     """
     kind = source(spec)
@@ -35,7 +35,7 @@ def load(spec: str, image_size: int = 0, root: Path | None = None) -> Dataset:
     if kind is download:
         return download(spec, root)
     if kind is folder:
-        return folder(Path(spec), image_size)
+        return folder(Path(spec), image_size, whole)
     return npz(Path(spec)) if kind is npz else imported(spec)
 
 

@@ -25,6 +25,8 @@ class Dataset:
     classes: int
     names: tuple[str, ...] = ()
     """Of the classes, where the source has them."""
+    whole: bool = False
+    """Whether the test part is all samples of a source that has no parts."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,7 +65,7 @@ class Dataset:
         shape = (-1, 1, 1) if self.x_train.ndim == 4 else ()
         return mean.reshape(shape), std.reshape(shape)
 
-    def standardised(self, x: Tensor) -> Tensor:
+    def normalized(self, x: Tensor) -> Tensor:
         """``x``, samples, in float32 and such that the training data have mean 0 and std 1, see ``scale``."""
         mean, std = self.scale
         return (x.float() - mean) / std

@@ -27,12 +27,13 @@ _DEEP = ("I", "F")
 """Pillow's modes of one channel with more than 8 bits, and the beginnings of their names (``I;16B``)."""
 
 
-def folder(path: Path, size: int = 0) -> Dataset:
+def folder(path: Path, size: int = 0, whole: bool = False) -> Dataset:
     """``path/train/<class>/*`` and ``path/test/<class>/*``; or ``path/<class>/*``, of which a hash picks 20 % to test.
 
     Images are bytes, grey if all of them are, else RGB. What is transparent shows white. Images of one channel with more
     than 8 bits (16-bit PNG, float TIFF) keep their values, in float32. A camera's note of how it was held is followed.
     With ``size`` the shorter side is scaled to it and the middle square kept; without, all must be of one size.
+    With ``whole`` the test part of a folder that has no parts is all of its images.
 
     Raises:
         UndyingError: an image cannot be read or is of another size, or the folder holds something else.
@@ -52,13 +53,17 @@ def folder(path: Path, size: int = 0) -> Dataset:
         # By content, so that copies of one image are on the same side wherever they lie.
         chosen = [hashlib.sha256(file.read_bytes()).digest()[0] < _TEST_BYTE for file, _ in files]
         parts = [[f for f, test in zip(files, chosen, strict=True) if test == side] for side in (False, True)]
+    whole = whole and not split
     for part, files in zip(("train", "test"), parts, strict=True):
-        if not files:
+        if not files and not (whole and any(parts)):
             raise UndyingError(f"{path} holds no images to {part} on; known kinds: {' '.join(_SUFFIXES)}")
     images = _Images([file for files in parts for file, _ in files], size)
-    y_train, y_test = (torch.tensor([label for _, label in files]) for files in parts)
+    y_train, y_test = (torch.tensor([label for _, label in files], dtype=torch.int64) for files in parts)
     x_train, x_test = images.tensor[: len(y_train)], images.tensor[len(y_train) :]
-    return Dataset(path.resolve().name, x_train, y_train, x_test, y_test, len(names), tuple(names)).checked()
+    if whole:
+        x_test, y_test = images.tensor, torch.cat([y_train, y_test])
+        x_train, y_train = (x_train, y_train) if len(y_train) else (x_test, y_test)
+    return Dataset(path.resolve().name, x_train, y_train, x_test, y_test, len(names), tuple(names), whole).checked()
 
 
 def _split(path: Path) -> dict[str, Path]:
@@ -131,7 +136,7 @@ def _mode(file: Path) -> str:
     try:
         with Image.open(file) as image:
             return image.mode
-    except OSError as error:
+    except Exception as error:  # Pillow's own, and others by format
         raise _unreadable(file, error) from None
 
 
@@ -142,7 +147,7 @@ def _pixels(file: Path, mode: str, size: int) -> Tensor:
     try:
         with Image.open(file) as opened:
             image = _opaque(ImageOps.exif_transpose(opened)).convert(mode)
-    except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises, by format
+    except Exception as error:  # the same
         raise _unreadable(file, error) from None
     if size:
         scale = size / min(image.size)

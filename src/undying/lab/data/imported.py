@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from undying._base.errors import UndyingError
+from undying._base.imports import call
 from undying.lab.checkpoints import random_state, restore_random, seed_everything
 from undying.lab.data.arrays import count_classes, labels, samples
 from undying.lab.data.dataset import Dataset
-from undying.lab.imports import call
 
 
 def imported(spec: str) -> Dataset:

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 
 from undying._base.errors import UndyingError
+from undying._base.lock import BusyError
 from undying._version import __version__
 from undying.lab.execution import Execution, prepare
-from undying.lab.lock import BusyError
 from undying.lab.runs.kind import kind_of
 from undying.lab.settings import AnyRun
 from undying.lab.store import Store
@@ -60,6 +60,7 @@ def execute(config: AnyRun, out: Path, execution: Execution, wait: bool) -> str:
     store = Store(out)
     try:
         kind = kind_of(config)
+        kind.check(config, execution)
         store.execute(
             config,
             lambda config, checkpoint: kind.train(config, execution, checkpoint),
@@ -72,14 +73,9 @@ def execute(config: AnyRun, out: Path, execution: Execution, wait: bool) -> str:
         )
     except BusyError:
         return BUSY
-    except UndyingError:
+    except (UndyingError, KeyboardInterrupt):
         raise
-    except OSError as error:
-        raise UndyingError(
-            f"cannot write run {config.id} ({config.activation}, seed {config.seed}) to {out}: {error.strerror}; "
-            "finished runs are kept: make room or mend the folder, then run the same command again to resume"
-        ) from None
-    except Exception:
+    except BaseException:  # a network may call sys.exit
         store.fail(config, traceback.format_exc().rstrip())
         return FAILED
     return FINISHED

@@ -11,10 +11,10 @@ from functools import partial
 import torch
 from torch import nn
 
+from undying._base import imports
 from undying._base.errors import UndyingError
 from undying._base.preserve_state import preserve_state
 from undying.activations import known as activations
-from undying.lab import imports
 from undying.lab.activations import REGISTERED
 from undying.lab.models.conv2next import SIZES, conv2next
 from undying.lab.models.libraries import LIBRARIES, fitted_model, load_model
@@ -23,7 +23,7 @@ from undying.lab.models.small_cnn import small_cnn
 from undying.lab.models.vision import resnet18_cifar, stock, swin_narrow, swin_t, vgg16_cifar, vgg16_narrow
 from undying.treat.convert import audit, convert_
 
-__all__ = ["MODELS", "build", "known", "load_model", "own_source", "put_in", "target"]
+__all__ = ["MODELS", "build", "known", "load_model", "own_function", "own_source", "put_in", "target"]
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,15 @@ def known(spec: str) -> None:
         )
 
 
-def own_source(spec: str) -> str:
-    """Hash of the source of a network given by import path; empty for the others."""
+def own_function(spec: str) -> Callable[..., nn.Module] | None:
+    """The user's function that ``spec`` names by import path; None for the others."""
     ours = spec in MODELS or spec.partition(":")[0] in LIBRARIES
-    return "" if ours else imports.source_sha256(spec)
+    return None if ours else imports.find(spec, "model")
+
+
+def own_source(spec: str) -> str:
+    """Hash of the source of that function; empty for the others."""
+    return "" if own_function(spec) is None else imports.source_sha256(spec)
 
 
 def build(spec: str, shape: tuple[int, ...], classes: int, drop_path: float = 0.0) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,22 +49,36 @@ def _weights(path: Path) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if not (
+        isinstance(content, Mapping)
+        and content
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    ):
         raise UndyingError(f"checkpoint {path} holds no state dict (names and tensors)")
     return dict(content)
 
 
 def _torch(path: Path) -> Any:
     try:
+        if zipfile.is_zipfile(path):  # torch does not compare the checksums in it
+            with zipfile.ZipFile(path) as file:
+                damaged = file.testzip()
+            if damaged is not None:
+                raise UndyingError(
+                    f"checkpoint {path} is damaged: {damaged} in it does not have its checksum (if none were kept, by "
+                    "torch.serialization.set_crc32_options(False), save it again with them)"
+                )
         return torch.load(path, map_location="cpu", weights_only=True)
+    except UndyingError:
+        raise
     except OSError as error:
-        raise UndyingError(f"cannot read checkpoint {path}: {error.strerror}") from None
+        raise UndyingError(f"cannot read checkpoint {path}: {error.strerror or error}") from None
     except pickle.UnpicklingError:
         raise UndyingError(
             f"checkpoint {path} holds Python objects, which are not loaded since they could run code; "
             "save model.state_dict() instead"
         ) from None
-    except (RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # whatever a damaged file makes its reader raise
         raise UndyingError(f"checkpoint {path} is damaged or no checkpoint: {error}") from None
 
 

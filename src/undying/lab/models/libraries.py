@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from undying._base import imports
 from undying._base.errors import UndyingError
 from undying._base.extras import need
-from undying.lab import imports
 from undying.lab.models.vision import stock
 
 LIBRARIES = ("torchvision", "timm")
@@ -22,9 +22,14 @@ def load_model(spec: str) -> nn.Module:
     The function is called without arguments; the working directory is searched too.
 
     Raises:
-        UndyingError: the library, module or function is not there, or does not give a network.
+        UndyingError: the library, module or function is not there, raises something or does not give a network.
     """
-    return _made(spec, {}, {}, {})
+    try:
+        return _made(spec, {}, {}, {})
+    except UndyingError:
+        raise
+    except Exception as error:
+        raise imports.raised(spec, "model", error) from error
 
 
 def fitted_model(spec: str, shape: tuple[int, ...], classes: int, drop_path: float) -> nn.Module:
@@ -65,7 +70,10 @@ def _made(spec: str, torchvision: dict[str, Any], timm: dict[str, Any], own: dic
         raise UndyingError(
             f"model {spec!r}: {error}; its parameters may be shape, classes, num_classes and drop_path, or have defaults"
         ) from None
-    model = function(**given)
+    try:
+        model = function(**given)
+    except SystemExit as error:  # it would end the process, as if all were well
+        raise RuntimeError("sys.exit was called") from error
     if not isinstance(model, nn.Module):
         raise UndyingError(f"model {spec!r} gives a {type(model).__name__}, not a torch.nn.Module")
     return model

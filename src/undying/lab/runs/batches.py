@@ -1,4 +1,4 @@
-"""A run's data on their device: uint8 until a batch is taken, standardised by the training data."""
+"""A run's data on their device: uint8 until a batch is taken, normalized by the training data."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from undying._base.errors import UndyingError
-from undying.lab import data
+from undying.lab import data, models
 from undying.lab.augment import ON_BYTES, STANDARDISED
+from undying.lab.checkpoints import random_state, restore_random
 from undying.lab.data.dataset import Dataset
 from undying.lab.execution import Execution
 from undying.lab.models.vision import library
@@ -24,6 +25,7 @@ def dataset_of(config: RunConfig, execution: Execution) -> Dataset:
     Raises:
         UndyingError: they have changed since.
     """
+    models.own_function(config.model)  # first: what its module sets, draws or seeds on import comes before every run
     dataset = data.load(config.data, config.image_size, execution.data_root)
     if dataset.sha256 != config.data_sha256:
         raise UndyingError(
@@ -55,7 +57,7 @@ class Batches:
         self.dataset = dataset
         self.device = torch.device(execution.device)
         self._format = torch.channels_last if execution.channels_last else torch.contiguous_format
-        self._mean, self._deviation = (t.to(self.device) for t in dataset.scale)
+        self._mean, self._std = (t.to(self.device) for t in dataset.scale)
         self._train = self._moved(dataset.x_train, dataset.y_train)
         self._test = self._moved(dataset.x_test, dataset.y_test)
         self._held = self._moved(*held) if held else None
@@ -79,10 +81,19 @@ class Batches:
             images, labels = x[batch], y[batch]
             for augment in self._augment_bytes:
                 images = augment(images, self._draws)
-            images = self._standardised(images)
+            images = self._normalized(images)
             for augment in self._augment:
                 images = augment(images, self._draws)
             yield (images, labels, labels) if self._mix is None else self._mix(images, labels)
+
+    def first(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What ``epoch`` will give first; it will."""
+        order, draws, others = self._order.get_state(), self._draws.get_state(), random_state()
+        batch = next(self.epoch())
+        self._order.set_state(order)
+        self._draws.set_state(draws)
+        restore_random(others)
+        return batch
 
     def test(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self._chunks(*self._test)
@@ -114,10 +125,10 @@ class Batches:
 
     def _chunks(self, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for part, labels in zip(x.split(self._chunk), y.split(self._chunk), strict=True):
-            yield self._standardised(part), labels
+            yield self._normalized(part), labels
 
-    def _standardised(self, x: Tensor) -> Tensor:
-        scaled = (x.float() - self._mean) / self._deviation
+    def _normalized(self, x: Tensor) -> Tensor:
+        scaled = (x.float() - self._mean) / self._std
         return scaled.contiguous(memory_format=self._format) if scaled.ndim == 4 else scaled
 
 

@@ -21,6 +21,7 @@ from undying.lab.checkpoints import Checkpoint
 from undying.lab.execution import Execution
 from undying.lab.runs.kind import Curve, Epoch, Kind, Lines
 from undying.lab.runs.lines import last_counted, or_nan, share, unit_metrics, weights_sha256
+from undying.lab.runs.start import start_of
 from undying.lab.settings import AnyRun
 
 TASK = "CartPole-v1"
@@ -57,6 +58,7 @@ def train(config: CartPoleRun, execution: Execution | None = None) -> Iterator[E
     """
     execution = execution or Execution()
     agent, episodes = _agent(config, execution)
+    start = start_of(agent.policy, config.activation)
     counted: Census | None = None
     for epoch in range(config.epochs + 1):
         started = time.perf_counter()
@@ -78,7 +80,7 @@ def train(config: CartPoleRun, execution: Execution | None = None) -> Iterator[E
             **({"weights_sha256": weights_sha256(agent.policy)} if last else {}),
             "seconds": time.perf_counter() - started,
         }
-        yield Epoch(metrics, counted, diverged)
+        yield Epoch(metrics, counted, diverged, start=start if epoch == 0 else None)
         if diverged:
             return
 

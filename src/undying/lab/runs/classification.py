@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from undying.lab.process_group import SingleProcess
 from undying.lab.runs.batches import Batches, dataset_of
 from undying.lab.runs.kind import Epoch, Kind, Lines
 from undying.lab.runs.lines import unit_metrics, weights_sha256
+from undying.lab.runs.start import Start, check_fresh, start_of
 from undying.lab.settings import RunConfig
 
 PROBE = 2048
@@ -60,6 +61,8 @@ def train(
     if state is not None:
         run.load(state)
 
+    start = run.start() if state is None and group.first else None
+
     for epoch in range(run.epoch, config.epochs + 1):
         run.epoch = epoch
         started = time.perf_counter() - run.seconds
@@ -81,7 +84,8 @@ def train(
             "seconds": time.perf_counter() - started,
         }
         kept = "weights" in config.keep and epoch == config.epochs and not diverged
-        yield Epoch(metrics, run.counted, diverged, run.measured.state_dict() if kept else None)
+        weights = run.measured.state_dict() if kept else None
+        yield Epoch(metrics, run.counted, diverged, weights, start if epoch == 0 else None)
         if diverged:
             return
 
@@ -90,8 +94,11 @@ def build_model(config: RunConfig, dataset: Dataset) -> nn.Module:
     """The network with its activation: the same initial weights for every activation of a seed."""
     seed_everything(config.seed)
     model = models.build(config.model, dataset.shape, dataset.classes, config.drop_path)
+    state = random_state()
     activation = build_activation(config.activation)
+    restore_random(state)  # an activation may draw its parameters, and a network some of its own at its first use
     models.put_in(model, config.model, dataset.shape, dataset.classes, activation, config.targets)
+    restore_random(state)
     return model
 
 
@@ -126,6 +133,10 @@ class _Run:
         self.epoch = self.step = self.samples = self.normed = 0
         self.seconds = 0.0
         """Of the current epoch, before the run was taken up."""
+
+    def start(self) -> Start:
+        """How it starts, before anything is drawn for training."""
+        return start_of(self.model, self.config.activation, self.batches.first())
 
     def train(self, started: float, checkpoint: Checkpoint | None) -> dict[str, float | None]:
         """The rest of an epoch. Means over samples (loss, accuracy) and over steps (norms); None where not finite."""
@@ -289,6 +300,20 @@ class Classification(Kind[RunConfig]):
     """Runs of ``undying compare``."""
 
     config = RunConfig
+
+    def __init__(self) -> None:
+        self._fresh: set[Callable[..., nn.Module]] = set()
+        """The users' functions that were looked at in this process."""
+
+    def check(self, config: RunConfig, execution: Execution) -> None:
+        """Refuses a network of the user's that keeps something from one run to the next."""
+        function = models.own_function(config.model)
+        if function is None or function in self._fresh:
+            return
+        dataset = dataset_of(config, execution)
+        samples = dataset.normalized(dataset.x_train[:2])
+        check_fresh(lambda: build_model(config, dataset), samples, f"model {config.model!r}")
+        self._fresh.add(function)
 
     def train(self, config: RunConfig, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
         return train(config, execution, checkpoint)

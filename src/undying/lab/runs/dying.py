@@ -24,6 +24,7 @@ from undying.lab.recipe import Recipe
 from undying.lab.runs.classification import evaluate
 from undying.lab.runs.kind import Curve, Epoch, Kind, Lines
 from undying.lab.runs.lines import share, unit_metrics, weights_sha256
+from undying.lab.runs.start import start_of
 from undying.lab.settings import AnyRun
 from undying.treat.convert import convert_
 
@@ -61,6 +62,7 @@ def train(config: DyingRun, execution: Execution | None = None) -> Iterator[Epoc
     run = _Run(config, execution or Execution())
     counted: Census | None = None
     silent_before = torch.empty(0)
+    start = start_of(run.model, config.activation)
     for epoch in range(config.epochs + 1):
         started = time.perf_counter()
         if epoch > 0:
@@ -90,7 +92,7 @@ def train(config: DyingRun, execution: Execution | None = None) -> Iterator[Epoc
         if diverged or epoch == config.epochs:
             metrics["weights_sha256"] = weights_sha256(run.model)
         metrics["seconds"] = time.perf_counter() - started
-        yield Epoch(metrics, counted, diverged)
+        yield Epoch(metrics, counted, diverged, start=start if epoch == 0 else None)
         if diverged:
             return
 
@@ -106,7 +108,7 @@ class _Run:
         device = torch.device(execution.device)
 
         def moved(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-            return dataset.standardised(x).to(device), y.to(device)
+            return dataset.normalized(x).to(device), y.to(device)
 
         self.x, self.y = moved(dataset.x_train, dataset.y_train)
         self.test = moved(dataset.x_test, dataset.y_test)

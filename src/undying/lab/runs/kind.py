@@ -17,6 +17,7 @@ from torch import Tensor
 from undying.census.results import Census
 from undying.lab.checkpoints import Checkpoint
 from undying.lab.execution import Execution
+from undying.lab.runs.start import Start
 from undying.lab.settings import AnyRun
 
 Config = TypeVar("Config", bound=AnyRun)
@@ -43,6 +44,8 @@ class Epoch:
     diverged: bool = False
     weights: dict[str, Tensor] | None = None
     """Of the last epoch, where they are to be kept."""
+    start: Start | None = None
+    """Of epoch 0."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Run:
     epochs: list[dict[str, Any]]
     """The lines of metrics.jsonl; the first is before training."""
     environment: dict[str, str]
+    start: Start | None = None
+    """None of early versions, which did not note it."""
 
 
 class Kind(ABC, Generic[Config]):
@@ -67,6 +72,13 @@ class Kind(ABC, Generic[Config]):
     def train(self, config: Config, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
         """Train as ``config`` says, if it can from the state in ``checkpoint``. A run that stops being finite ends with a
         last, diverged epoch."""
+
+    def check(self, config: Config, execution: Execution) -> None:
+        """Before anything of it is written.
+
+        Raises:
+            UndyingError: no run with its network can be trusted.
+        """
 
     def versions(self) -> dict[str, str]:
         """Of libraries beside torch that decide its numbers."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from undying.census.results import Census
 
@@ -28,6 +28,46 @@ def unit_metrics(counted: Census) -> dict[str, Any]:
             for site in counted.sites
         ],
     }
+
+
+def check_lines(lines: Sequence[Any]) -> None:
+    """Of a file that anybody may have written.
+
+    Raises:
+        ValueError: a line lacks what every reader asks for, or a value is of another kind.
+    """
+    for number, line in enumerate(lines, 1):
+        if not (isinstance(line, dict) and _whole(line.get("epoch")) and _number(line.get("seconds"))):
+            raise ValueError(f"line {number} is not that of an epoch")
+        sites = line.get("sites", [])
+        wrong = [name for name in _MEASURED & line.keys() if line[name] is not None and not _number(line[name])]
+        if wrong or not isinstance(sites, list) or not all(map(_is_site, sites)):
+            raise ValueError(f"line {number} holds something else as {wrong[0] if wrong else 'sites'}")
+
+
+_MEASURED = {
+    *(f"{part}_{what}" for part in ("train", "test", "validation") for what in ("loss", "accuracy")),
+    *("gradient_norm", "update_norm", "sparsity", "train_seconds"),
+}
+
+
+def _is_site(site: object) -> bool:
+    return (
+        isinstance(site, dict)
+        and isinstance(site.get("name"), str)
+        and _whole(site.get("units"))
+        and all(
+            state in site and (site[state] is None or _whole(site[state])) for state in ("silent", "dead", "dormant")
+        )
+    )
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value < 2**63
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and abs(value) < 1e300
 
 
 def share(line: Mapping[str, Any], state: str) -> float | None:
@@ -52,8 +92,16 @@ def or_nan(value: float | None) -> float:
 
 def weights_sha256(model: nn.Module) -> str:
     """Of parameters and buffers."""
+    return sha256(part for name, tensor in model.state_dict().items() for part in (f"{name} ", tensor))
+
+
+def sha256(parts: Iterable[Tensor | str]) -> str:
+    """Of texts, and of tensors with their types and shapes."""
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    for part in parts:
+        if isinstance(part, str):
+            digest.update(part.encode())
+        else:
+            digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
+            digest.update(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -97,7 +97,7 @@ class Landscapes(Section):
                     compute_landscape(config, grid, execution, store)
                 except OSError as error:
                     raise UndyingError(
-                        f"cannot write to {store.out}: {error.strerror}; make room and give the same command to go on"
+                        f"cannot write to {store.out}: {error.strerror}; make room, then run the same command again to resume"
                     ) from None
 
     @classmethod

@@ -12,20 +12,66 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+
+from undying._base.errors import UndyingError
+from undying._base.files import clear_temporary, write_bytes
 
 BEAT = 5.0
 """Seconds between two touches."""
 STALE = 60.0
 """Seconds without a touch after which a holder on another machine is taken for dead."""
+_LEASE = re.compile(r"\.lease\.[0-9]{1,9}")
 
 
 class BusyError(Exception):
     """Another process holds the lock."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A folder that this process holds, for those that write into it; other processes of a run may have a copy."""
+
+    lease: Path
+
+    def check(self) -> None:
+        """Raises BusyError if another process took this one for dead and went on."""
+        if _highest(self.lease.parent) != self.lease:
+            raise BusyError
+
+    def write(self, name: str, content: bytes | memoryview) -> None:
+        """Put a file into the folder. One that was stopped for long, and is not the holder any more, leaves no trace.
+
+        Raises:
+            BusyError: another process holds the folder.
+            UndyingError: the file cannot be written.
+        """
+        path = self.lease.with_name(name)
+        with writing(path):
+            try:
+                write_bytes(path, content, self.check)
+            except OSError:
+                self.check()  # the other one may have cleared the folder
+                raise
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What goes wrong with a file of a run in it is an UndyingError; what goes wrong elsewhere is not the folder's fault."""
+    try:
+        yield
+    except OSError as error:
+        raise UndyingError(
+            f"cannot write {path}: {error.strerror}; finished runs are kept: make room or mend the folder, then run the "
+            "same command again to resume"
+        ) from None
 
 
 class Lock:
@@ -34,6 +80,10 @@ class Lock:
     Args:
         folder: what is held.
         wait: wait for a living holder to let go; otherwise raise ``BusyError``.
+
+    Raises:
+        BusyError: see ``wait``.
+        UndyingError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, wait: bool = True) -> None:
@@ -63,21 +113,18 @@ class Lock:
     ) -> None:
         self._done.set()
         self._beating.join()
-        self._path.unlink(missing_ok=True)
-
-    def check(self) -> None:
-        """Raises BusyError if another process took this one for dead and went on."""
-        if _highest(self._folder) != self._path:
-            raise BusyError
+        with contextlib.suppress(OSError):
+            self.held.lease.unlink()
 
     def _claim(self, after: Path | None) -> bool:
-        self._path = self._folder / f".lease.{_number(after) + 1 if after else 1}"
-        try:
-            descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return False
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"machine": _machine(), "pid": os.getpid(), "started": _started(os.getpid())}, file)
+        self.held = Held(self._folder / f".lease.{_number(after) + 1 if after else 1}")
+        with writing(self.held.lease):
+            try:
+                file = self.held.lease.open("x", encoding="utf-8")
+            except FileExistsError:
+                return False
+            with file:
+                json.dump({"machine": _machine(), "pid": os.getpid(), "started": _started(os.getpid())}, file)
         self._beating = threading.Thread(target=self._beat, daemon=True)
         self._beating.start()
         return True
@@ -85,7 +132,7 @@ class Lock:
     def _beat(self) -> None:
         while not self._done.wait(BEAT):
             with contextlib.suppress(OSError):
-                os.utime(self._path)
+                os.utime(self.held.lease)
 
 
 def locked(folder: Path) -> bool:
@@ -97,12 +144,18 @@ def locked(folder: Path) -> bool:
 
 def clear(folder: Path) -> None:
     """Remove what dead holders left, once nobody will ask for ``folder`` again."""
-    for path in folder.glob(".lease.*"):
+    clear_temporary(folder)
+    for path in _leases(folder):
         path.unlink(missing_ok=True)
 
 
 def _highest(folder: Path) -> Path | None:
-    return max(folder.glob(".lease.*"), key=_number, default=None)
+    return max(_leases(folder), key=_number, default=None)
+
+
+def _leases(folder: Path) -> list[Path]:
+    """Files that others put beside them (``.lease.1~``) are none."""
+    return [path for path in folder.glob(".lease.*") if _LEASE.fullmatch(path.name)]
 
 
 def _number(path: Path) -> int:
@@ -120,19 +173,17 @@ def _dead(path: Path) -> bool:
     """Whether the holder was a process of this machine that is no more. Of other machines only time can tell."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return False  # let go this moment
-    except ValueError:
-        return False  # not written yet, or never will be; time will tell
-    if holder["machine"] != _machine():
-        return False
-    try:
-        os.kill(holder["pid"], 0)
+        machine, pid, started = (holder[key] for key in ("machine", "pid", "started"))
+        if machine != _machine():
+            return False
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except OSError:
-        return False  # somebody else's, alive
-    return bool(holder["started"] != _started(holder["pid"]))  # the number was given to another process
+        return False  # let go this moment, not to be read, or somebody else's process and alive
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        return False  # not written yet, or never will be; time will tell
+    return bool(started != _started(pid))  # the number was given to another process
 
 
 def _machine() -> str:

@@ -11,8 +11,10 @@ import time
 
 import pytest
 
-from undying.lab import lock
-from undying.lab.lock import BusyError, Lock, clear
+from undying._base import lock
+from undying._base.errors import UndyingError
+from undying._base.files import clear_temporary
+from undying._base.lock import BusyError, Lock, clear
 
 
 def leases(folder):
@@ -22,7 +24,7 @@ def leases(folder):
 def test_held_and_let_go(tmp_path):
     with Lock(tmp_path) as held:
         assert leases(tmp_path) == [".lease.1"]
-        held.check()
+        held.held.check()
         with pytest.raises(BusyError), Lock(tmp_path, wait=False):
             raise AssertionError("two holders")
     assert leases(tmp_path) == []
@@ -51,7 +53,7 @@ def test_a_killed_holder_of_this_machine_is_dead_at_once(tmp_path):
         """
         import sys, time
         from pathlib import Path
-        from undying.lab.lock import Lock
+        from undying._base.lock import Lock
         with Lock(Path(sys.argv[1])):
             print("held", flush=True)
             time.sleep(600)
@@ -111,7 +113,7 @@ def test_one_that_was_taken_for_dead_notices(tmp_path):
     with Lock(tmp_path) as held:
         (tmp_path / ".lease.2").write_text("{}")
         with pytest.raises(BusyError):
-            held.check()
+            held.held.check()
 
 
 def test_of_many_that_find_a_dead_holder_one_goes_on_at_a_time(tmp_path):
@@ -141,3 +143,52 @@ def test_a_living_holder_touches_it(tmp_path, monkeypatch):
         os.utime(path, (0, 0))
         while path.stat().st_mtime == 0:
             time.sleep(0.01)  # never ends if it is not touched
+
+
+@pytest.mark.parametrize("name", [".lease.1~", ".lease.", ".lease.x", ".lease.1.swp"])
+def test_files_of_others_beside_it_are_no_locks(tmp_path, name):
+    (tmp_path / name).touch()
+    assert not lock.locked(tmp_path)
+    with Lock(tmp_path, wait=False) as held:
+        held.held.check()
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", '{"machine": 3}', "[" * 100_000, "\x00", '{"machine": "M", "pid": "x", "started": 1}']
+)
+def test_a_lock_that_says_nothing_is_held_for_a_while(tmp_path, content):
+    (tmp_path / ".lease.1").write_text(content.replace('"M"', json.dumps(lock._machine())))
+    with pytest.raises(BusyError), Lock(tmp_path, wait=False):
+        pass
+
+
+def test_who_is_no_holder_any_more_writes_nothing(tmp_path):
+    """It was stopped before a write, or in the midst of one, for as long as another took to go on and to finish."""
+    with Lock(tmp_path) as stopped:
+        stopped.held.write("a", b"first")
+        (tmp_path / ".lease.2").write_text("{}")
+        with pytest.raises(BusyError):
+            stopped.held.write("a", b"second")
+        clear(tmp_path)
+        with pytest.raises(BusyError):
+            stopped.held.write("a", b"second")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"first")]
+
+
+def test_a_write_whose_file_the_next_holder_cleared_is_no_fault_of_the_folder(tmp_path, monkeypatch):
+    def takes_over(_):
+        (tmp_path / ".lease.2").write_text("{}")
+        clear_temporary(tmp_path)
+
+    with Lock(tmp_path) as stopped:
+        monkeypatch.setattr(os, "fsync", takes_over)
+        with pytest.raises(BusyError):
+            stopped.held.write("a", b"first")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    with (
+        pytest.raises(UndyingError, match=r"cannot write .*absent/\.lease\.1: No such file.* to resume"),
+        Lock(tmp_path / "absent"),
+    ):
+        pass

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,17 +31,40 @@ def find(spec: str, what: str) -> Callable[..., Any]:
         found = getattr(importlib.import_module(source), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UndyingError(f"{what} {spec!r}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise raised(spec, what, error) from error
     if not callable(found):
         raise UndyingError(f"{what} {spec!r} is a {type(found).__name__}, not a function")
     return found  # type: ignore[no-any-return]
 
 
 def call(spec: str, what: str, *arguments: Any) -> Any:
-    """What the function of ``spec`` returns for ``arguments``."""
-    return find(spec, what)(*arguments)
+    """What the function of ``spec`` returns for ``arguments``.
+
+    Raises:
+        UndyingError: it is not there, or raised something; that is its cause.
+    """
+    function = find(spec, what)
+    try:
+        return function(*arguments)
+    except UndyingError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise raised(spec, what, error) from error
+
+
+def raised(spec: str, what: str, error: BaseException) -> UndyingError:
+    """What is said of an exception of the user's code, with the place where it comes from."""
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    told = "sys.exit was called" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+    return UndyingError(f"{what} {spec!r}: {told} ({at.filename}, line {at.lineno})")
 
 
 def source_sha256(spec: str) -> str:
     """Of the file that defines the function: an edited one is another network. Not of what that file imports."""
-    file = inspect.getsourcefile(inspect.unwrap(find(spec, "model")))
+    function = inspect.unwrap(find(spec, "model"))
+    try:
+        file = inspect.getsourcefile(function)
+    except TypeError:  # written in C, or an object that can be called
+        file = getattr(sys.modules[spec.partition(":")[0]], "__file__", None)
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
