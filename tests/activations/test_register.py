@@ -93,6 +93,31 @@ def test_census_counts_the_module_and_nothing_of_what_it_computes_with():
     assert site.zero.tolist() == (net.act(pre) == 0).double().mean(0).tolist()
 
 
+class Jump(nn.Module):
+    """JumpReLU: x where it is above a threshold of each unit's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.threshold = nn.Parameter(torch.linspace(0, 3, 8))
+
+    def forward(self, x):
+        return x * (x > self.threshold)
+
+
+def test_an_activation_with_a_threshold_is_named_until_it_is_registered_and_counted_then():
+    net = Net(Jump())
+    with torch.no_grad():
+        net.a.bias[0] = -100.0
+    with pytest.raises(ValueError, match=r"not recognised: body.mul \(mul, "):
+        undying.census(net, X)
+    undying.register_activation(Jump, flat_below_zero=True)
+    counted = undying.census(net, X)
+    site, pre = counted["body"], net.a(X).detach()
+    assert counted.unrecognised == {}
+    assert site.silent.tolist() == (pre <= 0).all(0).tolist()
+    assert (site.zero == 1).tolist() == (net.body(pre) == 0).all(0).tolist() != site.silent.tolist()
+
+
 def test_unregistered_its_arithmetic_is_what_is_counted():
     assert [site.kind for site in undying.census(Net(), X).sites] == ["ReLU", "ReLU"]
 

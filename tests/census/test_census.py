@@ -504,3 +504,88 @@ def test_censuses_of_two_shares_add_to_that_of_the_whole(gradients):
                 assert same(one, other), (a.name, field.name)
     with pytest.raises(ValueError, match="same sites"):
         _ = first + undying.census(net, [(x, y)], tau=0.5, gradients=gradients)
+
+
+class Predictor(nn.Module):
+    """A network without a forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.act, self.last = nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)
+
+    def predict(self, x):
+        return F.relu(self.last(self.act(self.first(x - 1))))
+
+
+def test_a_method_that_is_not_forward_is_counted():
+    net, x = Predictor(), torch.randn(9, 4)
+    for method in ("predict", net.predict, lambda x: net.predict(x)):
+        counted = undying.census(net, x, method=method)
+        assert [site.name for site in counted.sites] == ["act", "relu"]
+        assert counted["act"].fired.tolist() == (net.first(x - 1) > 0).sum(0).tolist()
+        assert counted.unrecognised == {}
+    for method in ("encode", 3):
+        with pytest.raises(TypeError, match=f"name a method of Predictor, not {method!r}"):
+            undying.census(net, x, method=method)
+
+
+def test_places_that_are_not_recognised_are_kept_in_files_and_sums(tmp_path):
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6), nn.Threshold(0, 0))
+    counted = undying.census(net, torch.randn(9, 4))
+    assert {name: (place.layer, place.what) for name, place in counted.unrecognised.items()} == {
+        "3.threshold": ("3", "threshold")
+    }
+    assert "3.threshold: not recognised, so not counted: threshold" in str(counted)
+    with pytest.raises(KeyError, match="not recognised: threshold"):
+        counted["3.threshold"]
+    counted.save(tmp_path / "c.json")
+    assert undying.Census.load(tmp_path / "c.json").unrecognised == counted.unrecognised
+    assert (counted + counted).unrecognised == counted.unrecognised
+    old = {key: value for key, value in counted.to_dict().items() if key != "unrecognised"}
+    assert undying.Census.from_dict(old).unrecognised == {}
+
+
+def test_a_census_counts_no_samples_ranks_or_statistics_as_units():
+    class Net(nn.Module):
+        def __init__(self, run):
+            super().__init__()
+            self.lin, self.act, self.shift = nn.Linear(4, 6), nn.ReLU(), nn.Parameter(torch.zeros(6, 4))
+            self.register_buffer("fixed", torch.randn(6, 4))
+            self.run = run
+
+        def forward(self, x):
+            return self.act(self.run(self, self.lin(x), x))
+
+    def found(run):
+        counted = undying.census(Net(run), torch.randn(9, 4))
+        return counted["act"].units if counted.sites else counted.ambiguous
+
+    no_units = {
+        "computed weight on the left": lambda m, h, x: (m.lin.weight * x.mean()) @ x.T,
+        "attention": lambda m, h, x: h @ h.T,
+        "weights of samples": lambda m, h, x: torch.softmax(x @ x.T, -1) @ x,
+        "distances": lambda m, h, x: torch.cdist(h, h),
+        "einsum of data": lambda m, h, x: torch.einsum("nf,mf->nm", x, x),
+        "transposed": lambda m, h, x: x.T,
+        "ranks": lambda m, h, x: h.topk(3).values,
+        "sorted": lambda m, h, x: h.sort(descending=True)[0],
+        "gathered": lambda m, h, x: h.gather(1, h.argsort(1)),
+        "hinge on a statistic": lambda m, h, x: 1 - (h.var(0) + 1e-4).sqrt(),
+        "hinge on distances": lambda m, h, x: 1 + (h - h.flip(0)).norm(dim=1),
+    }
+    for what, run in no_units.items():
+        assert list(found(run)) == ["act"], what
+    units = {
+        "weight on the left": lambda m, h, x: m.lin.weight @ x.T,
+        "its sum with another": lambda m, h, x: (m.lin.weight + m.shift) @ x.T,
+        "buffer on the left": lambda m, h, x: m.fixed @ x.T,
+        "linear of weights": lambda m, h, x: F.linear(m.lin.weight, x),
+        "weight on the right": lambda m, h, x: x @ (2 * m.lin.weight).T,
+        "einsum with weights": lambda m, h, x: torch.einsum("nf,of->on", x, m.lin.weight),
+        "attention": lambda m, h, x: torch.softmax(x @ x.T, -1) @ h,
+        "sorted by samples": lambda m, h, x: h.sort(0).values,
+        "batch norm by hand": lambda m, h, x: (h - h.mean(0)) / h.var(0).sqrt(),
+        "pooled and stacked": lambda m, h, x: torch.stack([part.mean(0) for part in h.split(3)]),
+    }
+    for what, run in units.items():
+        assert found(run) == 6, what

@@ -39,7 +39,6 @@ class Odd(nn.Module):
         F.relu(a.chunk(2, 1)[1])
         F.relu(a * torch.sigmoid(b))
         F.relu(x)
-        F.relu(a @ b.T)
         F.relu(F.linear(x, self.a.weight[4:]))
         a = a.clone()
         a[:, 3] = x[:, 0]
@@ -63,7 +62,7 @@ class Tokens(nn.Module):
 
 NETWORKS = {
     "calls": (Functional, torch.randn(4, 3, 12, 12), ["conv1", "conv2", "fc1", "own", "fc2"]),
-    "odd": (Odd, torch.randn(4, 6), [None, None, None, None, "b", None, None, None, None, None, "b", "c"]),
+    "odd": (Odd, torch.randn(4, 6), [None, None, None, None, "b", None, None, None, None, "b", "c"]),
     "tokens": (Tokens, torch.randint(0, 9, (4, 5)), ["embed", "attn", "mlp", "lstm"]),
     "computed weight": (
         lambda: nn.Sequential(weight_norm(nn.ConvTranspose1d(3, 5, 1)), nn.Tanh(), nn.ReLU()), torch.randn(4, 3, 6), ["0", "0"],

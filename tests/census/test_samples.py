@@ -100,10 +100,10 @@ def test_no_more_samples_than_targets_or_values():
         def forward(self, x):
             return F.relu(super().forward(x).mean(0, keepdim=True))
 
-    net = Averaged(nn.Linear(4, 6), nn.ReLU())
-    counted = undying.census(net, [(torch.randn(20, 4), torch.tensor([1]))])  # 20 nodes of one graph
+    net, axes = Averaged(nn.Linear(4, 6), nn.ReLU()), {"relu": 1}
+    counted = undying.census(net, [(torch.randn(20, 4), torch.tensor([1]))], axes=axes)  # 20 nodes of one graph
     assert [site.samples for site in counted.sites] == [1, 1]
-    counted = undying.census(net, torch.randn(20, 4))
+    counted = undying.census(net, torch.randn(20, 4), axes=axes)
     assert [site.samples for site in counted.sites] == [20, 1]  # over all samples one value
 
 

@@ -388,6 +388,22 @@ def test_errors_name_the_way_out():
         watching.step()
 
 
+def test_what_is_not_recognised_is_said_once_and_recorded():
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6), nn.Threshold(0, 0), nn.Linear(6, 1))
+    optimizer, memory = torch.optim.SGD(net.parameters(), 0.1), undying.Memory()
+
+    def train():
+        for _ in range(3):
+            net(torch.randn(8, 4)).mean().backward()
+            optimizer.step()
+
+    said = pytest.warns(UserWarning, match="watch: not recognised, so not counted: 3.threshold: threshold")
+    with undying.watch(net, optimizer, every=1, sinks=[memory]), said as warned:
+        train()
+    assert len(warned) == 1
+    assert [record.to_dict()["unrecognised"] for record in memory] == [["3.threshold"]] * 3
+
+
 def test_a_resumed_training_counts_on():
     net = small()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)

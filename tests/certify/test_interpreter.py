@@ -11,7 +11,7 @@ from torch import nn
 
 import undying
 from certify.attack import Ends, Twice, bias_at, scatter_biases
-from undying import Box, certify
+from undying import Box, Certificate, certify
 from undying._base.errors import UndyingError
 
 
@@ -252,3 +252,22 @@ def test_torchvision_networks_are_reached_to_the_end(name, sites):
         assert (site.name, site.units) == (seen.name, seen.units)
         assert (seen.peak.double() <= site.upper).all()
         assert seen.silent[site.dead].all()
+
+
+def test_what_acts_as_an_activation_and_is_no_site_is_named():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.act, self.last = nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)
+
+        def forward(self, x):
+            h = self.first(x)
+            h = (h * (h > 0)).clamp(min=0)
+            return torch.where(self.last(self.act(h)) > 0, 1.0, 0.0)
+
+    certificate = certify(Net(), Box(torch.zeros(1, 4), torch.ones(1, 4)))
+    assert certificate.unrecognised == ["mul", "clamp"]
+    assert "Not recognised, so without a line: mul, clamp; their units are not certified." in str(certificate)
+    assert Certificate.from_dict(certificate.to_dict()).unrecognised == ["mul", "clamp"]
+    old = {key: value for key, value in certificate.to_dict().items() if key != "unrecognised"}
+    assert Certificate.from_dict(old).unrecognised == []

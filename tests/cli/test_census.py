@@ -29,13 +29,20 @@ class Odd(nn.Module):
 def odd():
     return Odd()
 
+class Clamped(nn.Module):
+    def forward(self, x):
+        return x.clamp(min=0)
+
+def clamped():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 16), Clamped(), nn.Linear(16, 10))
+
 class Uneven(nn.Module):
     def __init__(self):
         super().__init__()
         self.lin, self.act = nn.Sequential(nn.Linear(1, 2), nn.ReLU()), nn.ReLU()
 
     def forward(self, x):
-        return self.act(x).sum() + self.lin(x[:, :1]).sum()
+        return self.act(x).sum(1) + self.lin(x[:, :1]).sum(1)
 
 def uneven():
     return Uneven()
@@ -87,6 +94,16 @@ def test_a_checkpoint_passes_the_gate_or_does_not(own, capsys):
     expected = undying.census(net, undying_digits())
     assert counted.probe == expected.probe
     assert torch.equal(counted["2"].fired, expected["2"].fired)
+
+
+def test_the_gate_is_not_passed_by_what_is_not_recognised(own, capsys):
+    arguments = ("--model", "own_census_net:clamped", "--json", "c.json", "--max-dead", "1")
+    assert run(*arguments) == 2
+    out, error = capsys.readouterr()
+    assert "4.clamp: not recognised, so not counted: clamp, " in out
+    assert "--max-dead cannot be judged: not recognised, so not counted: 4.clamp (clamp, " in error
+    assert run(*arguments, "--allow-unrecognised") == 0
+    assert list(undying.Census.load(own / "c.json").unrecognised) == ["4.clamp"]
 
 
 def undying_digits():

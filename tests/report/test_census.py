@@ -73,8 +73,13 @@ def test_ten_thousand_units_stay_a_page():
 
 def test_what_was_not_counted_is_said():
     class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
         def forward(self, x):
-            return torch.relu(torch.einsum("abc->cab", x)), torch.relu(x.sum((1, 2)))
+            return torch.relu(torch.einsum("abc->cab", x)), torch.relu(self.layer(x)), self.layer(x).clamp(min=0)
 
     page = census_page(undying.census(Odd(), torch.rand(2, 3, 4)), "odd", [])
     assert "Not counted, since nothing decides which axis holds the units: relu 4, 2, 3" in page
+    assert "Not recognised, so not counted; shares are of the other units: clamp (clamp, " in page

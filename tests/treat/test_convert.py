@@ -372,3 +372,21 @@ def test_compiled_after_conversion_it_still_trains_with_the_surrogate():
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
     for a, b in zip(eager, torch.autograd.grad(compiled(x).sum(), list(net.parameters())), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_an_audit_lists_what_acts_as_an_activation_and_is_none_that_is_known():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.act, self.rnn = nn.Linear(4, 6), nn.ReLU(), nn.RNN(6, 6, nonlinearity="relu")
+
+        def forward(self, x):
+            return self.rnn(self.act(self.first(x.clone())).clamp(max=0.1))[0]
+
+    net, x = Net(), torch.randn(5, 4)
+    rows = undying.audit(net, x).rows
+    assert [(row.name, row.kind) for row in rows] == [("act", "module"), ("rnn", "module"), ("clamp", "not recognised")]
+    assert rows[-1].left
+    assert rows[-1].reason.startswith(__file__)
+    assert [row.name for row in undying.audit(net, x, skip="clamp").rows] == ["act", "rnn"]
+    assert [row.name for row in undying.audit(net).rows] == ["act", "rnn"]

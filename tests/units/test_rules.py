@@ -303,7 +303,7 @@ def test_a_graph_convolution_keeps_the_units_of_its_features():
 def test_what_nothing_decides_is_ambiguous(forward):
     net = Net(lambda m, x: m.last(m.act(forward(m, x)).mean((-2, -1)).flatten(1)[:, :3]), layer=conv(), last=nn.ReLU())
     net.eval()
-    assert list(undying.census(net, torch.randn(MAP)).ambiguous) == ["act"]
+    assert "act" in undying.census(net, torch.randn(MAP)).ambiguous
 
 
 # --- activations, calls and wrappers ----------------------------------------------------------------------------------

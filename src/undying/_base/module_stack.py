@@ -6,6 +6,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -62,6 +63,8 @@ class ModuleStack:
     def __enter__(self) -> ModuleStack:
         enter, leave = Hook(self._enter), Hook(self._leave)
         for module in self._names:
+            if isinstance(module, torch.jit.ScriptModule):  # its forward is not Python, and takes no hooks
+                continue
             self._handles.append(module.register_forward_pre_hook(enter, prepend=True))
             self._handles.append(module.register_forward_hook(leave, always_call=True))
         return self

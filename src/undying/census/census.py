@@ -20,14 +20,18 @@ from undying.census.fingerprint import Fingerprint
 from undying.census.results import Census, Site, dormancy
 from undying.census.samples import samples_in
 from undying.census.uses import Uses
+from undying.units.unseen import Unrecognised
 
 __all__ = ["census"]
+
+_TERM = "a term of a loss, as only its sum over all samples is used"
 
 
 def census(
     model: nn.Module,
     data: Iterable[Any],
     *,
+    method: str | Callable[..., Any] | None = None,
     tau: float = 0.025,
     gradients: bool = False,
     loss: Callable[[Any, Any], Tensor] | None = None,
@@ -46,6 +50,8 @@ def census(
             itself be a tuple of arguments or a dict of them. One tensor or one dict is taken as a single batch. Where
             the model does not take a first batch so, it is given the batch as a whole: a list of images, a graph. The
             result does not depend on batch size or order.
+        method: what is called with each batch where it is not the model: the name of one of its methods, such as
+            ``"encode"``, or a function that calls it.
         tau: dormancy threshold, at least 0 (Sokar et al. 2023, arXiv:2302.12902).
         gradients: also run the backward pass of ``loss``, to tell dead units from silent ones.
         loss: ``loss(output, target)`` giving a scalar; for a dict batch ``target`` is the dict. Default: cross
@@ -56,8 +62,8 @@ def census(
             ``"attention_mask"``, or a function of the batch. It gives (N, T), not 0 where a token counts, for sites
             whose positions begin with (N, T) or number N * T; sites with one value a sample are counted whole.
         axes: unit axis by site name, where the producer of a tensor does not decide it.
-        skip: patterns (``fnmatch``) of sites to leave out, by their names or as ``audit`` names them; ``"(root)"`` is what
-            the network itself calls.
+        skip: patterns (``fnmatch``) of sites to leave out, and of places that are not recognised, by their names or as
+            ``audit`` names them; ``"(root)"`` is what the network itself calls.
         device: where batches are moved; default: the device of the first parameter.
 
     Activations are found as modules (torch's, SUGAR, BAReLU, B-SiLU, NeLU, those of :func:`undying.register_activation`)
@@ -67,13 +73,14 @@ def census(
     On several ranks each counts its share, and :meth:`Census.all_reduce` adds them up.
 
     Returns:
-        a :class:`Census`. Sites whose unit axis nothing decides are in its ``ambiguous``; those that are skipped, or whose
-        number of units changes from call to call, in its ``left_out``.
+        a :class:`Census`. Sites whose unit axis nothing decides are in its ``ambiguous``; places that act as an activation
+        and are none that is known, such as ``x.clamp(min=0)``, in its ``unrecognised``; those that are skipped, and sites
+        whose number of units changes from call to call, in its ``left_out``.
 
     Raises:
         ValueError: no data, a pair (x, y) as data, no activation called, a mask that does not fit or leaves nothing,
             axes or a pattern to skip for no site, or no loss to be had.
-        TypeError: the model is in ``nn.DataParallel``, whose replicas cannot be counted.
+        TypeError: the model is in ``nn.DataParallel``, whose replicas cannot be counted, or it has no such method.
 
     >>> import torch, undying
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -87,6 +94,7 @@ def census(
     if loss is not None and not gradients:
         raise ValueError("loss is only used with gradients=True")
     model = unwrap_model(model)
+    call = _entry(model, method)
     place = torch.device(device) if device is not None else device_of(model)
     patterns = skip if isinstance(skip, Skip) else Skip(skip)
     counter = Counter(model, axes or {}, gradients, patterns)
@@ -105,14 +113,15 @@ def census(
             args, kwargs, target = unpacked(batch, inputs, whole=whole)
             counter.start_batch(mask_of(batch, mask, inputs), samples_in(args, kwargs, target))
             try:
+                counter.unseen.given(args, kwargs)
                 with counter:
-                    output = model(*args, **kwargs)
+                    output = call(*args, **kwargs)
             except Exception as failure:
                 if batches or inputs is not None or isinstance(batch, Tensor):
                     raise
                 counter.restart()
                 counter.start_batch(mask_of(batch, mask), samples_in([batch], {}))
-                output, target, whole = _given_whole(model, batch, counter, failure), batch, True
+                output, target, whole = _given_whole(call, batch, counter, failure), batch, True
             if gradients:
                 loss = loss or _default_loss(target)
                 _backward(loss(output, target), model, counter.leaves)
@@ -122,20 +131,34 @@ def census(
             batches += 1
     if batches == 0:
         raise ValueError("data gave no batch")
+    unrecognised = counter.unrecognised()
+    for site, line in uses.terms.items():
+        if counter.counts.pop(site, None) is not None:
+            unrecognised[site] = Unrecognised(site.rpartition(".")[0], _TERM, line)
     if patterns is not skip:  # else the caller checks, over all that it counts
-        patterns.check([*counter.counts, *counter.ambiguous, *counter.left_out])
-    _check(counter, model, axes or {})
+        patterns.check([*counter.counts, *counter.ambiguous, *counter.left_out, *unrecognised])
+    _check(counter, model, axes or {}, unrecognised)
     name = None if loss is None else getattr(loss, "__name__", type(loss).__name__)
     sites = [site_of(counts, tau, gradients, uses.unused(counts.name)) for counts in counter.counts.values()]
-    return Census(sites, tau, name, fingerprint.read(), counter.ambiguous, left_out=counter.left_out)
+    return Census(sites, tau, name, fingerprint.read(), counter.ambiguous, unrecognised, counter.left_out)
 
 
-def _given_whole(model: nn.Module, batch: Any, counter: Counter, failure: Exception) -> Any:
+def _entry(model: nn.Module, method: str | Callable[..., Any] | None) -> Callable[..., Any]:
+    if method is None:
+        return model
+    call = getattr(model, method, None) if isinstance(method, str) else method
+    if not callable(call):
+        raise TypeError(f"method must be a function, or name a method of {type(model).__name__}, not {method!r}")
+    return call
+
+
+def _given_whole(call: Callable[..., Any], batch: Any, counter: Counter, failure: Exception) -> Any:
     """The output for a batch as one argument, after ``failure`` with its parts; where that fails too, this is the one to
     tell of."""
     try:
+        counter.unseen.given(batch)
         with counter:
-            return model(batch)
+            return call(batch)
     except Exception:
         raise failure from None
 
@@ -182,12 +205,15 @@ def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | No
     )
 
 
-def _check(counter: Counter, model: nn.Module, axes: Mapping[str, int]) -> None:
+def _check(
+    counter: Counter, model: nn.Module, axes: Mapping[str, int], unrecognised: Mapping[str, Unrecognised]
+) -> None:
+    seen = "".join(f"; not recognised: {name} ({place})" for name, place in unrecognised.items())
     if not counter.counts and counter.left_out:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in counter.left_out.items())
-        raise ValueError(f"no site of {type(model).__name__} is left to count: {reasons}")
+        raise ValueError(f"no site of {type(model).__name__} is left to count: {reasons}{seen}")
     if not counter.counts and not counter.ambiguous:
-        raise ValueError(f"{type(model).__name__} called no activation that is known, or only on empty batches")
+        raise ValueError(f"{type(model).__name__} called no activation that is known, or only on empty batches{seen}")
     unseen = [name for name, counts in counter.counts.items() if int(counts.values) == 0]
     if unseen:
         raise ValueError(f"the mask leaves no value of site {unseen[0]!r} in any batch")

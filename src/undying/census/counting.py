@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from undying._base.module_stack import Hook, ModuleStack
 from undying._base.patterns import Skip
 from undying._base.places import Places
-from undying._torch import disable_torch_function
+from undying._torch import disable_torch_function, in_functorch
 from undying.activations.known import TYPE_OF, Ends, ends, is_activation, is_rectifier
 from undying.census.accumulators import Accumulator, OutputAccumulator
 from undying.census.layers import Layers
@@ -22,6 +22,7 @@ from undying.census.samples import samples_shown
 from undying.census.uses import Uses
 from undying.units.layout import Columns, Layout
 from undying.units.rules import AmbiguousError, UnitAxes, site_layout
+from undying.units.unseen import Unrecognised, Unseen
 
 
 class SiteCounts:
@@ -106,6 +107,8 @@ class Counter(UnitAxes):
         """How many samples it leaves any position of."""
         self._running = ModuleStack(model)
         self._places = Places(model)
+        self.unseen = Unseen(self, self._running)
+        """What may act as an activation and is not counted."""
         self._calls: dict[str, int] = {}
         self._under_way: dict[nn.Module, _Call] = {}
 
@@ -114,22 +117,25 @@ class Counter(UnitAxes):
         """Put hooks on the model; they count while the counter is active as well."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._running)
+            self.know_all(self.model)
             self._layers = Layers(self._running, self.of)
             before, after = Hook(self._before), Hook(self._after)
             for module in self.model.modules():
-                if is_activation(module):
+                if is_activation(module) and not isinstance(module, torch.jit.ScriptModule):
                     stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
                     stack.callback(module.register_forward_hook(after).remove)
             yield
 
     def __enter__(self) -> Counter:
         self.active = True
+        self.unseen.__enter__()
         super().__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.active = False
         super().__exit__(*exception)
+        self.unseen.__exit__()
         self.add_samples()
 
     def add_samples(self) -> None:
@@ -138,9 +144,19 @@ class Counter(UnitAxes):
             counts.samples = _fewer(counts.samples, most, self._samples)
         self._seen.clear()
 
+    def unrecognised(self) -> dict[str, Unrecognised]:
+        """Places that may act as an activation and were not counted. Those that the user skips are in ``left_out`` then."""
+        found = self.unseen.places
+        for name, place in list(found.items()):
+            if (reason := self.skip.reason_for(name, name.partition("#")[0], place.layer)) is not None:
+                self.left_out[name] = reason
+                del found[name]
+        return found
+
     def restart(self) -> None:
         """Begin all counts anew."""
         self.counts, self.ambiguous, self.left_out = {}, {}, {}
+        self.unseen.restart()
         if self.uses is not None:
             self.uses.restart()
 
@@ -153,6 +169,7 @@ class Counter(UnitAxes):
         """
         self._calls.clear()
         self._places.restart()
+        self.unseen.start()
         self.leaves.clear()
         self._mask, self._samples = mask, samples
         self._unmasked = None if mask is None else mask.reshape(len(mask), -1).any(1).sum()
@@ -178,9 +195,11 @@ class Counter(UnitAxes):
         kind, kwargs = TYPE_OF.get(func), dict(kwargs or {})
         if self._samples is not None:
             self._samples = samples_shown(getattr(func, "__name__", ""), args, kwargs, self._samples)
+        self.unseen.read(func, args, kwargs)
         if kind is None or is_activation(self._running.module):
             out = super().__torch_function__(func, types, args, kwargs)
             self._layers.called(func, args, kwargs, out)
+            self.unseen.called(func, args, kwargs, out)
             if self.uses is not None:
                 self.uses.called(func, args, kwargs, out)
             return out
@@ -190,6 +209,7 @@ class Counter(UnitAxes):
         call = self._begin(label, kind, args[0] if args else kwargs["input"], bounds, place)
         args, kwargs = _with_first(args, kwargs, call.x)
         h = super().__torch_function__(func, types, args, kwargs)
+        self.unseen.called(func, args, kwargs, h)
         self._end(call, h)
         return h
 
@@ -212,8 +232,13 @@ class Counter(UnitAxes):
             self.left_out[name] = reason
         if x.numel() == 0 or name in self.left_out:
             return _Call(x, None, None, layer)
+        if in_functorch() or x.is_quantized:
+            self.unseen.note(
+                label, f"{kind.__name__} {'of quantized values' if x.is_quantized else 'under torch.func'}"
+            )
+            return _Call(x, None, None)
         try:
-            layout = site_layout(name, x, self.of(x), self.axes)
+            layout = site_layout(name, x, self._layouts.get(x), self.axes)
         except AmbiguousError:
             self.ambiguous[name] = tuple(x.shape)
             return _Call(x, None, None)
@@ -237,6 +262,7 @@ class Counter(UnitAxes):
                 leaf = x.detach().requires_grad_()
                 self.leaves.append(leaf)
                 x = leaf.clone()  # a leaf may not be overwritten in place
+                self.know(x)
             x.register_hook(lambda g: counts.gradient_at(self._columns(name, g.detach(), layout)))
         return _Call(x, counts, layout, layer)
 

@@ -16,7 +16,8 @@ from undying._base.patterns import ROOT
 from undying._torch import base_of
 from undying.census.uses import keeps_apart
 from undying.units.layout import Layout
-from undying.units.rules import ByTensor, is_elementwise, tensors_in
+from undying.units.rules import is_elementwise
+from undying.units.tensors import ByTensor, tensors_in
 
 _WEIGHED = {"linear", "bilinear", "addmm", "embedding", "embedding_bag", "matmul", "mm", "rmatmul"} | {
     f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3)

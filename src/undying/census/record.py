@@ -82,6 +82,7 @@ class Record:
             "gradient_norms": self.gradient_norms,
             "update_norms": self.update_norms,
             "sites": _summary(self.census),
+            "unrecognised": list(self.census.unrecognised),
             "probe": None if self.probe is None else _summary(self.probe),
             "died": self.died,
             "revived": self.revived,

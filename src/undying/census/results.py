@@ -8,7 +8,7 @@ import json
 import math
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from undying._base import text
 from undying._base.files import write_named
+from undying.units.unseen import Unrecognised
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,9 @@ class Census(Mapping[str, Site]):
     ambiguous: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Sites that were not counted, since nothing decides which axis holds their units, with the shape of their input;
     ``census(..., axes={name: axis})`` counts them."""
+    unrecognised: dict[str, Unrecognised] = field(default_factory=dict)
+    """Places that act as an activation, or may, and were not counted: ``x.clamp(min=0)``, scripted parts, an activation that
+    is not registered. Shares are of the counted units alone."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Sites that were not counted, with the reason: the user skips them, or the number of units changes between calls."""
 
@@ -111,6 +115,8 @@ class Census(Mapping[str, Site]):
                 return site
         if name in self.ambiguous:
             raise KeyError(f"site {name!r} was not counted: {_ask_axis(name, self.ambiguous[name])}")
+        if name in self.unrecognised:
+            raise KeyError(f"{name!r} was not counted, as it is not recognised: {self.unrecognised[name]}")
         if name in self.left_out:
             raise KeyError(f"site {name!r} was not counted: {self.left_out[name]}")
         raise KeyError(f"no site {name!r}; sites: {', '.join(site.name for site in self.sites)}")
@@ -166,7 +172,8 @@ class Census(Mapping[str, Site]):
         probes = (self.probe, other.probe)
         probe = None if None in probes else f"{sum(int(p or '', 16) for p in probes) % 2**64:016x}"
         sites = [_together(a, b, self.tau) for a, b in zip(ours, theirs, strict=True)]
-        return Census(sites, self.tau, self.loss, probe, self.ambiguous | other.ambiguous, left_out=left_out)
+        ambiguous, unrecognised = self.ambiguous | other.ambiguous, self.unrecognised | other.unrecognised
+        return Census(sites, self.tau, self.loss, probe, ambiguous, unrecognised, left_out)
 
     def all_reduce(self, group: torch.distributed.ProcessGroup | None = None) -> Census:
         """The census of all ranks' shares of the data together, the same on every rank; call it on every rank. Sites with
@@ -199,6 +206,7 @@ class Census(Mapping[str, Site]):
         ]
         lines = [text.table([header, *rows], left=2 + len(layer))]
         lines += [f"{name}: not counted, {_ask_axis(name, shape)}" for name, shape in self.ambiguous.items()]
+        lines += [f"{name}: not recognised, so not counted: {place}" for name, place in self.unrecognised.items()]
         lines += [f"{name}: left out, {reason}" for name, reason in self.left_out.items()]
         lines += [
             f"{site.name}: {int(site.nonfinite.sum())} pre-activations are infinite or NaN, in "
@@ -250,6 +258,7 @@ class Census(Mapping[str, Site]):
             "loss": self.loss,
             "probe": self.probe,
             "ambiguous": {name: list(shape) for name, shape in self.ambiguous.items()},
+            "unrecognised": {name: asdict(place) for name, place in self.unrecognised.items()},
             "left_out": self.left_out,
             "sites": [{f.name: _plain(getattr(site, f.name)) for f in fields(Site)} for site in self.sites],
         }
@@ -273,9 +282,10 @@ class Census(Mapping[str, Site]):
                 )
             sites = [_site(site, version) for site in content["sites"]]
             ambiguous = {name: tuple(shape) for name, shape in content.get("ambiguous", {}).items()}
+            unrecognised = {name: Unrecognised(**place) for name, place in content.get("unrecognised", {}).items()}
             left_out = {str(name): str(reason) for name, reason in content.get("left_out", {}).items()}
             tau, loss, probe = float(content["tau"]), content["loss"], content["probe"]
-            return cls(sites, tau, loss, probe, ambiguous, left_out=left_out)
+            return cls(sites, tau, loss, probe, ambiguous, unrecognised, left_out)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise ValueError(f"this does not hold a census: {error!r}") from None
 
@@ -312,8 +322,8 @@ class Changes:
     """Silent in both. If the earlier is of the network as initialised: silent from the start."""
 
 
-#: 1 had neither ends, unused units nor ambiguous sites, and until 3 the values were called samples. What a file does not
-#: say is None.
+#: 1 had neither ends, unused units nor ambiguous sites; until 3 the values were called samples, and nothing was left out or
+#: unrecognised. What a file does not say is None.
 _FORMAT = 3
 _DTYPES = {
     "fired": torch.int64,

@@ -15,14 +15,15 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from undying._torch import base_of
 from undying.units.layout import Layout
-from undying.units.rules import tensors_in
+from undying.units.tensors import tensors_in
+from undying.units.unseen import line_of_call
 
 _PASSING = {
     "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "swapaxes", "movedim",
     "moveaxis", "contiguous", "clone", "detach", "dropout", "dropout1d", "dropout2d", "dropout3d", "max_pool1d",
     "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
     "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d",
-    "mean", "sum", "amax", "float", "double", "half", "bfloat16", "to",
+    "mean", "sum", "amax", "pow", "square", "float", "double", "half", "bfloat16", "to",
 }  # fmt: skip
 
 
@@ -42,6 +43,8 @@ class Uses:
         self._site: MutableMapping[Tensor, str] = WeakIdKeyDictionary()
         self._used: dict[str, Tensor] = {}
         self._unclear: set[str] = set()
+        self._read: set[str] = set()
+        self._summed: dict[str, str | None] = {}
 
     def made(self, site: str, output: Tensor) -> None:
         """Note the output of a site."""
@@ -51,11 +54,17 @@ class Uses:
         """Note that something that is no weighted sum reads this tensor."""
         if tensor in self._site:
             self._unclear.add(self._site[tensor])
+            self._read.add(self._site[tensor])
 
     def returned(self, output: Any) -> None:
         """Note what the network gives back."""
         for tensor in tensors_in([output]):
             self.read(tensor)
+
+    @property
+    def terms(self) -> dict[str, str | None]:
+        """Sites of which only the sum or mean over all samples is used, as of a hinge in a loss, with the line."""
+        return {site: line for site, line in self._summed.items() if site not in self._read}
 
     def unused(self, site: str) -> Tensor | None:
         """bool over units, on the CPU: all outgoing weights are 0. None where that is not known."""
@@ -73,7 +82,11 @@ class Uses:
         for tensor in read:
             site, layout = self._site[tensor], self._layout_of(tensor)
             weighed = _weighed(name, tensor, layout, args, kwargs) if layout and alone else None
-            if weighed is not None:
+            if made and not any(t.dim() for t in made):
+                self._unclear.add(site)
+                self._summed[site] = line_of_call()
+            elif weighed is not None:
+                self._read.add(site)
                 self._used[site] = weighed | self._used.get(site, weighed)
             elif layout and alone and made and keeps_apart(name, layout, self._layout_of(made[0])):
                 self._site.update(dict.fromkeys(made, site))

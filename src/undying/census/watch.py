@@ -191,6 +191,7 @@ class Watch:
             return False
         try:
             counter.start_batch(mask_of_call(module, args, kwargs, self.mask), samples_in(args, kwargs))
+            counter.unseen.given(args, kwargs)
         except Exception as error:
             self._say(f"a forward pass is not counted: {error}")
             return False
@@ -262,7 +263,7 @@ class Watch:
             counted, left_out = self._counted(counter)
         if self._distributed:
             counted, left_out = _over_ranks(counted, left_out)
-        self._say_left_out(left_out)
+        self._say_each("left out", {name: why for name, why in left_out.items() if not why.startswith(SKIPPED)})
         if counted is None or not counted.sites:
             self._say(f"it saw no activation of {type(self.model).__name__} in step {self.steps}: nothing is recorded")
             return
@@ -280,7 +281,9 @@ class Watch:
     def _counted(self, counter: Counter) -> tuple[Census, dict[str, str]]:
         """The step's census, and the sites that are left out with the reason."""
         counter.add_samples()  # a training step that steps the optimizer itself is not over
-        self._check_names([*counter.counts, *counter.ambiguous, *self._left_out])
+        unrecognised = counter.unrecognised()
+        self._say_each("not recognised, so not counted", unrecognised)
+        self._check_names([*counter.counts, *counter.ambiguous, *self._left_out, *unrecognised])
         left_out, sites = dict(self._left_out), []
         for name, shape in counter.ambiguous.items():
             left_out[name] = f"nothing decides which axis of its {shape} input holds the units; axes= names it"
@@ -292,7 +295,7 @@ class Watch:
                     sites.append(site_of(counts, self.tau, gradients=False, unused=None))
             except Exception as error:
                 left_out[counts.name] = str(error)
-        return Census(sites, self.tau, None, None, counter.ambiguous), left_out
+        return Census(sites, self.tau, None, None, counter.ambiguous, unrecognised), left_out
 
     def _check_names(self, sites: list[str]) -> None:
         """Say once which of the user's names fit no site of the first step that has any."""
@@ -339,11 +342,12 @@ class Watch:
         except Exception as error:
             self._say(f"{what}: {type(error).__name__}: {error}")
 
-    def _say_left_out(self, left_out: Mapping[str, str]) -> None:
-        new = [name for name, why in left_out.items() if name not in self._said and not why.startswith(SKIPPED)]
-        self._said.update(new)
+    def _say_each(self, what: str, reasons: Mapping[str, object]) -> None:
+        """Warn of names that were not warned of so."""
+        new = [name for name in reasons if f"{what}: {name}" not in self._said]
+        self._said.update(f"{what}: {name}" for name in new)
         if new:
-            self._say("left out: " + "; ".join(f"{name}: {left_out[name]}" for name in new))
+            self._say(f"{what}: " + "; ".join(f"{name}: {reasons[name]}" for name in new))
 
     def _say_no_step(self) -> None:
         if self.steps == self._first:
@@ -397,7 +401,7 @@ def watch(
         mask: which positions count, as for :func:`undying.census`: the name of an argument of the forward pass, or of
             an entry of a dict that it is given; or a function of the batch. A forward pass with one argument has that as
             its batch, one with keyword arguments their dict, one with several a tuple.
-        skip: patterns (``fnmatch``) of site names to leave out.
+        skip: patterns (``fnmatch``) of names to leave out, of sites and of places that are not recognised.
         method: name of a method that the training step calls instead of the model, so that activation functions that it
             calls are seen.
         first: number of the first step: where a training is resumed, how many steps were done before.
@@ -449,4 +453,5 @@ def _over_ranks(own: Census | None, left_out: dict[str, str]) -> tuple[Census | 
     if not counted:
         return None, left_out
     kept = [sites[name].sites[0] for name in sites if name not in left_out]
-    return dataclasses.replace(counted[0], sites=kept), left_out
+    unrecognised = {name: place for share in counted for name, place in share.unrecognised.items()}
+    return dataclasses.replace(counted[0], sites=kept, unrecognised=unrecognised), left_out

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,9 @@ class Certificate:
     """Type of the network."""
     dtype: str
     """Type it computes in."""
+    unrecognised: list[str] = field(default_factory=list)
+    """Operations that act as an activation and are none that is known, such as ``x.clamp(min=0)``, as ``module.operation``:
+    what their units do is not certified."""
 
     def __getitem__(self, name: str) -> CertifiedSite:
         for site in self.sites:
@@ -84,6 +87,10 @@ class Certificate:
     def covers(self) -> str:
         """What the certificate says, in words."""
         ends = f" It ends at {', '.join(self.stopped)}: what depends on them is not reached." if self.stopped else ""
+        if self.unrecognised:
+            ends += (
+                f" Not recognised, so without a line: {', '.join(self.unrecognised)}; their units are not certified."
+            )
         return (
             f"Holds for every finite input of {self.box}, to {self.model} in eval mode, computed in {self.dtype}, with the "
             f"weights, buffers and torch's backends and precision as they were when it was made.{ends}"
@@ -106,6 +113,7 @@ class Certificate:
             "dtype": self.dtype,
             "box": {"shape": list(self.box.shape), "low": _packed(self.box.low), "high": _packed(self.box.high)},
             "stopped": list(self.stopped),
+            "unrecognised": list(self.unrecognised),
             "sites": [
                 {
                     "name": site.name,
@@ -141,6 +149,7 @@ class Certificate:
                 Box(_unpacked(box["low"], shape), _unpacked(box["high"], shape)),
                 data["model"],
                 data["dtype"],
+                list(data.get("unrecognised", [])),
             )
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"damaged certificate: {type(error).__name__} {error}") from error

@@ -23,7 +23,8 @@ from undying.certify.box import Box
 from undying.certify.certificate import Certificate, CertifiedSite
 from undying.certify.rules import MAKES, MOVES, RULES, Op, Undecided
 from undying.units.layout import Layout
-from undying.units.rules import following, site_layout
+from undying.units.rules import Mark, following, site_layout
+from undying.units.unseen import Suspects
 
 
 def certify(
@@ -74,7 +75,9 @@ def certify(
         raise ValueError(
             f"axes names {sorted(unknown)}, which is no site; sites: {', '.join(s.name for s in walk.sites)}"
         )
-    return Certificate(walk.sites, walk.stopped, box, type(model).__name__, str(dtype).removeprefix("torch."))
+    return Certificate(
+        walk.sites, walk.stopped, box, type(model).__name__, str(dtype).removeprefix("torch."), walk.unrecognised
+    )
 
 
 def _box_of_pair(pair: Any) -> Box:
@@ -127,12 +130,14 @@ class _Walk:
         self.model, self.exported, self.box, self.axes, self.backends = model, exported, box, axes, backends
         self.sites: list[CertifiedSite] = []
         self.stopped: list[str] = []
+        self.unrecognised: list[str] = []
+        self._suspects = Suspects()
         self._names = {module: name for name, module in model.named_modules()}
         self._places = Places(model)
         self._calls: dict[str, int] = {}
         self._seen: set[tuple[str, ...]] = set()
         self._values: dict[Node, Any] = {}
-        self._layouts: dict[Node, list[Layout | None]] = {}
+        self._layouts: dict[Node, list[Layout | Mark | None]] = {}
         """Of each tensor that a node gives."""
         self._order: dict[Node, int] = {node: i for i, node in enumerate(exported.graph.nodes)}
         self._memory = _memory(self._order)
@@ -255,16 +260,15 @@ class _Walk:
 
     # Units
 
-    def _layouts_after(self, node: Node) -> list[Layout | None]:
+    def _layouts_after(self, node: Node) -> list[Layout | Mark | None]:
         """Where the units of each tensor lie that a node gives; see :mod:`undying.units.rules`."""
         if node.target is operator.getitem:
             source, index = node.args
             return [self._layouts[source][index]]  # type: ignore[index]
-        layouts = {
-            id(t): layout
+        known = {
+            id(t): Mark.CONSTANT if isinstance(self._values[n], Tensor) else layout
             for n in node.all_input_nodes
             for t, layout in zip(_tensors(n), self._layouts[n], strict=True)
-            if not isinstance(self._values[n], Tensor)
         }
         args, kwargs = torch.fx.map_arg(
             (node.args, dict(node.kwargs)),
@@ -272,8 +276,20 @@ class _Walk:
                 n.name, n.meta.get("val")
             ),  # parameters as such: a product with one is told by it
         )
-        follow = following(_name(node), args, kwargs, lambda t: layouts.get(id(t)))
+        self._suspect(node, args, kwargs, [t for t in _flat([args]) if isinstance(known.get(id(t)), Layout)])
+        follow = following(_name(node), args, kwargs, lambda t: known.get(id(t)))
         return [follow(t) for t in _tensors(node)]
+
+    def _suspect(self, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any], followed: list[Tensor]) -> None:
+        """Note an operation that acts as an activation and is no site."""
+        name, modules = _name(node), self._modules(node)
+        if name in OPERATORS or any(is_activation(module) for _, module in modules):
+            return
+        if self._suspects.acts(name, args, kwargs, followed, node.meta.get("val")) is not False:
+            owner = self._names[modules[-1][1]] if modules else ""
+            label = f"{owner}.{name}" if owner else name
+            if label not in self.unrecognised:
+                self.unrecognised.append(label)
 
 
 def _constants(exported: Any) -> dict[str, Any]:

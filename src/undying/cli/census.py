@@ -58,6 +58,8 @@ class CensusCommand:
     """Patterns of sites to leave out, such as 'head.*'."""
     max_dead: float | None = None
     """Largest share of dead units that passes, such as 0.05."""
+    allow_unrecognised: bool = False
+    """Judge --max-dead by the counted units where some places that act as an activation are not recognised."""
     json: Path | None = None
     """Also write the census to this file, for undying.Census.load."""
     html: Path | None = None
@@ -141,6 +143,12 @@ class CensusCommand:
             return 0
         if counted.ambiguous:
             raise UndyingError(f"--max-dead cannot be judged: {', '.join(counted.ambiguous)} not counted; give --axes")
+        if counted.unrecognised and not self.allow_unrecognised:
+            places = "; ".join(f"{name} ({place})" for name, place in counted.unrecognised.items())
+            raise UndyingError(
+                f"--max-dead cannot be judged: not recognised, so not counted: {places}; --skip leaves one out, "
+                "--allow-unrecognised judges by the rest"
+            )
         left = [f"{name} ({reason})" for name, reason in counted.left_out.items() if not reason.startswith(SKIPPED)]
         if left:
             raise UndyingError(f"--max-dead cannot be judged: {'; '.join(left)} not counted; --skip leaves it out")

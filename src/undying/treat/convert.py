@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from undying._base.patterns import Skip
 from undying._torch import is_compiled_in_place
 from undying.activations.barelu import BAReLU
 from undying.activations.known import is_composed
@@ -18,7 +19,7 @@ from undying.treat.change import add_child, become, converted, is_converted, rer
 from undying.treat.forwards import CALLS, AsFunction, Call, Kept, Passing, is_built_upon
 from undying.treat.named import undo_names
 from undying.treat.report import ConversionReport, Row
-from undying.treat.sites import Site, find
+from undying.treat.sites import Site, find, unrecognised
 
 __all__ = ["audit", "convert_", "revert_"]
 
@@ -72,7 +73,9 @@ def convert_(
     make = _factory(activation)
     if example is None and (functional or strict):
         raise ValueError(f"{'functional' if functional else 'strict'}=True needs example=, by which calls are found")
-    sites, notes = _find(model, targets, example, skip)
+    patterns = Skip(skip)
+    sites, notes = _find(model, targets, example, patterns)
+    patterns.check(site.name for site in sites)
     if not sites:
         notes = [*_why_nothing(model, example), *notes]
     if strict and (unknown := [t.__name__ for t in targets if t not in known_targets().values()]):
@@ -117,15 +120,26 @@ def audit(
         model, example, targets, skip: as in :func:`undying.convert_`. Without ``example`` no calls are found.
 
     Returns:
-        a :class:`undying.ConversionReport` in which ``new`` is None everywhere.
+        a :class:`undying.ConversionReport` in which ``new`` is None everywhere. Places that act as an activation and are
+        none that is known, such as ``x.clamp(min=0)``, have rows of the kind ``"not recognised"``.
 
     >>> import torch, undying
     >>> print(undying.audit(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), torch.zeros(1, 2)))
     name  kind    old     calls
     1     module  ReLU()  1
     """
-    sites, notes = _find(model, targets, example, skip)
-    return _report(sites, {}, notes if sites else [*_why_nothing(model, example), *notes])
+    patterns = Skip(skip)
+    sites, notes = _find(model, targets, example, patterns)
+    report = _report(sites, {}, notes if sites else [*_why_nothing(model, example), *notes])
+    places = {} if example is None else unrecognised(model, example)
+    stays = {row.name for row in report.left}
+    found = [
+        Row(name, "not recognised", place.what, None, reason=place.line or "in a module of torch")
+        for name, place in places.items()
+        if patterns.reason_for(name, place.layer) is None and place.layer not in stays
+    ]
+    patterns.check([*(site.name for site in sites), *places])
+    return replace(report, rows=(*report.rows, *found))
 
 
 def _why_nothing(model: nn.Module, example: Any) -> list[str]:
@@ -193,7 +207,7 @@ def _refuse_changed(model: nn.Module) -> None:
 
 
 def _find(
-    model: nn.Module, targets: Sequence[type[nn.Module]], example: Any, skip: str | Sequence[str]
+    model: nn.Module, targets: Sequence[type[nn.Module]], example: Any, skip: Skip
 ) -> tuple[list[Site], list[str]]:
     if not isinstance(targets, (tuple, list)) or not all(
         isinstance(t, type) and issubclass(t, nn.Module) for t in targets

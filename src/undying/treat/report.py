@@ -16,7 +16,8 @@ class Row:
     name: str
     """Qualified name of the module or attribute, or of the module whose forward makes the call; empty for the root."""
     kind: str
-    """``"module"``, ``"attribute"`` (a function held as one) or ``"call"`` (of a function, in a forward)."""
+    """``"module"``, ``"attribute"`` (a function held as one) or ``"call"`` (of a function, in a forward); in an
+    audit also ``"not recognised"``: what acts as an activation and is none that is known."""
     old: str
     new: str | None
     """None where it was left alone, and in an audit."""

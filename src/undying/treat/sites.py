@@ -21,6 +21,7 @@ from undying.activations.known import TYPE_OF, is_composed, overridable_function
 from undying.treat.change import is_converted
 from undying.treat.forwards import Passing, caller, plain_type
 from undying.treat.sharing import holders
+from undying.units.unseen import Seeing, Unrecognised
 
 __all__ = ["Site", "find"]
 
@@ -51,7 +52,7 @@ class Site:
 
 
 def find(
-    model: nn.Module, targets: Sequence[type[nn.Module]], example: Any, skip: str | Sequence[str]
+    model: nn.Module, targets: Sequence[type[nn.Module]], example: Any, skip: Skip
 ) -> tuple[list[Site], list[str]]:
     """Every site of ``targets`` in ``model``, with the reason where one must be left alone, and notes.
 
@@ -63,10 +64,8 @@ def find(
     notes: list[str] = []
     if example is not None:
         sites += _called(model, targets, example, sites, notes)
-    left = Skip(skip)
     for site in sites:
-        site.reason = left.reason_for(site.name) or site.reason
-    left.check(site.name for site in sites)
+        site.reason = skip.reason_for(site.name) or site.reason
     return sites, [*notes, *_sharing(model, sites, shared)]
 
 
@@ -83,6 +82,16 @@ def _sharing(model: nn.Module, sites: list[Site], shared: dict[nn.Module, str]) 
     for site in sites:
         if site.kind == "module":
             site.shared = shared.get(site.module)
+
+
+def unrecognised(model: nn.Module, example: Any) -> dict[str, Unrecognised]:
+    """Places of ``model`` that act as an activation and are none that is known, by name, as ``example`` shows them."""
+    with preserve_state(model), torch.no_grad():
+        model.eval()
+        with Seeing(model) as seeing:
+            seeing.unseen.given(example)
+            _run(model, example)
+    return seeing.unseen.places
 
 
 def _modules(model: nn.Module, targets: Sequence[type[nn.Module]]) -> Iterator[Site]:

@@ -142,6 +142,8 @@ class Layout:
             if old != new and (old != 1 or axis or self.units == 1):
                 return None
             axes.append(axis if old == new else _positions(new))
+        if type(self) is not Layout and math.prod(shape) == math.prod(self.shape):  # a statistic still
+            return type(self)(tuple(axes))
         return Layout(tuple(axes))
 
     def numbers(self, dim: int) -> Tensor | None:
@@ -179,6 +181,12 @@ class Layout:
             mask = _spread(mask, [factors[d][0] for d in places])
             mask = mask.permute([places.index(d) for d in order if d in places]).reshape(-1, 1, inner)
         return Columns(values.view(-1, self.units, inner), mask)
+
+
+@dataclass(frozen=True)
+class Statistic(Layout):
+    """Of one value a unit over all samples, as losses are made of: no activation of any sample, until it is stacked or
+    spread over samples."""
 
 
 @dataclass(frozen=True)

@@ -3,26 +3,33 @@
 Convolutions and batch, group and instance norm put units on the channel axis; linear layers, layer and RMS norm,
 embeddings, recurrent layers and attention on the last. From there they are followed through the operations that keep,
 move, cut or join axes (:class:`undying.units.layout.Layout`). Through any other operation they are lost, and a
-tensor of more than two dimensions is then ambiguous.
+tensor of more than two dimensions is then ambiguous. So is one of any shape whose values are known to be no units: ranks
+of a sort, samples of a transposed input, products of two tensors of which neither is a weight.
 """
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from undying.units.layout import Layout
-
-V = TypeVar("V")
+from undying.units.layout import Layout, Statistic
+from undying.units.tensors import ByTensor, tensors_in
 
 
 class AmbiguousError(ValueError):
     """Nothing that is followed decides which axis holds the units of a site."""
+
+
+class Mark(Enum):
+    """What is known of a tensor without a layout."""
+
+    CONSTANT = "made of parameters and buffers alone"
+    LOST = "no axis of it holds units"
 
 
 class UnitAxes(TorchFunctionMode):
@@ -30,11 +37,30 @@ class UnitAxes(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._layouts: ByTensor[Layout | None] = ByTensor()
+        self._layouts: ByTensor[Layout | Mark | None] = ByTensor()
+        """None for a tensor that was seen and is not followed."""
 
     def of(self, x: Tensor) -> Layout | None:
         """The layout of ``x``, or None where nothing that is known decides it."""
-        return self._layouts.get(x)
+        known = self._layouts.get(x)
+        return known if isinstance(known, Layout) else None
+
+    def knows(self, x: Tensor) -> bool:
+        """Whether ``x`` came out of an operation that was seen."""
+        return x in self._layouts
+
+    def know(self, x: Tensor) -> None:
+        """Say that nothing need be told of where ``x`` comes from."""
+        if x not in self._layouts:
+            self._layouts.set(x, None)
+
+    def know_all(self, model: nn.Module) -> None:
+        """Say that the buffers of ``model``, and tensors that are plain attributes, are constants, unless they were made
+        by what was seen."""
+        for module in model.modules():
+            for tensor in tensors_in(vars(module).values()):
+                if tensor not in self._layouts:
+                    self._layouts.set(tensor, Mark.CONSTANT)
 
     def __torch_function__(
         self, func: Callable[..., Any], _: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -42,56 +68,41 @@ class UnitAxes(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         # Before the call: an operation in place returns its own input.
-        follow = following(func if name == "__get__" else name.strip("_"), args, kwargs, self.of)
+        follow = following(func if name == "__get__" else name.strip("_"), args, kwargs, self._layouts.get)
         out = func(*args, **kwargs)
         for tensor in tensors_in([out]):
             self._layouts.set(tensor, follow(tensor))
         return out
 
 
-class ByTensor(Generic[V]):
-    """Values by the identity of tensors that are alive. torch's own dictionary for this takes five times as long."""
-
-    def __init__(self) -> None:
-        self._entries: dict[int, tuple[weakref.ref[Tensor], V]] = {}
-        self._most = 1024
-
-    def get(self, tensor: Tensor) -> V | None:
-        entry = self._entries.get(id(tensor))
-        return entry[1] if entry is not None and entry[0]() is tensor else None
-
-    def set(self, tensor: Tensor, value: V) -> None:
-        if len(self._entries) > self._most:
-            self._entries = {key: entry for key, entry in self._entries.items() if entry[0]() is not None}
-            self._most = 2 * max(512, len(self._entries))
-        self._entries[id(tensor)] = (weakref.ref(tensor), value)
-
-
 def following(
-    operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], of: Callable[[Tensor], Layout | None]
-) -> Callable[[Tensor], Layout | None]:
-    """What an operation does to layouts: a function from each tensor that it gives to its layout, or None.
+    operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], of: Callable[[Tensor], Layout | Mark | None]
+) -> Callable[[Tensor], Layout | Mark | None]:
+    """What an operation does to layouts: a function from each tensor that it gives to what is known of it, or None.
 
     Args:
         operation: name of the function or method, without the underscores of dunders and of operations in place; a
             property as it is.
         args, kwargs: of the call.
-        of: the layout of an argument, or None.
+        of: what is known of an argument, or None. Parameters are constants without being told.
     """
-    rule = _RULES.get(operation)
-    if rule is None:
-        return lambda _: None
+    rule = _RULES.get(operation, _unfollowed)
     call = _Call(args, kwargs, of)
 
-    def follow(out: Tensor) -> Layout | None:
-        layout = rule(call, out) if out.dim() else None
-        return layout if layout is not None and layout.shape == tuple(out.shape) else None
+    def follow(out: Tensor) -> Layout | Mark | None:
+        found = rule(call, out) if out.dim() else None
+        if isinstance(found, Layout) and found.shape == tuple(out.shape):
+            return found
+        if call.constant:
+            return Mark.CONSTANT
+        lost = found is Mark.LOST or call.lost or (rule in _MOVING and call.first is None)
+        return Mark.LOST if lost else None
 
     return follow
 
 
-def site_layout(name: str, x: Tensor, followed: Layout | None, axes: Mapping[str, int]) -> Layout:
-    """The layout at a site: by the axis that the user names in ``axes``, as followed, or the last of at most two.
+def site_layout(name: str, x: Tensor, followed: Layout | Mark | None, axes: Mapping[str, int]) -> Layout:
+    """The layout at a site: by the axis that the user names in ``axes``, as followed, or the last of two.
 
     Raises:
         AmbiguousError: none of these decides it.
@@ -102,9 +113,9 @@ def site_layout(name: str, x: Tensor, followed: Layout | None, axes: Mapping[str
         if not -x.dim() <= axis < x.dim():
             raise ValueError(f"site {name!r}: axes gives {axis}, but its input has shape {tuple(x.shape)}")
         return Layout.along(axis, x.shape)
-    if followed is not None and followed.shape == tuple(x.shape):
+    if type(followed) is Layout and followed.shape == tuple(x.shape):
         return followed.in_order()
-    if not 0 < x.dim() <= 2:
+    if x.dim() != 2 or followed is Mark.LOST or isinstance(followed, Statistic):
         raise AmbiguousError(
             f"site {name!r}: nothing that is followed decides which axis of its {tuple(x.shape)} input holds the units; "
             f"name it, for example axes={{{name!r}: 1}}"
@@ -113,14 +124,30 @@ def site_layout(name: str, x: Tensor, followed: Layout | None, axes: Mapping[str
 
 
 class _Call:
-    """The arguments of an operation, and the layouts of those that have one."""
+    """The arguments of an operation, and what is known of them."""
 
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], of: Callable[[Tensor], Layout | None]) -> None:
+    def __init__(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], of: Callable[[Tensor], Layout | Mark | None]
+    ) -> None:
         self.args, self.kwargs = args, kwargs
-        self._of = {id(t): layout for t in tensors_in((args, kwargs)) if (layout := of(t)) is not None}
+        self._known = [(tensor, of(tensor)) for tensor in tensors_in((*args, *kwargs.values()))]
+        self._of = {id(tensor): known for tensor, known in self._known if isinstance(known, Layout)}
+
+    @property
+    def constant(self) -> bool:
+        """Whether every tensor among them is."""
+        return bool(self._known) and all(_is_constant(tensor, known) for tensor, known in self._known)
+
+    @property
+    def lost(self) -> bool:
+        """Whether any holds no units."""
+        return any(known is Mark.LOST for _, known in self._known)
 
     def of(self, tensor: Any) -> Layout | None:
         return self._of.get(id(tensor))
+
+    def is_constant(self, tensor: Any) -> bool:
+        return any(_is_constant(tensor, known) for given, known in self._known if given is tensor)
 
     @property
     def layouts(self) -> list[Layout]:
@@ -135,7 +162,29 @@ class _Call:
         return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
 
 
-_Rule = Callable[[_Call, Tensor], "Layout | None"]
+def _is_constant(tensor: Tensor, known: Layout | Mark | None) -> bool:
+    return known is Mark.CONSTANT or isinstance(tensor, nn.Parameter)
+
+
+_Rule = Callable[[_Call, Tensor], "Layout | Mark | None"]
+
+
+def _unfollowed(_: _Call, __: Tensor) -> None:
+    return None
+
+
+def _no_units(_: _Call, __: Tensor) -> Mark:
+    return Mark.LOST
+
+
+def _ranked(dim_at: int) -> _Rule:
+    """Sorted along an axis, or picked from it by data: what told units apart tells ranks apart then."""
+
+    def rule(call: _Call, out: Tensor) -> Layout | Mark | None:
+        axis = call.first.axes[call.argument(dim_at, "dim", -1)] if call.first else ((1, 1),)
+        return Mark.LOST if any(step for _, step in axis) else _resized(call, out)
+
+    return rule
 
 
 def _elementwise(call: _Call, out: Tensor) -> Layout | None:
@@ -181,11 +230,14 @@ def _reduced(call: _Call, out: Tensor) -> Layout | None:
     dims = call.argument(1, "dim", call.kwargs.get("axis"))
     if isinstance(dims, Tensor) or "other" in call.kwargs:  # max and min of two
         return _elementwise(call, out)
-    if out.dim() == len(call.first.axes):  # dimensions are kept
-        return _resized(call, out)
-    if isinstance(dims, int):
-        return call.first.without([dims])
-    return call.first.without(dims) if isinstance(dims, (tuple, list)) else None
+    over = (dims,) if isinstance(dims, int) else dims
+    if not isinstance(over, (tuple, list)):
+        return None
+    # Dimensions are kept, or dropped.
+    left = _resized(call, out) if out.dim() == len(call.first.axes) else call.first.without(over)
+    ranks = {d % len(call.first.axes) for d in over}
+    samples = 0 in ranks and not any(step for _, step in call.first.axes[0])
+    return Statistic(left.axes) if left and samples and left.units == out.numel() else left
 
 
 def _picked(call: _Call, _: Tensor) -> Layout | None:
@@ -261,12 +313,27 @@ def _gathered(layout: Layout, index: Tensor, out: Tensor) -> Layout | None:
     return rest
 
 
-def _product(call: _Call, out: Tensor) -> Layout | None:
+def _product(call: _Call, out: Tensor) -> Layout | Mark | None:
     return _weighed(call, out, call.args[0], call.argument(1, "other", call.kwargs.get("mat2")))
 
 
-def _product_reversed(call: _Call, out: Tensor) -> Layout | None:
+def _product_reversed(call: _Call, out: Tensor) -> Layout | Mark | None:
     return _weighed(call, out, call.args[1], call.args[0])
+
+
+def _added_product(call: _Call, out: Tensor) -> Layout | Mark | None:
+    return _weighed(call, out, call.argument(1, "mat1"), call.argument(2, "mat2"))
+
+
+def _einsum(call: _Call, out: Tensor) -> Layout | Mark:
+    """Of data and weights, the units are where the one letter is that only the weights have."""
+    equation, *operands = call.args
+    inputs, arrow, result = equation.replace(" ", "").partition("->") if isinstance(equation, str) else ("", "", "")
+    terms = inputs.split(",")
+    data = "".join(term for term, x in zip(terms, operands, strict=False) if not call.is_constant(x))
+    own = [i for i, letter in enumerate(result) if letter not in data]
+    plain = arrow and "." not in equation and len(terms) == len(operands)
+    return Layout.along(own[0], out.shape) if plain and len(own) == 1 else Mark.LOST
 
 
 def _attention(call: _Call, out: Tensor) -> Layout | None:
@@ -274,19 +341,27 @@ def _attention(call: _Call, out: Tensor) -> Layout | None:
     return values and _summed(values, out)
 
 
-def _weighed(call: _Call, out: Tensor, left: Tensor, right: Tensor) -> Layout | None:
+def _weighed(call: _Call, out: Tensor, left: Tensor, right: Tensor) -> Layout | Mark | None:
     """A product with values whose units are followed, as in attention, has theirs; one with weights has its units where
-    they do: last, or before it with the weights on the left."""
+    they do: last, or before it with the weights on the left. Of two tensors of data none says where."""
     values = call.of(right)
     if values is not None and _keeps_units(values):
         return _summed(values, out)
-    if isinstance(left, nn.Parameter):
-        return Layout.along(-2, out.shape) if left.dim() == 2 and right.dim() > 1 else None
-    if values is not None:
-        return None
+    if call.is_constant(left):
+        return Layout.along(-2, out.shape) if left.dim() == 2 and right.dim() > 1 else Mark.LOST
+    if not call.is_constant(right):
+        return Mark.LOST
     if right.dim() == 1:
         return Layout.single(out.shape)
     return Layout.along(-1, out.shape) if right.dim() == 2 else None
+
+
+def _linear(call: _Call, out: Tensor) -> Layout | None:
+    if call.is_constant(call.argument(0, "input")) and not call.is_constant(
+        call.argument(1, "weight")
+    ):  # weights times samples
+        return Layout.along(-2, out.shape) if out.dim() > 1 else None
+    return _last(call, out)
 
 
 def _keeps_units(values: Layout) -> bool:
@@ -326,8 +401,15 @@ def _names(rule: _Rule, names: str) -> dict[Any, _Rule]:
 _RULES: dict[Any, _Rule] = {
     **_names(
         _last,
-        "linear bilinear addmm embedding embedding_bag lstm gru rnn_tanh rnn_relu multi_head_attention_forward",
+        """bilinear embedding embedding_bag lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell
+        multi_head_attention_forward""",
     ),
+    "linear": _linear,
+    "addmm": _added_product,
+    "einsum": _einsum,
+    **_names(_no_units, "tensordot inner outer kron cdist addbmm baddbmm"),
+    **dict.fromkeys(("topk", "kthvalue", "take_along_dim"), _ranked(2)),
+    **dict.fromkeys(("sort", "msort", "gather"), _ranked(1)),
     **_names(_normed, "layer_norm native_layer_norm rms_norm"),
     **_names(_second, "batch_norm native_batch_norm_legit_no_training group_norm native_group_norm instance_norm"),
     **{f"conv{t}{n}d": _channels(n) for t in ("", "_transpose") for n in (1, 2, 3)},
@@ -338,7 +420,7 @@ _RULES: dict[Any, _Rule] = {
     ),
     **_names(
         _kept,
-        """abs absolute alpha_dropout bfloat16 broadcast_to celu clamp clip clone contiguous cos cpu cuda cumsum detach double
+        """abs absolute alpha_dropout bfloat16 broadcast_to celu clamp clamp_max clamp_min clip clone contiguous cos cpu cuda cumsum detach double
         dropout dropout1d dropout2d dropout3d elu erf exp expand expand_as expm1 feature_alpha_dropout float gelu half
         hardshrink hardsigmoid hardswish hardtanh leaky_relu local_response_norm log log1p log_softmax logsigmoid mish
         nan_to_num neg negative normalize reciprocal relu relu6 requires_grad rrelu rsqrt selu sigmoid sign silu sin softmax
@@ -374,18 +456,10 @@ _RULES: dict[Any, _Rule] = {
 }
 """By the name of the function or method, without the underscores of dunders and of operations in place."""
 
+_MOVING = {_permuted, _transposed, _reversed, _axis_moved, _last_two_swapped}
+"""Of a tensor that is not followed they give one whose last axis may be its samples."""
+
 
 def is_elementwise(operation: str) -> bool:
     """Whether each value of the result is made of values at the same place, or as a softmax is, of the whole."""
     return _RULES.get(operation) in (_elementwise, _kept)
-
-
-def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
-    """All tensors in nested lists, tuples and mappings."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, (list, tuple)):
-            yield from tensors_in(value)
-        elif isinstance(value, Mapping):
-            yield from tensors_in(value.values())
