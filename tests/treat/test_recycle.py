@@ -1,6 +1,10 @@
 """recycle_ against what can be told without it: outputs before and after, a planted death, torch's own draws, and, for
 what an optimizer remembers, the parts of the weights written out by hand."""
 
+import copy
+import json
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -218,3 +222,550 @@ def test_planted_units_are_recycled_and_the_outputs_stay_bit_for_bit(case):
         row = report[name]
         assert (row.recycled, row.refused, row.silent, row.change) == (tuple(units), {}, (), 0.0), row
         assert not counted[name].silent[units].any()
+
+
+# What the optimizer remembers
+
+
+def expected_slices(net):
+    """Of ``mlp`` by hand: rows of what makes the planted units, and what weighs them and is no such row."""
+    where = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in net.named_parameters()}
+    where["0.weight"][[1, 4]] = True
+    where["0.bias"][[1, 4]] = True
+    where["2.weight"][[0, 5, 8]] = True
+    where["2.weight"][:, [1, 4]] = True
+    where["2.bias"][[0, 5, 8]] = True
+    where["4.weight"][:, [0, 5, 8]] = True
+    return where
+
+
+class Lion(torch.optim.Optimizer):
+    """Keeps its moments in a list in a dict, and a count that is a number."""
+
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.state[p].setdefault("step", 1)
+                moments = self.state[p].setdefault("ema", {"all": [torch.zeros_like(p), None]})["all"]
+                moments[0].lerp_(p.grad, 0.1)
+
+
+OPTIMIZERS = {
+    "Adam": lambda p: torch.optim.Adam(p, amsgrad=True),
+    "AdamW foreach": lambda p: torch.optim.AdamW(p, foreach=True),
+    "Adam fused": lambda p: torch.optim.Adam(p, fused=True),
+    "SGD": lambda p: torch.optim.SGD(p, 1e-4, momentum=0.9),
+    "RMSprop": lambda p: torch.optim.RMSprop(p, 1e-4, momentum=0.9, centered=True),
+    "Adagrad": lambda p: torch.optim.Adagrad(p, 1e-4),
+    "NAdam": lambda p: torch.optim.NAdam(p, 1e-4),
+    "Lion": lambda p: Lion(p, {}),
+}
+
+
+def remembered(value):
+    """Every tensor in an optimizer's state of one parameter that is no number."""
+    if isinstance(value, torch.Tensor):
+        return [value] if value.dim() else []
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [tensor for v in values for tensor in remembered(v)]
+
+
+def stepped(net, *optimizers):
+    """One step with gradients everywhere, after which the planted units are still silent."""
+    for p in net.parameters():
+        p.grad = torch.randn_like(p)
+    for optimizer in optimizers:
+        optimizer.step()
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_moments_of_what_changed_become_0_and_all_others_stay(make):
+    net, x, planted = mlp()
+    optimizer = make(net.parameters())
+    stepped(net, optimizer)
+    before = {name: [t.clone() for t in remembered(optimizer.state[p])] for name, p in net.named_parameters()}
+    steps = [copy.deepcopy(optimizer.state[p].get("step")) for p in net.parameters()]
+    weights = state(net)
+    undying.recycle_(net, optimizer, probe=x, units=planted)
+    where = expected_slices(net)
+    for name, p in net.named_parameters():
+        now = remembered(optimizer.state[p])
+        assert len(now) == len(before[name]) > 0
+        for old, new in zip(before[name], now, strict=True):
+            assert torch.equal(new, old.masked_fill(where[name], 0))
+        assert torch.equal(p.grad == 0, where[name])
+        assert torch.equal(p != weights[name], where[name])
+    assert [optimizer.state[p].get("step") for p in net.parameters()] == steps
+
+
+def test_what_is_no_moment_becomes_what_it_was_at_the_start():
+    net, x, planted = mlp()
+    averaged, resilient = torch.optim.ASGD(net.parameters(), t0=0), torch.optim.Rprop(net.parameters(), lr=0.003)
+    stepped(net, averaged, resilient)
+    undying.recycle_(net, [averaged, resilient], probe=x, units=planted)
+    for name, where in expected_slices(net).items():
+        p = net.get_parameter(name)
+        assert torch.equal(averaged.state[p]["ax"][where], p[where])
+        assert (resilient.state[p]["step_size"][where] == 0.003).all()
+        assert (resilient.state[p]["prev"][where] == 0).all()
+
+
+def test_groups_of_several_optimizers_are_one_network():
+    net, x, planted = mlp()
+    first = torch.optim.Adam([{"params": net[0].parameters()}, {"params": net[4].parameters(), "lr": 0.1}])
+    second = torch.optim.SGD(net[2].parameters(), 0.1, momentum=0.9)
+    stepped(net, first, second)
+    undying.recycle_(net, [first, second], probe=x, units=planted)
+    where = expected_slices(net)
+    assert torch.equal(first.state[net[4].weight]["exp_avg"] == 0, where["4.weight"])
+    assert torch.equal(second.state[net[2].weight]["momentum_buffer"] == 0, where["2.weight"])
+
+
+def test_an_optimizer_without_a_parameter_is_an_error_that_names_it():
+    net, x, planted = mlp()
+    optimizer, before = torch.optim.Adam(net[:3].parameters()), state(net)
+    with pytest.raises(ValueError, match=r"does not hold '4.weight'"):
+        undying.recycle_(net, optimizer, probe=x, units=planted)
+    assert same(before, net.state_dict())
+    net[4].requires_grad_(False)  # what is not trained needs no optimizer
+    assert undying.recycle_(net, optimizer, probe=x, units=planted).recycled == 5
+    with pytest.raises(TypeError, match="optimizer must be"):
+        undying.recycle_(net, "adam", probe=x)
+
+
+# The incoming weights
+
+
+class Halves(nn.Linear):
+    def reset_parameters(self):
+        nn.init.constant_(self.weight, 0.5)
+        nn.init.constant_(self.bias, 0.25)
+
+
+def test_default_is_the_layers_own_reset():
+    net = nn.Sequential(Halves(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    nn.init.normal_(net[0].weight)
+    die(net[0].bias, 3)
+    undying.recycle_(net, probe=torch.rand(20, 4))
+    assert (net[0].weight[3] == 0.5).all()
+    assert net[0].bias[3] == 0.25
+
+
+def test_kaiming_draws_have_its_variance():
+    net = nn.Sequential(nn.Conv2d(8, 64, 5), nn.ReLU(), nn.Conv2d(64, 2, 1))
+    nn.init.zeros_(net[0].weight)
+    undying.recycle_(net, probe=torch.randn(4, 8, 6, 6), units={"1": range(64)}, init="kaiming")
+    assert net[0].weight.var().item() == pytest.approx(2 / (8 * 25), rel=0.05)
+    assert (net[0].bias == 0).all()
+
+
+def test_scaled_rows_have_the_mean_norm_of_the_others():
+    net, x, planted = mlp()
+    undying.recycle_(net, probe=x, units=planted, init="scaled")
+    norms = net[0].weight.norm(dim=1)
+    living = [0, 2, 3, 5, 6, 7]
+    torch.testing.assert_close(norms[[1, 4]], norms[living].mean().expand(2))
+
+
+@pytest.mark.parametrize("case", [mlp, batch_normed, layer_normed, residual, by_hand])
+def test_recenter_moves_a_bias_alone(case):
+    net, x, planted = case()
+    before, weights = output(net, x), state(net)
+    report = undying.recycle_(net, probe=x, units=planted, init="recenter")
+    assert torch.equal(output(net, x), before)
+    counted = undying.census(net, x)
+    for name, units in planted.items():
+        assert report[name].recycled == tuple(units)
+        assert torch.allclose(counted[name].firing_rate[units], torch.tensor(0.5).double(), atol=0.03)
+    changed = {name for name, value in net.state_dict().items() if not torch.equal(value, weights[name])}
+    assert not any("running" in name for name in changed)
+
+
+def test_one_generator_gives_one_network_and_none_else_is_touched():
+    results = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        net, x, planted = mlp()
+        torch.manual_seed(len(results))
+        ahead = torch.get_rng_state()
+        undying.recycle_(net, probe=x, units=planted, generator=torch.Generator().manual_seed(7))
+        assert torch.equal(torch.get_rng_state(), ahead)
+        assert net.training
+        results.append(state(net))
+    assert same(*results)
+
+
+def test_a_unit_that_fires_on_nothing_it_could_be_given_is_reported():
+    net = nn.Sequential(nn.Linear(4, 3, bias=False), nn.ReLU(), nn.Linear(3, 2))
+    report = undying.recycle_(net, probe=torch.zeros(5, 4))
+    assert report["1"].silent == (0, 1, 2)
+    assert "3 do not fire on the probe" in str(report)
+
+
+def test_recycled_units_live_on_and_without_it_they_stay_dead():
+    def trained(recycle):
+        torch.manual_seed(3)
+        net, x, planted = functional_cnn()
+        target, optimizer = torch.randint(4, (9,)), torch.optim.Adam(net.parameters(), 1e-3)
+        if recycle:
+            undying.recycle_(net, optimizer, probe=x)
+        for _ in range(50):
+            optimizer.zero_grad()
+            F.cross_entropy(net.train()(x), target).backward()
+            optimizer.step()
+        counted = undying.census(net, x)
+        return [bool(counted[name].silent[u]) for name, units in planted.items() for u in units]
+
+    assert trained(recycle=False) == [True] * 5
+    assert trained(recycle=True) == [False] * 5
+
+
+# What units still say
+
+
+def test_a_constant_moves_into_the_bias_behind():
+    """Unit 1 is always 2, whatever the input: what it gives is a constant of each output."""
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    with torch.no_grad():
+        net[0].weight[1], net[0].bias[1] = 0.0, 2.0
+    x, weights = torch.randn(30, 4), state(net)
+    before = output(net, x)
+    report = undying.recycle_(net, probe=x, units={"1": [1]})
+    torch.testing.assert_close(net[2].bias, weights["2.bias"] + 2 * weights["2.weight"][:, 1])
+    torch.testing.assert_close(output(net, x), before)
+    assert 0 <= report["1"].change < 1e-5
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_without_a_bias_it_moves_into_the_running_mean_behind(training):
+    net = nn.Sequential(
+        nn.Conv2d(2, 4, 1), nn.ReLU(), nn.Conv2d(4, 3, 3, bias=False), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 2)
+    )
+    with torch.no_grad():
+        net[0].weight[1], net[0].bias[1] = 0.0, 2.0
+    x = torch.randn(9, 2, 4, 4)
+    old = copy.deepcopy(net).train(training)
+    assert undying.recycle_(net, probe=x, units={"1": [1]}).recycled == 1
+    torch.testing.assert_close(net.train(training)(x), old(x))
+    assert not torch.equal(net[3].running_mean, old[3].running_mean)
+
+
+def test_dormant_units_keep_the_function_within_the_tolerance_and_others_are_refused():
+    net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+    with torch.no_grad():
+        net[0].weight[[2, 5]] *= 1e-3
+        net[0].bias[[2, 5]] *= 1e-3
+    x = torch.randn(200, 4)
+    before = output(net, x)
+    assert undying.census(net, x)["1"].dormant.nonzero().flatten().tolist() == [2, 5]
+    report = undying.recycle_(net, probe=x, units="dormant")
+    change = (output(net, x) - before).abs().max().item()
+    assert report["1"].recycled == (2, 5)
+    assert report["1"].change == pytest.approx(change)
+    assert 0 < change <= 0.01 * before.abs().max()
+    weights = state(net)
+    report = undying.recycle_(net, probe=x, units={"1": [0, 7]})
+    assert (report["1"].recycled, set(report["1"].refused)) == ((), {0, 7})
+    assert "tolerance=0.01 allows" in report["1"].refused[0]
+    assert same(weights, net.state_dict())
+    assert undying.recycle_(net, probe=x, units={"1": [0, 7]}, tolerance=10).recycled == 2
+
+
+def test_the_norm_behind_a_unit_makes_a_constant_of_it():
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    die(net[0].bias, 2)
+    nn.init.constant_(net[2].bias, 0.7)
+    x, weights = torch.randn(30, 4), state(net)
+    before = output(net, x)
+    assert undying.recycle_(net, probe=x).recycled == 1
+    torch.testing.assert_close(output(net, x), before)
+    torch.testing.assert_close(net[3].bias, weights["3.bias"] + 0.7 * weights["3.weight"][:, 2])
+
+
+# What is refused
+
+
+def refused_residual():
+    def forward(net, x):
+        h = F.relu(net.a(x))
+        return net.c(h + net.b(h))
+
+    return (
+        Net(forward, a=nn.Linear(4, 4), b=nn.Linear(4, 4), c=nn.Linear(4, 2)),
+        "relu",
+        r"Net \(add\) adds it to another",
+    )
+
+
+def refused_return():
+    return nn.Sequential(nn.Linear(4, 4), nn.ReLU()), "1", "the network returns it"
+
+
+def refused_operation():
+    net = Net(
+        lambda net, x: net.c(F.softmax(net.act(net.a(x)), -1)), a=nn.Linear(4, 4), act=nn.ReLU(), c=nn.Linear(4, 2)
+    )
+    return net, "act", r"Net \(softmax\) reads it"
+
+
+def refused_norm():
+    return (
+        nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.LayerNorm(4), nn.Linear(4, 2)),
+        "1",
+        r"2 \(layer_norm\) mixes it with others",
+    )
+
+
+def refused_activation():
+    return nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Tanh(), nn.Linear(4, 2)), "1", "the activation 2 reads it"
+
+
+def refused_parametrization():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+    return nn.Sequential(layer, nn.ReLU(), nn.Linear(4, 2)), "1", r"0 \(linear\) is computed \(a parametrization"
+
+
+def refused_parametrization_behind():
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 2))
+    return nn.Sequential(nn.Linear(4, 4), nn.ReLU(), layer), "1", r"2 \(linear\) is computed \(a parametrization"
+
+
+def refused_tied():
+    def forward(net, x):
+        return F.linear(F.relu(net.a(x)), net.a.weight.t())
+
+    return Net(forward, a=nn.Linear(4, 6)), "relu", r"Net \(linear\)"
+
+
+def refused_two_readers():
+    def forward(net, x):
+        h = net.a(x)
+        return net.c(F.relu(h)) + net.d(h)
+
+    return (
+        Net(forward, a=nn.Linear(4, 4), c=nn.Linear(4, 2), d=nn.Linear(4, 2)),
+        "relu",
+        "reads it before the activation",
+    )
+
+
+def refused_second_call():
+    """Chosen at the first call of the shared module alone."""
+
+    def forward(net, x):
+        for _ in range(2):
+            x = net.down(net.act(net.up(x)))
+        return x
+
+    net = Net(forward, up=nn.Linear(4, 6), act=nn.ReLU(), down=nn.Linear(6, 4))
+    die(net.up.bias, 1)
+    return net, "act", r"a parameter of up \(linear\) is also that of up \(linear\), where the unit is not recycled"
+
+
+def refused_plain_norm():
+    net = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4, elementwise_affine=False), nn.ReLU(), nn.Linear(4, 2))
+    return net, "2", r"1 \(layer_norm\) has no weights of its own"
+
+
+def refused_regularized():
+    def forward(net, x):
+        return net.c(F.relu(net.a(x))) + net.a.weight.square().sum()
+
+    return Net(forward, a=nn.Linear(4, 4), c=nn.Linear(4, 2)), "relu", r"also read by Net \(square\)"
+
+
+def refused_input():
+    net = Net(lambda net, x: net.c(F.relu(x)), c=nn.Linear(4, 2))
+    return net, "relu", "not followed: the input of the network"
+
+
+def refused_einsum():
+    net = Net(lambda net, x: net.c(F.relu(torch.einsum("bi,oi->bo", x, net.w))), c=nn.Linear(4, 2))
+    net.w = nn.Parameter(torch.randn(4, 4))
+    return net, "relu", r"not followed: Net \(einsum\)"
+
+
+def refused_without_bias():
+    return (
+        nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2, bias=False)),
+        "1",
+        r"says something to 2 \(linear\), which has no bias",
+    )
+
+
+REFUSED = [value for name, value in list(globals().items()) if name.startswith("refused_")]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.__name__)
+def test_what_cannot_be_right_is_refused_by_name_and_left_as_it_was(case):
+    net, site, reason = case()
+    x = torch.randn(30, 4)
+    optimizer = torch.optim.Adam(net.parameters())
+    stepped(net, optimizer)
+    weights, moments = state(net), copy.deepcopy(optimizer.state_dict())
+    report = undying.recycle_(net, optimizer, probe=x, units={site: [1]}, tolerance=1e9)
+    assert report[site].recycled == ()
+    assert re.search(reason, report[site].refused[1]), report[site].refused[1]
+    assert same(weights, net.state_dict())
+    assert all(
+        torch.equal(new, old)
+        for i, values in optimizer.state_dict()["state"].items()
+        for old, new in zip(moments["state"][i].values(), values.values(), strict=True)
+    )
+
+
+def test_one_refused_site_does_not_keep_the_others():
+    net, _, _ = refused_residual()
+    die(net.a.bias, 0)
+    more = nn.Sequential(net, nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))
+    die(more[1].bias, 2)
+    report = undying.recycle_(more, probe=torch.randn(20, 4), units={"0.relu": [0], "2": [2]})
+    assert (report.recycled, report.refused) == (1, 1)
+    assert report["2"].recycled == (2,)
+
+
+def test_recenter_without_a_bias_is_refused():
+    net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU(), nn.Linear(4, 2))
+    report = undying.recycle_(net, probe=torch.randn(9, 4), units={"1": [1]}, init="recenter", tolerance=1e9)
+    assert "no bias that could be moved" in report["1"].refused[1]
+
+
+# What it is told
+
+
+def test_bad_input_is_an_error_that_leaves_the_network_as_it_was():
+    net, x, _ = mlp()
+    weights = state(net)
+    other = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    wider = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 7), nn.ReLU(), nn.Linear(7, 3))
+    longer = nn.Sequential(*wider, nn.ReLU())
+    converted, _, _ = mlp()
+    undying.convert_(converted, undying.SUGAR())
+    for given, error in [
+        ({"census": undying.census(other, x)}, "the network has a site '3', which the census does not"),
+        ({"census": undying.census(longer, x)}, "site '3' has 7 units in the census and 9 in the network"),
+        (
+            {"census": undying.census(nn.Sequential(net, nn.ReLU()), x)},
+            "has a site '0.1', which the network does not have",
+        ),
+        ({"census": undying.census(converted, x)}, "is a SUGAR in the census and a ReLU now"),
+        ({"units": undying.certify(nn.Sequential(*net[:3]), undying.Box(-x.new_ones(1, 6), x.new_ones(1, 6)))}, None),
+        ({"units": {"1": [8]}}, "units gives 8 for site '1', which has the units 0 to 7"),
+        ({"units": {"1": [-1]}}, "units gives -1"),
+        ({"units": {"1": [True] * 7}}, "7 values for site '1', which has 8 units"),
+        ({"units": {"act": [0]}}, "units names 'act', which is no site; sites: 1, 3"),
+        ({"units": "asleep"}, "units must be one of silent, dead, dormant"),
+        ({"init": "zeros"}, "init must be one of default, kaiming, scaled, recenter"),
+        ({"tolerance": -1}, "tolerance must be at least 0"),
+        ({"probe": []}, "probe gave no batch"),
+    ]:
+        if error is None:
+            continue
+        with pytest.raises(ValueError, match=re.escape(error)):
+            undying.recycle_(net, **{"probe": x, **given})
+    with pytest.raises(TypeError, match="give data as probe="):
+        undying.recycle_(net, None, x, probe=x)
+    with pytest.raises(TypeError, match="a bool mask or numbers"):
+        undying.recycle_(net, probe=x, units={"1": [0.5]})
+    assert same(weights, net.state_dict())
+
+
+def test_nothing_to_recycle_is_an_empty_report_that_says_so():
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+    nn.init.ones_(net[0].weight)
+    weights = state(net)
+    report = undying.recycle_(net, probe=torch.rand(9, 2) + 2)
+    assert (report.rows, str(report)) == ((), "nothing to recycle: no unit of 1 sites is silent")
+    assert same(weights, net.state_dict())
+
+
+def test_a_unit_that_fires_on_the_probe_is_not_silent():
+    net, x, _ = mlp()
+    counted = undying.census(net, x)
+    nn.init.constant_(net[0].bias, 1.0)
+    report = undying.recycle_(net, census=counted, probe=x)
+    assert set(report["1"].refused) >= {1, 4}
+    assert "it fires on the probe" in report["1"].refused[1]
+    assert {0, 5, 8} <= set(report["3"].recycled)
+
+
+def test_a_certificate_names_units():
+    net, x, planted = mlp()
+    box = undying.Box(x.amin(0, keepdim=True), x.amax(0, keepdim=True))
+    report = undying.recycle_(net, probe=x, units=undying.certify(net, box))
+    assert {row.name: row.recycled for row in report.rows} == {name: tuple(units) for name, units in planted.items()}
+    with pytest.raises(ValueError, match="the certificate is of a Sequential, and the network is a Net"):
+        undying.recycle_(Net(lambda net, x: net.a(x), a=net), probe=x, units=undying.certify(net, box))
+
+
+def test_batches_of_a_probe_count_together():
+    """Dicts and pairs as a census takes them; a unit is only silent if it is on all of them."""
+    net, x, planted = mlp()
+    report = undying.recycle_(net, probe=[(x[:10], None), (x[10:], None)])
+    assert set(report["1"].recycled) >= {1, 4}
+    a, _, _ = mlp()
+    with torch.no_grad():
+        a[0].weight[1], a[0].bias[1] = 0.0, 2.0
+    b = copy.deepcopy(a)
+    for net, probe in ((a, [x[:10], x[10:]]), (b, x)):
+        undying.recycle_(net, probe=probe, units={"1": [1]}, init="kaiming", generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(a.state_dict(), b.state_dict())
+    assert planted
+
+
+def test_compiled_and_distributed_networks_are_changed_inside():
+    net, x, planted = mlp()
+    before = output(net, x)
+    compiled = torch.compile(net, backend="eager")
+    compiled(x)
+    optimizer = torch.optim.Adam(compiled.parameters())
+    assert undying.recycle_(compiled, optimizer, probe=x, units=planted).recycled == 5
+    assert torch.equal(output(net, x), before)
+    with pytest.raises(TypeError, match=r"is in nn\.DataParallel"):
+        undying.recycle_(nn.DataParallel(net), probe=x)
+
+
+def _rank(other, rank, folder):
+    rank += other
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    net, x, planted = mlp()
+    model = nn.parallel.DistributedDataParallel(net)
+    optimizer = torch.optim.Adam(net.parameters())
+    stepped(net, optimizer)
+    torch.manual_seed(rank)  # the ranks draw and see what they like
+    try:
+        undying.recycle_(model, optimizer, probe=x + rank, units={"act": [0]})
+        error = "none"
+    except ValueError as found:
+        error = str(found)
+    report = undying.recycle_(model, optimizer, probe=x + rank, units=planted)
+    zero = {name: optimizer.state[p]["exp_avg"] == 0 for name, p in net.named_parameters()}
+    torch.save((state(net), zero, str(report), error), folder / str(rank))
+    torch.distributed.destroy_process_group()
+
+
+def test_every_rank_does_what_the_first_does(tmp_path):
+    child = torch.multiprocessing.spawn(_rank, args=(1, tmp_path), join=False)
+    _rank(0, 0, tmp_path)
+    while not child.join():
+        pass
+    (net, zero, report, error), (other, other_zero, other_report, other_error) = (
+        torch.load(tmp_path / str(rank)) for rank in range(2)
+    )
+    assert "which is no site" in error
+    assert (report, error) == (other_report, other_error)
+    assert same(net, other)
+    assert same(zero, other_zero)
+    expected = expected_slices(mlp()[0])
+    assert all(torch.equal(zero[name], where) for name, where in expected.items())
+
+
+def test_the_report_is_plain_data_and_a_table():
+    net, x, planted = mlp()
+    report = undying.recycle_(net, probe=x, units=planted)
+    assert json.loads(json.dumps(report.to_dict()))["recycled"] == 5
+    assert str(report).splitlines()[1].split() == ["1", "ReLU", "8", "2", "0", "0"]
+    assert "<td>ReLU</td>" in report._repr_html_()
+    with pytest.raises(KeyError, match="no unit was chosen at a site '2'"):
+        report["2"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from undying.treat.edits import Edits
-from undying.treat.flow import Made, Slot, like
+from undying.treat.flow import Made, Slot, few, like
 from undying.treat.reach import Reach
 
 INITS = ("default", "kaiming", "scaled", "recenter")
@@ -47,8 +47,7 @@ class Anew:
         """
         edits = Edits()
         if self.init == "recenter":
-            for name in units:
-                self._recenter(edits, name, units[name], middle[name])
+            self.recenter(edits, units, middle)
         else:
             self.draw(edits, units)
         self._silence(edits, units)
@@ -59,13 +58,13 @@ class Anew:
         ids = self._ids(units)
         changed = ids.clone()
         with self._drawing():
-            fresh: dict[nn.Module, nn.Module] = {}
             for made in self.reach.flow.made:
                 own = ids[made.ids]
                 if made.kind != "site":
                     changed[made.child[changed[made.parent]]] = True
                 if not own.any():
                     continue
+                fresh: dict[nn.Module, nn.Module] = {}
                 for slot in made.slots:
                     if slot.parameter is not None:
                         self._put(edits, slot, ids[slot.rows], self._values(made, slot, ids, fresh))
@@ -75,15 +74,35 @@ class Anew:
                     buffer = module.get_buffer(name)
                     edits.put(buffer, own & behind, torch.full(buffer.shape, start))
 
-    def mirrored(self, units: Mapping[str, Tensor]) -> Edits:
-        """The weights of ``units`` with the opposite sign, which is as likely a draw; a unit that was <= 0 on all of the
+    def mirror(self, edits: Edits, units: Mapping[str, Tensor]) -> None:
+        """Give the weights of ``units`` the opposite sign, which is as likely a draw; a unit that was <= 0 on all of the
         probe fires then."""
-        edits, ids = Edits(), self._ids(units)
+        ids = self._ids(units)
         for made in self.reach.flow.made:
             for slot in made.slots if made.kind == "weighted" else ():
                 if slot.parameter is not None and ids[made.ids].any():
                     self._put(edits, slot, ids[slot.rows], -slot.given.detach().cpu())
-        return edits
+
+    def without_weights(self, units: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Those of which no weight is drawn, but the row of a norm alone is set back."""
+        found = {name: mask.clone() for name, mask in units.items()}
+        for name, mask in units.items():
+            for unit, made, _ in self.reach.makers(name, mask, self.free):
+                if made.kind == "weighted":
+                    found[name][unit] = False
+        return found
+
+    def recenter(self, edits: Edits, units: Mapping[str, Tensor], middle: Mapping[str, Tensor]) -> None:
+        """Move biases so that ``units`` fire on half of the probe.
+
+        Args:
+            edits: where to.
+            units: bool, by site.
+            middle: by site, float64 over units: median of the pre-activation.
+        """
+        for name, mask in units.items():
+            for unit, bias, at in self._biases(name, mask):
+                self._put(edits, bias, bias.rows == at, bias.given.detach().cpu().double() - middle[name][unit])
 
     def cannot_recenter(self, name: str, units: Tensor) -> Iterator[tuple[int, str]]:
         """Units that no bias moves, with the reason."""
@@ -110,10 +129,6 @@ class Anew:
                 seen.add(unit)
                 yield unit, bias, at
 
-    def _recenter(self, edits: Edits, name: str, units: Tensor, middle: Tensor) -> None:
-        for unit, bias, at in self._biases(name, units):
-            self._put(edits, bias, bias.rows == at, bias.given.detach().cpu().double() - middle[unit])
-
     def _silence(self, edits: Edits, units: Mapping[str, Tensor]) -> None:
         """Outgoing weights to 0, and what they gave on average into the bias behind them."""
         active = self.reach.active(units)
@@ -121,16 +136,17 @@ class Anew:
             if made.reading is None or (parameter := made.reading.weight.parameter) is None:
                 continue
             reading, weight = made.reading, made.reading.weight
-            zero = active[self.reach.columns(reading)]
-            if not zero.any():
+            if not active[self.reach.origin[reading.ids]].any():
                 continue
+            zero = active[self.reach.columns(reading)]
             # A row that is itself made anew reads the recycled units too.
             zero &= ~weight.on(edits.mask_of(parameter))
             mask = like(parameter, torch.bool)
             weight.on(mask).copy_(zero)
-            given = torch.where(zero, weight.given.detach().cpu().double() * reading.mean, 0)
-            moved = _by_unit(made, weight, given)
-            edits.put(parameter, mask, torch.zeros(mask.shape))
+            edits.put(parameter, mask, torch.zeros(()).expand(mask.shape))
+            if not (active[self.reach.origin[few(reading.columns)]] & (few(reading.mean) != 0)).any():
+                continue
+            moved = _by_unit(made, weight, torch.where(zero, weight.given.detach().cpu().double() * reading.mean, 0))
             target = self.reach.shifted(made)
             if isinstance(target, Slot):
                 by_place = moved[(target.rows - made.first).view(target.given.shape)]
@@ -141,7 +157,7 @@ class Anew:
 
     def _put(self, edits: Edits, slot: Slot, mask: Tensor, values: Tensor) -> None:
         assert slot.parameter is not None
-        whole, new = like(slot.parameter, torch.bool), like(slot.parameter, torch.float64)
+        whole, new = like(slot.parameter, torch.bool), like(slot.parameter, values.dtype)
         slot.on(whole).copy_(mask)
         slot.on(new).copy_(values)
         edits.put(slot.parameter, whole, new)
@@ -155,16 +171,16 @@ class Anew:
             return own
         fan_in = next(slot.given.numel() for slot in made.slots if not slot.is_bias) / made.count
         if self.init == "default":  # what torch's linear and convolution layers do
-            return (2 * torch.rand(shape, dtype=torch.float64) - 1) / math.sqrt(fan_in)
+            return (2 * torch.rand(shape) - 1) / math.sqrt(fan_in)
         if slot.is_bias:
             return torch.zeros(shape)
-        drawn = torch.randn(shape, dtype=torch.float64) * math.sqrt(2 / fan_in)
+        drawn = torch.randn(shape) * math.sqrt(2 / fan_in)
         if self.init == "scaled":
             living = ~ids[made.ids]
-            squares = (slot.given.detach().cpu().double().square(), drawn.square())
+            squares = (slot.given.detach().cpu().float().square(), drawn.square())
             norms, sizes = (_by_unit(made, slot, values).sqrt() for values in squares)
             if living.any():
-                drawn = drawn * (norms[living].mean() / sizes)[slot.rows - made.first]
+                drawn = drawn * (norms[living].mean() / sizes).float()[slot.rows - made.first]
         return drawn
 
     def _as_owner_draws(self, slot: Slot, fresh: dict[nn.Module, nn.Module]) -> Tensor | None:
@@ -177,7 +193,7 @@ class Anew:
                     if owner not in fresh:
                         fresh[owner] = copy.deepcopy(owner)
                         fresh[owner].reset_parameters()  # type: ignore[operator]
-                    whole = like(parameter, torch.float64)
+                    whole = like(parameter, parameter.dtype)
                     whole.copy_(fresh[owner]._parameters[key])  # type: ignore[arg-type]
                     return slot.on(whole)
         return None
@@ -206,4 +222,4 @@ class Anew:
 def _by_unit(made: Made, slot: Slot, values: Tensor) -> Tensor:
     """Sum of ``values``, one for each element of a slot, by the units that a call makes."""
     rows = (slot.rows - made.first).flatten()
-    return torch.zeros(made.count, dtype=torch.float64).index_add_(0, rows, values.flatten())
+    return torch.zeros(made.count, dtype=torch.float64).index_add_(0, rows, values.double().flatten())

@@ -8,7 +8,7 @@ concatenate, shuffle) is done to the ids as it is done to the values. Whatever e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
+from undying.treat.layers import Arguments, Weighing, over_axes, pooled, weighing
 from undying.units.layout import Layout
 from undying.units.rules import tensors_in
 
@@ -32,7 +33,6 @@ _MOVES = _words("""view reshape flatten unflatten squeeze unsqueeze permute tran
     concatenate stack expand expand_as broadcast_to repeat roll flip channel_shuffle native_channel_shuffle""")
 _PROPERTIES = {Tensor.T.__get__, Tensor.mT.__get__}  # type: ignore[attr-defined]
 _DATA = Tensor.data.__get__  # type: ignore[attr-defined]
-_POOLS = {f"{kind}_pool{n}d" for kind in ("max", "avg", "adaptive_avg", "adaptive_max") for n in (1, 2, 3)}
 _ADDS = _words("add radd iadd")
 _SUMS = _ADDS | _words("sub subtract rsub isub")
 _PRODUCTS = _words("mul multiply rmul imul div divide truediv itruediv true_divide neg negative")
@@ -73,6 +73,18 @@ def like(parameter: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.empty_strided(parameter.size(), parameter.stride(), dtype=dtype).zero_()
 
 
+def few(numbers: Tensor) -> Tensor:
+    """The same tensor with one of each value that it repeats along an axis."""
+    for d in repeated(numbers):
+        numbers = numbers.narrow(d, 0, 1)
+    return numbers
+
+
+def repeated(numbers: Tensor) -> list[int]:
+    """The axes along which a tensor repeats its values, as one that was expanded does."""
+    return [d for d in range(numbers.dim()) if numbers.stride(d) == 0 and numbers.shape[d] > 1]
+
+
 @dataclass
 class Reading:
     """How a layer weighs the units that it reads."""
@@ -80,15 +92,22 @@ class Reading:
     weight: Slot
     columns: Tensor
     """int64, the shape of what was given as the weight: the id of the unit that each element weighs."""
-    total: Tensor
-    """float64, as ``columns``: sum of the unit's values over the probe, each as often as the element meets it."""
+    mean: Tensor
+    """float64, as ``columns``: mean of the unit's values on the probe, each as often as the element meets it."""
     places: int
-    """How many values there are."""
+    """How many values that is a mean of."""
 
     @property
-    def mean(self) -> Tensor:
-        """float64, as ``columns``."""
-        return self.total / self.places
+    def ids(self) -> Tensor:
+        """int64: the units that are read."""
+        ids: Tensor = few(self.columns).unique()
+        return ids
+
+    def join(self, other: Reading) -> None:
+        """Take in what the same call gave on another batch."""
+        places = self.places + other.places
+        mean = (few(self.mean) * self.places + few(other.mean) * other.places) / places
+        self.mean, self.places = mean.expand(self.mean.shape), places
 
 
 @dataclass
@@ -194,7 +213,7 @@ class Flow:
         given = list(tensors_in((*args, *kwargs.values())))
         self._at = f"{self._module_name()} ({name})"
         self._slots: list[Tensor] = []
-        call = _Arguments(args, kwargs)
+        call = Arguments(args, kwargs)
         if not self._followed(func, name, call, given, out):
             for tensor in given:
                 self._read(self._labels.get(tensor), f"{self._at} reads it")
@@ -207,9 +226,9 @@ class Flow:
             if not made or any(self._parameter(t) is not source for t in made):  # a view of it reads nothing
                 self.parameter_reads.setdefault(source, self._at)
 
-    def _followed(self, func: Any, name: str, call: _Arguments, given: list[Tensor], out: Any) -> bool:
+    def _followed(self, func: Any, name: str, call: Arguments, given: list[Tensor], out: Any) -> bool:
         """Give ids to what was made, if it is known how."""
-        if isinstance(out, Tensor) and (weighs := _weighing(name, call, self._parameter)) is not None:
+        if isinstance(out, Tensor) and (weighs := weighing(name, call, self._parameter)) is not None:
             return self._weighted(weighs, out)
         if func in _NORMS and isinstance(out, Tensor):
             return self._normed(func, call, out)
@@ -231,13 +250,13 @@ class Flow:
             return True
         if len(labelled) > 1:
             return False
-        if (dims := _pooled(name, x, call)) is not None and all(labels.size(d) == 1 for d in dims):
+        if (dims := pooled(name, x, call)) is not None and all(labels.size(d) == 1 for d in dims):
             self._labels[out] = labels
             return True
         if name in ("mean", "sum", "amax", "amin"):
             given_dims = call.get(1, "dim", call.kwargs.get("axis"))
             over = [given_dims] if isinstance(given_dims, int) else given_dims
-            if isinstance(over, (tuple, list)) and over and all(labels.size(d) == 1 for d in over):
+            if isinstance(over, (tuple, list)) and over and all(labels.shape[d] == 1 for d in over):
                 left = labels.amax([*over], keepdim=out.dim() == x.dim())
                 if name == "sum":
                     return self._computed("scaled", left, None, out)
@@ -245,9 +264,9 @@ class Flow:
                 return True
         return False
 
-    def _weighted(self, w: _Weighing, out: Tensor) -> bool:
+    def _weighted(self, w: Weighing, out: Tensor) -> bool:
         made = self._new(self._at, "weighted", w.units)
-        weight = self._slot(made, w.weight, _over(w.rows + made.first, w.weight))
+        weight = self._slot(made, w.weight, over_axes(w.rows + made.first, w.weight))
         if w.bias is not None:
             self._slot(made, w.bias, made.ids, is_bias=True)
         ids = self._along(w.x, w.input_axis)
@@ -255,14 +274,15 @@ class Flow:
             others = [d for d in range(w.x.dim()) if d != w.input_axis % w.x.dim()]
             total = w.x.detach().sum(others, dtype=torch.float64) if others else w.x.detach().double()
             places = w.x.numel() // max(1, w.x.shape[w.input_axis])
-            columns = _over(w.columns, w.weight)
-            made.reading = Reading(weight, ids[columns], total.cpu()[columns] * w.share, places)
+            means = total.cpu() * w.share / places
+            columns, mean = (over_axes(values[w.columns], w.weight) for values in (ids, means))
+            made.reading = Reading(weight, columns, mean, places)
         elif w.x in self._labels:
             self._read(self._labels[w.x], f"{self._at} weighs different units as one")
         self._set_along(out, w.output_axis, made)
         return True
 
-    def _normed(self, func: Any, call: _Arguments, out: Tensor) -> bool:
+    def _normed(self, func: Any, call: Arguments, out: Tensor) -> bool:
         x = call.get(0, "input")
         apart = func in _APART
         shape = call.get(1, "normalized_shape") if func in (F.layer_norm, F.rms_norm) else (x.shape[1],)
@@ -284,25 +304,29 @@ class Flow:
             self._set_along(out, 1, made)
         return True
 
-    def _moved(self, func: Any, call: _Arguments, out: Any) -> bool:
-        def ids(value: Any) -> Any:
+    def _moved(self, func: Any, call: Arguments, out: Any) -> bool:
+        def ids(value: Any, ready: Callable[[Tensor], Tensor]) -> Any:
             if isinstance(value, Tensor) and value in self._labels:
-                return self._labels[value].expand(value.shape)
+                return ready(self._labels[value].expand(value.shape))
             if isinstance(value, Tensor) and value.is_floating_point():
                 return torch.zeros((), dtype=torch.int32, device=value.device).expand(value.shape)
-            return type(value)(map(ids, value)) if type(value) in (list, tuple) else value
+            return type(value)(ids(v, ready) for v in value) if type(value) in (list, tuple) else value
 
-        try:
-            moved = func(*map(ids, call.args), **{key: ids(value) for key, value in call.kwargs.items()})
-        except (RuntimeError, TypeError):
+        for ready in (lambda labels: labels, Tensor.contiguous):  # a view may need what is laid out densely
+            try:
+                moved = func(
+                    *(ids(value, ready) for value in call.args), **{k: ids(v, ready) for k, v in call.kwargs.items()}
+                )
+                break
+            except (RuntimeError, TypeError):
+                continue
+        else:
             return False
         for tensor, labels in zip(tensors_in([out]), tensors_in([moved]), strict=True):
             self._labels[tensor] = _compact(labels)
         return True
 
-    def _arithmetic(
-        self, name: str, call: _Arguments, given: list[Tensor], labelled: list[Tensor], out: Tensor
-    ) -> bool:
+    def _arithmetic(self, name: str, call: Arguments, given: list[Tensor], labelled: list[Tensor], out: Tensor) -> bool:
         """Sums and products, elementwise; a product of two followed tensors is lost."""
         x = labelled[0]
         other = next((t for t in given if t is not x), None)
@@ -383,91 +407,6 @@ class Flow:
         owners = self._owners.get(_memory(tensor), ()) if type(tensor) in (Tensor, nn.Parameter) else ()
         # Of several that share their memory, none is changed for the others.
         return owners[0] if len(owners) == 1 and type(owners[0]) is nn.Parameter else None
-
-
-@dataclass
-class _Arguments:
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-
-    def get(self, position: int, name: str, default: Any = None) -> Any:
-        return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
-
-
-@dataclass
-class _Weighing:
-    """A weighted sum over one axis of x."""
-
-    x: Tensor
-    weight: Tensor
-    bias: Tensor | None
-    units: int
-    rows: Tensor
-    """int64, over the first two axes of the weight: number of the unit that each element is a part of."""
-    columns: Tensor
-    """The same of the index that it weighs."""
-    input_axis: int
-    output_axis: int
-    share: float = 1.0
-
-
-def _weighing(name: str, call: _Arguments, parameter: Callable[[Tensor], nn.Parameter | None]) -> _Weighing | None:
-    if name == "linear":
-        x, weight, bias = (call.get(i, key) for i, key in enumerate(("input", "weight", "bias")))
-        if weight.dim() != 2:
-            return None
-        return _Weighing(x, weight, bias, len(weight), _range(weight, 0), _range(weight, 1), -1, -1)
-    if name in ("matmul", "mm", "addmm") and not {"alpha", "beta", "out"} & set(call.kwargs):
-        operands = call.args[-2:] if len(call.args) == 2 + (name == "addmm") else ()
-        if len(operands) < 2 or parameter(operands[1]) is None or operands[1].dim() != 2:
-            return None
-        x, weight = operands
-        bias = call.args[0] if name == "addmm" else None
-        if bias is not None and bias.shape != weight.shape[1:]:
-            return None
-        return _Weighing(x, weight, bias, weight.shape[1], _range(weight, 1), _range(weight, 0), -1, -1)
-    if name[:4] == "conv" and name[-1:] == "d" and name[-2:-1] in ("1", "2", "3"):
-        transposed = name.startswith("conv_transpose")
-        x, weight, bias = (call.get(i, key) for i, key in enumerate(("input", "weight", "bias")))
-        groups = call.get(6, "groups", 1)
-        n = int(name[-2])
-        slow, fast = _range(weight, 0), _range(weight, 1)
-        # The first axis goes through all groups, the second through one.
-        whole = slow // (weight.shape[0] // groups) * weight.shape[1] + fast
-        axis = -n - 1
-        if not transposed:
-            return _Weighing(x, weight, bias, weight.shape[0], slow, whole, axis, axis)
-        stride = call.get(3, "stride", 1)
-        share = 1 / math.prod(stride if isinstance(stride, (tuple, list)) and len(stride) == n else n * [_one(stride)])
-        return _Weighing(x, weight, bias, weight.shape[1] * groups, whole, slow, axis, axis, share)
-    return None
-
-
-def _one(stride: Any) -> int:
-    return int(stride[0] if isinstance(stride, (tuple, list)) else stride)
-
-
-def _range(weight: Tensor, axis: int) -> Tensor:
-    """The index along one of the first two axes, to broadcast over them."""
-    shape = [1, 1]
-    shape[axis] = weight.shape[axis]
-    return torch.arange(weight.shape[axis]).view(shape)
-
-
-def _over(numbers: Tensor, weight: Tensor) -> Tensor:
-    """Numbers for the first axes of a weight, for each of its elements; takes no memory for the others."""
-    return numbers.view([*numbers.shape] + [1] * (weight.dim() - numbers.dim())).expand(weight.shape)
-
-
-def _pooled(name: str, x: Tensor, call: _Arguments) -> range | None:
-    """Axes over which values of neighbouring places are taken together."""
-    if name.removesuffix("_with_indices") in _POOLS:
-        return range(x.dim() - int(name.removesuffix("_with_indices")[-2]), x.dim())
-    if name in ("interpolate", "upsample"):
-        return range(2, x.dim())
-    if name == "pad":
-        return range(x.dim() - len(call.get(1, "pad")) // 2, x.dim())
-    return None
 
 
 def _numbers(layout: Layout) -> Tensor:

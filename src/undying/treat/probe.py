@@ -119,7 +119,7 @@ class Probe:
 
 
 def _together(flows: list[Flow]) -> Flow:
-    """The first, with the sums over all batches."""
+    """The first, with the means over all batches."""
     first = flows[0]
     for other in flows[1:]:
         if [(m.where, m.kind, m.count) for m in first.made] != [(m.where, m.kind, m.count) for m in other.made]:
@@ -128,8 +128,7 @@ def _together(flows: list[Flow]) -> Flow:
             )
         for mine, theirs in zip(first.made, other.made, strict=True):
             if mine.reading is not None and theirs.reading is not None:
-                mine.reading.total = mine.reading.total + theirs.reading.total
-                mine.reading.places += theirs.reading.places
+                mine.reading.join(theirs.reading)
     return first
 
 
@@ -154,11 +153,12 @@ class _Tracer(Counter):
         return (self._running.name if self._running.module is not None else "") or type(self.model).__name__
 
     def middles(self) -> dict[str, Tensor]:
-        """Median by unit, midway between the two in the middle."""
+        """By site, float64 over units: the median, midway between the two in the middle; 0 where it was not asked for."""
         found = {}
         for name, parts in self._values.items():
-            values = torch.cat(parts, 1)
-            found[name] = ((values.median(1).values - (-values).median(1).values) / 2).cpu()
+            values, units = torch.cat(parts, 1), self._middle_of[name]
+            found[name] = torch.zeros(len(units), dtype=torch.float64)
+            found[name][units] = ((values.median(1).values - (-values).median(1).values) / 2).cpu()
         return found
 
     def _begin(self, label: str, kind: type[nn.Module], x: Tensor, bounds: Any) -> Any:
@@ -166,9 +166,12 @@ class _Tracer(Counter):
         if self.flow is not None:
             self.flow.begins(x)
         call = super()._begin(label, kind, x, bounds)
-        if call.counts is not None and call.layout is not None and call.counts.name in self._middle_of:
-            values = call.layout.columns(x.detach()).values.double().transpose(0, 1).flatten(1)
-            self._values.setdefault(call.counts.name, []).append(values)
+        if call.counts is None or call.layout is None:
+            return call
+        name = call.counts.name
+        if (wanted := self._middle_of.get(name)) is not None and wanted.any():
+            values = call.layout.columns(x.detach()).values[:, wanted.to(x.device)]
+            self._values.setdefault(name, []).append(values.double().transpose(0, 1).flatten(1))
         return call
 
     def _end(self, call: Any, h: Tensor) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from undying.treat.flow import Flow, Made, Reading, Slot, like
+from undying.treat.flow import Flow, Made, Reading, Slot, few, like, repeated
 
 _SINGLE = ("norm", "bias", "scaled")
 """Kinds of calls that compute each unit from one unit."""
@@ -32,11 +32,17 @@ class Reach:
         self._read = self._none()
         for ids, by in flow.reads:
             self._note(self._read, ids, by)
+        for made, reading in self._readings():
+            self._note(self._read, reading.ids, f"{made.where} reads it before the activation")
+        self._behind: dict[int, list[Made]] = defaultdict(list)
+        """By the first id of a call: the calls that compute units from its units one by one."""
         self._child = torch.cat([made.child for made in flow.made])
         self._parent = torch.cat([made.parent for made in flow.made])
         self._block = torch.zeros(flow.count, dtype=torch.int64)
         for i, made in enumerate(flow.made):
             self._block[made.first : made.first + made.count] = i
+            for block in self._block[made.parent[made.parent > 0]].unique().tolist():
+                self._behind[flow.made[block].first].append(made)
         self.origin, self.blocked = self._origins()
         self._chains = {name: self._chain(made) for name, made in flow.sites.items()}
 
@@ -71,7 +77,7 @@ class Reach:
         for ids, by in self.flow.reads:
             self._note(blocked, origin[ids], by)
         for made, reading in self._readings():
-            read = origin[reading.columns.unique()]
+            read = origin[reading.ids]
             weighed[read] = True
             if (problem := self._fixed(made, reading.weight)) is not None:
                 self._note(blocked, read, problem)
@@ -79,7 +85,10 @@ class Reach:
             self._note(blocked, made.ids[~weighed[made.ids]], "nothing that is followed reads it")
         for made, reading in self._readings():
             if self.shifted(made) is None:
-                said = origin[reading.columns[reading.weight.given.cpu() * reading.mean != 0].unique()]
+                weighs = reading.weight.given.cpu() != 0
+                for d in repeated(reading.columns):
+                    weighs = weighs.any(d, keepdim=True)
+                said = origin[few(reading.columns)[weighs & (few(reading.mean) != 0)]]
                 self._note(blocked, said, f"it still says something to {made.where}, which has no bias of its own")
         return origin, blocked
 
@@ -102,16 +111,12 @@ class Reach:
             p = bias.parameter
             alone = p is not None and len(self._slots[p]) == 1 and p not in self.flow.parameter_reads
             return bias if alone else None
-        behind = [m for m in self.flow.made if torch.isin(m.parent, made.ids).any()]
-        if len(behind) != 1 or not torch.equal(behind[0].parent, made.ids) or self._is_read(made):
+        behind = self._behind[made.first]
+        if len(behind) != 1 or not torch.equal(behind[0].parent, made.ids) or self._read[made.ids].any():
             return None
-        norm = behind[0]
+        [norm] = behind
         buffer = next(((module, name) for module, name, start in norm.running if start == 0), None)
         return buffer if buffer is not None and self._calls_with(buffer) == 1 else None
-
-    def _is_read(self, made: Made) -> bool:
-        weighed = any(torch.isin(m.reading.columns, made.ids).any() for m in self.flow.made if m.reading is not None)
-        return weighed or bool(self._read[made.ids].any())
 
     def _calls_with(self, buffer: tuple[nn.Module, str]) -> int:
         return sum(any((m, n) == buffer for m, n, _ in made.running) for made in self.flow.made)
@@ -148,8 +153,6 @@ class Reach:
             active: bool over ids: the chosen units of the sites.
         """
         values = self._read.clone()
-        for made, reading in self._readings():
-            self._note(values, reading.columns.unique(), f"{made.where} reads it before the activation")
         for made in reversed(self.flow.made):
             if made.kind == "site":
                 reason = f"it also makes a unit of {made.where} that is not recycled"
@@ -289,7 +292,7 @@ class Reach:
             active = self.active({name: units[name]})
             for parameter, slots in self._slots.items():
                 if len(slots) > 1 and any(
-                    m.reading is not None and s is m.reading.weight and bool(active[self.columns(m.reading)].any())
+                    m.reading is not None and s is m.reading.weight and bool(active[self.origin[m.reading.ids]].any())
                     for m, s in slots
                 ):
                     keys.add(id(parameter))

@@ -15,7 +15,7 @@ from undying.census.census import census as count
 from undying.census.results import Census
 from undying.certify.certificate import Certificate
 from undying.treat.anew import INITS, Anew
-from undying.treat.edits import Edits, check_held, optimizers_in, reset_state
+from undying.treat.edits import Edits, changed, check_held, optimizers_in, reset_state, set_at, values_at
 from undying.treat.probe import Probe, Seen
 from undying.treat.reach import Reach
 from undying.treat.recycled import RecycledSite, RecycleReport
@@ -96,23 +96,20 @@ def recycle_(
     names = {id(tensor): name for name, tensor in tensors.items()}
 
     def work() -> tuple[RecycleReport, list[tuple[str, Tensor, Tensor]]]:
+        # Before the network runs: one that draws is to draw the same each time.
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device if generator else "cpu"))
         recycling = _Recycling(inner, Probe(inner, probe, inputs, axes or {}), init, tolerance)
         chosen, note = recycling.chosen(units, census)
         if not any(mask.any() for mask in chosen.values()):
             return RecycleReport((), note), []
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device if generator else "cpu"))
-        report = recycling.run(chosen, seed, lambda changed: check_held(optimizers, changed, lambda t: names[id(t)]))
-        return report, [(names[id(t)], mask, t.detach().cpu()[mask]) for t, mask in recycling.changed()]
+        report = recycling.run(chosen, seed, lambda targets: check_held(optimizers, targets, lambda t: names[id(t)]))
+        return report, [(names[id(t)], at, values_at(t, at)) for t, at in changed(recycling.edits)]
 
     report, changes = work() if group is None else _on_first_rank(work, group)
     check_held(optimizers, [tensors[name] for name, _, _ in changes], lambda t: names[id(t)])
-    with torch.no_grad():
-        for name, mask, values in changes:
-            target = tensors[name]
-            target[mask.to(target.device)] = values.to(target.device)
-    reset_state(
-        optimizers, {tensors[name]: mask for name, mask, _ in changes if isinstance(tensors[name], nn.Parameter)}
-    )
+    for name, at, values in changes:
+        set_at(tensors[name], at, values)
+    reset_state(optimizers, [(tensors[name], at) for name, at, _ in changes if isinstance(tensors[name], nn.Parameter)])
     return report
 
 
@@ -127,14 +124,7 @@ class _Recycling:
         self.refused: dict[str, dict[int, str]] = {}
         self.change: dict[str, float] = {}
         self.silent: dict[str, Tensor] = {}
-        self._edits: list[Edits] = []
-
-    def changed(self) -> list[tuple[Tensor, Tensor]]:
-        """(parameter or buffer, bool) of everything that is not as it was."""
-        masks: dict[int, tuple[Tensor, Tensor]] = {}
-        for target, mask in (pair for edits in self._edits for pair in edits.masks()):
-            masks[id(target)] = (target, masks[id(target)][1] | mask if id(target) in masks else mask)
-        return list(masks.values())
+        self.edits: list[Edits] = []
 
     # Which units.
 
@@ -243,11 +233,11 @@ class _Recycling:
         if any(mask.any() for mask in units.values()):
             middle = self.probe.check(units).middle if self.init == "recenter" else {}
             edits = anew.edits(units, middle)
-            check([target for target, _ in edits.masks()])
+            check(edits.targets)
             try:
                 self._change(reach, anew, edits, units, middle)
             except BaseException:
-                while self._edits:
+                while self.edits:
                     self._take_back()
                 raise
         return RecycleReport(tuple(self._row(name, mask) for name, mask in asked.items()))
@@ -277,25 +267,27 @@ class _Recycling:
     def _wake(self, anew: Anew, units: dict[str, Tensor], seen: Seen) -> None:
         """Give units that do not fire other weights: those of the opposite sign, then others."""
         for attempt in range(_TRIES + 1):
-            self.silent = {
-                name: mask & (seen.fired[name] == 0) if seen.fired else torch.zeros_like(mask)
-                for name, mask in units.items()
-            }
-            if not any(mask.any() for mask in self.silent.values()) or attempt == _TRIES or self.init == "recenter":
+            self.silent = {name: mask & (seen.fired[name] == 0) for name, mask in units.items()}
+            if attempt == _TRIES or self.init == "recenter" or not any(mask.any() for mask in self.silent.values()):
                 return
-            edits = anew.mirrored(self.silent)
+            edits = Edits()
+            # Of what is behind a norm that mixes, or that others read too, the norm's bias alone is there to move.
+            rest = anew.without_weights(self.silent)
+            if any(mask.any() for mask in rest.values()):
+                anew.recenter(edits, rest, self.probe.check(rest).middle)
             if attempt % 2:
-                edits = Edits()
                 anew.draw(edits, self.silent)
+            else:
+                anew.mirror(edits, self.silent)
             seen = self._write(edits)
 
     def _write(self, edits: Edits) -> Seen:
-        self._edits.append(edits)
+        self.edits.append(edits)
         edits.write()
         return self.probe.check()
 
     def _take_back(self) -> None:
-        self._edits.pop().undo()
+        self.edits.pop().undo()
 
     def _refuse(self, reasons: Mapping[str, Mapping[int, str]]) -> None:
         for name, by_unit in reasons.items():
