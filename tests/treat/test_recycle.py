@@ -204,7 +204,52 @@ def split():
     return net, torch.randn(30, 4), {"relu": [1], "relu#2": [2]}
 
 
+def converted():
+    net, x, _ = functional_cnn()
+    undying.convert_(net, undying.SUGAR(), functional=True, example=x)
+    return net, x, {"undying_relu": [0, 5], "undying_relu#2": [3], "undying_relu#3": [2, 6]}
+
+
+def shuffled():
+    """Channels are shuffled by reshaping, and one of two halves passes by."""
+
+    def forward(net, x):
+        a, b = net.stem(x).chunk(2, 1)
+        h = torch.cat([a, F.relu(net.conv(b))], 1)
+        h = h.view(len(x), 2, 4, 5, 5).transpose(1, 2).contiguous().view(len(x), 8, 5, 5)
+        return net.last(h[:, 1:]).flatten(1)
+
+    net = Net(forward, stem=nn.Conv2d(3, 8, 1), conv=nn.Conv2d(4, 4, 3, padding=1), last=nn.Conv2d(7, 2, 2))
+    die(net.conv.bias, 0, 3)
+    return net, torch.randn(9, 3, 5, 5), {"relu": [0, 3]}
+
+
+def gated():
+    """As in squeeze and excitation."""
+
+    def forward(net, x):
+        h = net.conv(x)
+        gate = torch.sigmoid(net.up(F.relu(net.down(h.mean((2, 3))))))
+        return net.last((h * gate[:, :, None, None]).amax((2, 3)))
+
+    net = Net(forward, conv=nn.Conv2d(3, 6, 1), down=nn.Linear(6, 4), up=nn.Linear(4, 6), last=nn.Linear(6, 2))
+    die(net.down.bias, 2)
+    return net, torch.randn(9, 3, 5, 5), {"relu": [2]}
+
+
+def sliced_parameters():
+    """Rows 4 and 5 of one parameter are units 1 and 2."""
+
+    def forward(net, x):
+        return net.last(F.relu(F.linear(x, net.weight[3:9], net.bias[3:9])))
+
+    net = Net(forward, last=nn.Linear(6, 2))
+    net.weight, net.bias = nn.Parameter(torch.randn(12, 4)), die(nn.Parameter(torch.randn(12)), 4, 5)
+    return net, torch.randn(20, 4), {"relu": [1, 2]}
+
+
 CASES = [
+    converted, shuffled, gated, sliced_parameters,
     mlp, all_dead, functional_cnn, batch_normed, depthwise, grouped, transposed, volumes, concatenated, dense,
     layer_normed, group_normed, residual, shared_module, by_hand, split,
 ]  # fmt: skip
@@ -213,10 +258,12 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_planted_units_are_recycled_and_the_outputs_stay_bit_for_bit(case):
     net, x, planted = case()
-    before = output(net, x)
+    others = 2 * torch.randn_like(x)  # the units are dead there too, though nothing was looked at
+    before, there = output(net, x), output(net, others)
     optimizer = torch.optim.Adam(net.parameters())
     report = undying.recycle_(net, optimizer, probe=x, units=planted)
     assert torch.equal(output(net, x), before)
+    assert torch.equal(output(net, others), there)
     counted = undying.census(net, x)
     for name, units in planted.items():
         row = report[name]
@@ -560,6 +607,18 @@ def refused_second_call():
     net = Net(forward, up=nn.Linear(4, 6), act=nn.ReLU(), down=nn.Linear(6, 4))
     die(net.up.bias, 1)
     return net, "act", r"a parameter of up \(linear\) is also that of up \(linear\), where the unit is not recycled"
+
+
+def refused_shared_norm():
+    """The norm is that of another branch too, in which the unit is not chosen."""
+
+    def forward(net, x):
+        return net.c(F.relu(net.norm(net.a(x)))) + net.d(F.relu(net.norm(net.b(x))))
+
+    net = Net(
+        forward, norm=nn.BatchNorm1d(4), **{k: nn.Linear(4, 4) for k in "ab"}, **{k: nn.Linear(4, 2) for k in "cd"}
+    )
+    return net, "relu", r"a parameter of norm \(batch_norm\) is also that of norm \(batch_norm\)"
 
 
 def refused_plain_norm():

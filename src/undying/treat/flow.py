@@ -45,8 +45,10 @@ _NORMS: dict[Any, str] = {
 }
 _APART = (F.batch_norm, F.instance_norm)
 """Norms that compute a unit from the same unit alone."""
-_ASKS = _words("""size dim ndimension stride numel nelement element_size storage_offset data_ptr get_device len is_contiguous
-    is_floating_point is_complex is_inference is_pinned result_type""")
+_ASKS = _words("""size dim ndimension stride numel nelement element_size storage_offset data_ptr get_device len
+    is_contiguous is_floating_point is_complex is_inference is_pinned result_type repr format zeros_like ones_like
+    empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full""")
+"""Functions that do not look at values."""
 
 
 @dataclass
@@ -236,6 +238,9 @@ class Flow:
         if not labelled:
             return False
         x = call.get(0, "input")
+        if name == "copy" and labelled[-1] is call.get(1, "src") and labelled[-1].shape == x.shape:
+            self._labels[x] = self._labels[labelled[-1]]
+            return True
         if name in _MOVES or func in _PROPERTIES:
             return self._moved(func, call, out)
         if not isinstance(out, Tensor):

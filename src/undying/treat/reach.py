@@ -206,7 +206,7 @@ class Reach:
             values, makers = self.leaks(active)
             before = sum(map(len, refused.values()))
             for name in chosen:
-                for unit, reason in self._without_makers(name, chosen[name], makers):
+                for unit, reason in self._without_makers(name, chosen[name], values, makers):
                     refuse(name, unit, reason)
             for unit_id, reason in self._tied(active, values):
                 name = next(n for n, m in self.flow.sites.items() if m.first <= unit_id < m.first + m.count)
@@ -237,14 +237,17 @@ class Reach:
             if self.flow.made[block].slots or self.flow.made[block].running:
                 yield u, self.flow.made[block], i
 
-    def _without_makers(self, name: str, units: Tensor, makers: Tensor) -> Iterator[tuple[int, str]]:
+    def _without_makers(self, name: str, units: Tensor, values: Tensor, makers: Tensor) -> Iterator[tuple[int, str]]:
+        """Units of which nothing that makes them is free, or a norm on the way is not, with the reason."""
         made = {u for u, call, _ in self.makers(name, units, makers == 0) if call.slots}
         unit, at = self._chains[name]
+        norms = torch.tensor([call.kind == "norm" for call in self.flow.made])
         for u in units.nonzero().flatten().tolist():
-            if u in made:
-                continue
             ids = at[unit == u]
-            why = makers[ids][makers[ids] > 0]
+            fixed = ids[norms[self._block[ids]] & (makers[ids] > 0) & (values[ids] == 0)]
+            if u in made and not len(fixed):
+                continue
+            why = makers[fixed] if u in made else makers[ids][makers[ids] > 0]
             if len(why):
                 yield u, f"what makes it cannot be changed: {self.reason(why[0])}"
             elif len(ids):
