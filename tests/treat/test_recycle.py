@@ -569,12 +569,12 @@ def refused_activation():
 
 def refused_parametrization():
     layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
-    return nn.Sequential(layer, nn.ReLU(), nn.Linear(4, 2)), "1", r"0 \(linear\) is computed \(a parametrization"
+    return nn.Sequential(layer, nn.ReLU(), nn.Linear(4, 2)), "1", r"0 \(linear\) is computed \(parametrized"
 
 
 def refused_parametrization_behind():
     layer = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 2))
-    return nn.Sequential(nn.Linear(4, 4), nn.ReLU(), layer), "1", r"2 \(linear\) is computed \(a parametrization"
+    return nn.Sequential(nn.Linear(4, 4), nn.ReLU(), layer), "1", r"2 \(linear\) is computed \(parametrized"
 
 
 def refused_tied():

@@ -98,7 +98,7 @@ class Reach:
     def _fixed(self, made: Made, slot: Slot) -> str | None:
         """Why a parameter of a call cannot be changed."""
         if slot.parameter is None:
-            return f"a parameter of {made.where} is computed (a parametrization?), or shares its memory with another"
+            return f"a parameter of {made.where} is computed (parametrized, standardized), or shares its memory with another"
         if slot.parameter in self.flow.parameter_reads:
             return f"a parameter of {made.where} is also read by {self.flow.parameter_reads[slot.parameter]}"
         return None

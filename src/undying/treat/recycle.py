@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from undying._base.unwrap import unwrap_model
 from undying.census.batches import Inputs
-from undying.census.census import census as count
 from undying.census.results import Census
-from undying.certify.certificate import Certificate
 from undying.treat.anew import INITS, Anew
+from undying.treat.choice import Choice, Units
 from undying.treat.edits import Edits, changed, check_held, optimizers_in, reset_state, set_at, values_at
 from undying.treat.probe import Probe, Seen
 from undying.treat.reach import Reach
@@ -22,10 +21,8 @@ from undying.treat.recycled import RecycledSite, RecycleReport
 
 __all__ = ["recycle_"]
 
-Units = str | Mapping[str, Tensor | Sequence[int] | Sequence[bool]] | Certificate
 Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None
 
-_STATES = ("silent", "dead", "dormant")
 _TRIES = 4
 """How often units that do not fire are given other weights."""
 
@@ -98,11 +95,13 @@ def recycle_(
     def work() -> tuple[RecycleReport, list[tuple[str, Tensor, Tensor]]]:
         # Before the network runs: one that draws is to draw the same each time.
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device if generator else "cpu"))
-        recycling = _Recycling(inner, Probe(inner, probe, inputs, axes or {}), init, tolerance)
-        chosen, note = recycling.chosen(units, census)
-        if not any(mask.any() for mask in chosen.values()):
-            return RecycleReport((), note), []
-        report = recycling.run(chosen, seed, lambda targets: check_held(optimizers, targets, lambda t: names[id(t)]))
+        batches = Probe(inner, probe, inputs, axes or {})
+        seen = batches.look()
+        choice = Choice(units, census, batches, seen)
+        if not any(mask.any() for mask in choice.units.values()):
+            return RecycleReport((), choice.none), []
+        recycling = _Recycling(inner, batches, seen, init, tolerance)
+        report = recycling.run(choice, seed, lambda targets: check_held(optimizers, targets, lambda t: names[id(t)]))
         return report, [(names[id(t)], at, values_at(t, at)) for t, at in changed(recycling.edits)]
 
     report, changes = work() if group is None else _on_first_rank(work, group)
@@ -116,112 +115,25 @@ def recycle_(
 class _Recycling:
     """One call: what was seen before, what is refused, what was written."""
 
-    def __init__(self, model: nn.Module, probe: Probe, init: str, tolerance: float) -> None:
-        self.model, self.probe, self.init, self.tolerance = model, probe, init, tolerance
-        self.before = probe.look()
-        assert self.before.flow is not None
-        self.flow = self.before.flow
+    def __init__(self, model: nn.Module, probe: Probe, before: Seen, init: str, tolerance: float) -> None:
+        self.model, self.probe, self.before, self.init, self.tolerance = model, probe, before, init, tolerance
         self.refused: dict[str, dict[int, str]] = {}
         self.change: dict[str, float] = {}
         self.silent: dict[str, Tensor] = {}
         self.edits: list[Edits] = []
 
-    # Which units.
-
-    def chosen(self, units: Units, census: Census | None) -> tuple[dict[str, Tensor], str]:
-        """(bool over units by site; what to say if there are none)."""
-        if isinstance(units, Certificate):
-            self._check_sites(units, [(s.name, s.kind, s.units) for s in units.sites], "certificate")
-            masks = {site.name: site.dead for site in units.sites if site.dead is not None}
-            return self._still(masks), "nothing to recycle: the certificate has no dead units"
-        if isinstance(units, str):
-            if units not in _STATES:
-                raise ValueError(
-                    f"units must be one of {', '.join(_STATES)}, a dict by site or a certificate, not {units!r}"
-                )
-            return self._in_state(units, census)
-        if not isinstance(units, Mapping):
-            raise TypeError(
-                f"units must be one of {', '.join(_STATES)}, a dict by site or a certificate, not {units!r}"
-            )
-        return {name: self._mask(name, given) for name, given in units.items()}, "nothing to recycle: units names none"
-
-    def _in_state(self, state: str, census: Census | None) -> tuple[dict[str, Tensor], str]:
-        if census is None:
-            census = count(self.model, self.probe.batches, inputs=self.probe.inputs, axes=self.probe.axes)
-        elif not isinstance(census, Census):
-            raise TypeError(f"census must be an undying.Census or None, not {census!r}; give data as probe=")
-        self._check_sites(census, [(s.name, s.kind, s.units) for s in census.sites], "census")
-        masks = {site.name: getattr(site, state) for site in census.sites if getattr(site, state) is not None}
-        if not masks:
-            more = ": count with gradients=True" if state == "dead" else ""
-            raise ValueError(f"the census does not say of any site which units are {state}{more}")
-        note = f"nothing to recycle: no unit of {len(masks)} sites is {state}"
-        return (masks if state == "dormant" else self._still(masks)), note
-
-    def _check_sites(self, what: Any, sites: list[tuple[str, str, int | None]], kind: str) -> None:
-        again = f"; make the {kind} again, of this network as it is"
-        if isinstance(what, Certificate) and what.model != type(self.model).__name__:
-            raise ValueError(
-                f"the certificate is of a {what.model}, and the network is a {type(self.model).__name__}{again}"
-            )
-        for name, type_name, units in sites:
-            if name not in self.flow.sites:
-                raise ValueError(f"the {kind} has a site {name!r}, which the network does not have{again}")
-            if self.before.kinds[name] != type_name:
-                now = self.before.kinds[name]
-                raise ValueError(
-                    f"site {name!r} is a {type_name} in the {kind} and a {now} now: converted since{again}"
-                )
-            if units is not None and units != self.flow.sites[name].count:
-                have = self.flow.sites[name].count
-                raise ValueError(f"site {name!r} has {units} units in the {kind} and {have} in the network{again}")
-        missing = set(self.flow.sites) - {name for name, _, _ in sites}
-        if missing and kind == "census":
-            raise ValueError(f"the network has a site {sorted(missing)[0]!r}, which the census does not{again}")
-
-    def _still(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Those that do not fire on the probe; the others are refused."""
-        for name, mask in masks.items():
-            fires = mask & (self.before.fired[name] > 0)
-            self._refuse(
-                {name: dict.fromkeys(_numbers(fires), "it fires on the probe: the weights or the data are others now")}
-            )
-        return dict(masks)
-
-    def _mask(self, name: str, given: Any) -> Tensor:
-        if name in self.before.ambiguous:
-            shape = self.before.ambiguous[name]
-            raise ValueError(f"nothing decides which axis of site {name!r}, {shape}, holds the units; name it in axes=")
-        if name not in self.flow.sites:
-            raise ValueError(f"units names {name!r}, which is no site; sites: {', '.join(self.flow.sites)}")
-        many = self.flow.sites[name].count
-        values = torch.as_tensor(given).cpu().flatten()
-        if values.dtype == torch.bool:
-            if len(values) != many:
-                raise ValueError(f"units gives {len(values)} values for site {name!r}, which has {many} units")
-            return values.clone()
-        if len(values) and (values.is_floating_point() or values.is_complex()):
-            raise TypeError(f"units gives {given!r} for site {name!r}: a bool mask or numbers of units are needed")
-        numbers = values.long()
-        for number in numbers[(numbers < 0) | (numbers >= many)].tolist():
-            raise ValueError(f"units gives {number} for site {name!r}, which has the units 0 to {many - 1}")
-        mask = torch.zeros(many, dtype=torch.bool)
-        mask[numbers] = True
-        return mask
-
-    # What is done to them.
-
-    def run(self, chosen: Mapping[str, Tensor], seed: int, check: Callable[[Iterable[Tensor]], None]) -> RecycleReport:
+    def run(self, choice: Choice, seed: int, check: Callable[[Iterable[Tensor]], None]) -> RecycleReport:
         """Recycle what can be, and say of the rest why not.
 
         Args:
-            chosen: bool over units, by site.
+            choice: the units.
             seed: of the draws.
             check: is given the parameters and buffers that will change, before any does.
         """
-        asked = {name: mask for name, mask in chosen.items() if mask.any()}
-        reach = Reach(self.flow)
+        assert self.before.flow is not None
+        asked = {name: mask for name, mask in choice.units.items() if mask.any()}
+        self._refuse(choice.refused)
+        reach = Reach(self.before.flow)
         while True:
             units, refused, free = reach.choose({name: self._left(name, mask) for name, mask in asked.items()})
             anew = Anew(self.model, reach, free, self.init, seed)
