@@ -515,6 +515,9 @@ def test_dormant_units_keep_the_function_within_the_tolerance_and_others_are_ref
     assert (report["1"].recycled, set(report["1"].refused)) == ((), {0, 7})
     assert "tolerance=0.01 allows" in report["1"].refused[0]
     assert same(weights, net.state_dict())
+    die(net[0].bias, 3)
+    report = undying.recycle_(net, probe=x, units={"1": [0, 3]})
+    assert (report["1"].recycled, set(report["1"].refused)) == ((3,), {0})  # the silent one does not pay for the other
     assert undying.recycle_(net, probe=x, units={"1": [0, 7]}, tolerance=10).recycled == 2
 
 
@@ -671,6 +674,18 @@ def test_what_cannot_be_right_is_refused_by_name_and_left_as_it_was(case):
         for i, values in optimizer.state_dict()["state"].items()
         for old, new in zip(moments["state"][i].values(), values.values(), strict=True)
     )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_reader_that_no_mode_shows_is_seen_by_the_outputs():
+    """Within the tolerance too: where units gave 0, nothing may change."""
+    hidden = torch.jit.script(nn.Linear(4, 2))
+    net = Net(lambda net, x: net.c(h := F.relu(net.a(x))) + 1e-3 * hidden(h), a=nn.Linear(4, 4), c=nn.Linear(4, 2))
+    die(net.a.bias, 1)
+    weights = state(net)
+    report = undying.recycle_(net, probe=torch.randn(30, 4), units={"relu": [1]})
+    assert "something that is not followed reads it" in report["relu"].refused[1]
+    assert same(weights, net.state_dict())
 
 
 def test_one_refused_site_does_not_keep_the_others():

@@ -30,13 +30,11 @@ class Anew:
 
     def __init__(self, model: nn.Module, reach: Reach, free: Tensor, init: str, seed: int) -> None:
         self.model, self.reach, self.free, self.init = model, reach, free, init
-        device = next((p.device for p in model.parameters() if p.device.type not in ("cpu", "meta")), None)
-        self._devices = [] if device is None else [device]
-        with self._forked():
+        self.moved = False
+        """Whether the last edits moved what units said into something behind."""
+        with torch.random.fork_rng([]):
             torch.default_generator.manual_seed(seed)
-            for device in self._devices:
-                torch.get_device_module(device).manual_seed(seed)
-            self._random = self._random_state()
+            self._random = torch.get_rng_state()
 
     def edits(self, units: Mapping[str, Tensor], middle: Mapping[str, Tensor]) -> Edits:
         """What recycling ``units`` (bool, by site) changes.
@@ -132,6 +130,7 @@ class Anew:
     def _silence(self, edits: Edits, units: Mapping[str, Tensor]) -> None:
         """Outgoing weights to 0, and what they gave on average into the bias behind them."""
         active = self.reach.active(units)
+        self.moved = False
         for made in self.reach.flow.made:
             if made.reading is None or (parameter := made.reading.weight.parameter) is None:
                 continue
@@ -146,6 +145,7 @@ class Anew:
             edits.put(parameter, mask, torch.zeros(()).expand(mask.shape))
             if not (active[self.reach.origin[few(reading.columns)]] & (few(reading.mean) != 0)).any():
                 continue
+            self.moved = True
             moved = _by_unit(made, weight, torch.where(zero, weight.given.detach().cpu().double() * reading.mean, 0))
             target = self.reach.shifted(made)
             if isinstance(target, Slot):
@@ -191,7 +191,7 @@ class Anew:
                     continue
                 if hasattr(owner, "reset_parameters") and not owner._modules:
                     if owner not in fresh:
-                        fresh[owner] = copy.deepcopy(owner)
+                        fresh[owner] = copy.deepcopy(owner).cpu()
                         fresh[owner].reset_parameters()  # type: ignore[operator]
                     whole = like(parameter, parameter.dtype)
                     whole.copy_(fresh[owner]._parameters[key])  # type: ignore[arg-type]
@@ -200,23 +200,11 @@ class Anew:
 
     @contextlib.contextmanager
     def _drawing(self) -> Iterator[None]:
-        """Draws go on from those before; the user's generators stay as they are."""
-        with self._forked(), torch.no_grad():
-            self._set_random_state(self._random)
+        """Draws are on the CPU and go on from those before; the user's generators stay as they are."""
+        with torch.random.fork_rng([]), torch.no_grad():
+            torch.set_rng_state(self._random)
             yield
-            self._random = self._random_state()
-
-    def _forked(self) -> contextlib.AbstractContextManager[None]:
-        kind = self._devices[0].type if self._devices else "cuda"
-        return torch.random.fork_rng(self._devices, device_type=kind)
-
-    def _random_state(self) -> list[Tensor]:
-        return [torch.get_rng_state(), *(torch.get_device_module(d).get_rng_state(d) for d in self._devices)]
-
-    def _set_random_state(self, states: list[Tensor]) -> None:
-        torch.set_rng_state(states[0])
-        for device, state in zip(self._devices, states[1:], strict=True):
-            torch.get_device_module(device).set_rng_state(state, device)
+            self._random = torch.get_rng_state()
 
 
 def _by_unit(made: Made, slot: Slot, values: Tensor) -> Tensor:

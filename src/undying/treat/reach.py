@@ -305,6 +305,13 @@ class Reach:
             groups.append((keys.union(*(k for k, _ in together)), [*joined, name]))
         return [members for _, members in groups]
 
+    def loud(self, units: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Those of ``units`` (bool, by site) that give something other than 0 on average to what weighs them."""
+        heard = self._none().bool()
+        for _, reading in self._readings():
+            heard[self.origin[few(reading.columns)[few(reading.mean) != 0]]] = True
+        return {name: mask & heard[self.flow.sites[name].ids] for name, mask in units.items()}
+
     def columns(self, reading: Reading) -> Tensor:
         """For each element of a call's weight, the unit of a site that it weighs; 0 for none."""
         return self.origin[reading.columns]

@@ -23,6 +23,9 @@ __all__ = ["recycle_"]
 
 Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None
 
+_ROUNDING = 1e-5
+"""How much of an output may change where units gave 0: kernels that add in another order each time do that."""
+
 _TRIES = 4
 """How often units that do not fire are given other weights."""
 
@@ -161,20 +164,31 @@ class _Recycling:
         seen = self._write(edits)
         if seen.change_from(self.before) > 0:
             self._take_back()
-            now, most = self.before, self.tolerance * self.before.size
+            now = self.before
             for group in reach.groups([name for name in units if units[name].any()], units, anew.free):
-                part = {name: units[name] for name in group}
-                seen = self._write(anew.edits(part, middle))
-                change = seen.change_from(now)
-                self.change.update(dict.fromkeys(group, change))
-                if change <= most:
-                    now = seen
-                    continue
-                self._take_back()
-                reason = f"an output would change by {change:.3g}, and tolerance={self.tolerance} allows {most:.3g}"
-                self._refuse({name: dict.fromkeys(_numbers(mask), reason) for name, mask in part.items()})
+                now = self._try(reach, anew, {name: units[name] for name in group}, middle, now)
             seen = now
         self._wake(anew, {name: self._left(name, mask) for name, mask in units.items()}, seen)
+
+    def _try(self, reach: Reach, anew: Anew, units: dict[str, Tensor], middle: Mapping[str, Tensor], now: Seen) -> Seen:
+        """Recycle units of sites that belong together, all or those that gave 0, and see; ``now``: what was seen before."""
+        while any(mask.any() for mask in units.values()):
+            seen = self._write(anew.edits(units, middle))
+            change = seen.change_from(now)
+            most = self.before.size * (self.tolerance if anew.moved else min(self.tolerance, _ROUNDING))
+            if change <= most:
+                self.change.update(dict.fromkeys(units, change))
+                return seen
+            self._take_back()
+            if anew.moved:
+                reason = f"an output would change by {change:.3g}, and tolerance={self.tolerance} allows {most:.3g}"
+                loud = reach.loud(units)
+            else:
+                reason = f"an output would change by {change:.3g}: something that is not followed reads it"
+                loud = units
+            self._refuse({name: dict.fromkeys(_numbers(mask), reason) for name, mask in loud.items()})
+            units = {name: mask & ~loud[name] for name, mask in units.items()}
+        return now
 
     def _wake(self, anew: Anew, units: dict[str, Tensor], seen: Seen) -> None:
         """Give units that do not fire other weights: those of the opposite sign, then others."""
@@ -191,7 +205,11 @@ class _Recycling:
                 anew.draw(edits, self.silent)
             else:
                 anew.mirror(edits, self.silent)
-            seen = self._write(edits)
+            woken = self._write(edits)
+            if woken.change_from(seen) > _ROUNDING * self.before.size:  # what reads them does not weigh them with 0
+                self._take_back()
+                return
+            seen = woken
 
     def _write(self, edits: Edits) -> Seen:
         self.edits.append(edits)

@@ -26,7 +26,7 @@ class RecycledSite:
     silent: tuple[int, ...]
     """Recycled units that do not fire on the probe even so."""
     change: float
-    """Largest change of an output of the network on the probe; of refused units too where the change was the reason."""
+    """Largest change of an output of the network on the probe."""
 
     @property
     def note(self) -> str:
@@ -63,8 +63,8 @@ class RecycleReport:
 
     @property
     def change(self) -> float:
-        """Largest change of an output by a site of which units were recycled."""
-        return max((row.change for row in self.rows if row.recycled), default=0.0)
+        """Largest change of an output by any site."""
+        return max((row.change for row in self.rows), default=0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
