@@ -20,6 +20,8 @@ from undying.integrations import register
 from undying.ops.lean import lean
 from undying.surrogates import SURROGATES, Surrogate, register_surrogate, surrogate, unit_scaled
 from undying.treat.convert import audit, convert_, revert_
+from undying.treat.recycle import recycle_
+from undying.treat.recycled import RecycledSite, RecycleReport
 from undying.treat.report import ConversionReport
 
 __all__ = [
@@ -37,6 +39,8 @@ __all__ = [
     "Memory",
     "NeLU",
     "Record",
+    "RecycleReport",
+    "RecycledSite",
     "Site",
     "StrengthSchedule",
     "Surrogate",
@@ -50,6 +54,7 @@ __all__ = [
     "convert_",
     "lean",
     "nelu",
+    "recycle_",
     "register",
     "register_activation",
     "register_surrogate",

@@ -1,0 +1,120 @@
+"""Which units a user means: by state, by number or by certificate, checked against the network as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from undying.census.census import census as count
+from undying.census.results import Census
+from undying.certify.certificate import Certificate
+from undying.treat.probe import Probe, Seen
+
+Units = str | Mapping[str, Tensor | Sequence[int] | Sequence[bool]] | Certificate
+
+STATES = ("silent", "dead", "dormant")
+_FIRES = "it fires on the probe: the weights or the data are others now"
+
+
+class Choice:
+    """Units of the sites of a network.
+
+    Args:
+        units: as :func:`undying.recycle_` takes them.
+        census: says who is in a state; None: one of the probe is taken.
+        probe: of the network.
+        seen: what a run over it showed.
+
+    Raises:
+        ValueError: the census or certificate is not of this network, or a site or unit is not there.
+        TypeError: an argument is of another kind.
+    """
+
+    def __init__(self, units: Units, census: Census | None, probe: Probe, seen: Seen) -> None:
+        self.probe, self.seen = probe, seen
+        self.refused: dict[str, dict[int, str]] = {}
+        """Of those chosen: why they are left, by site and unit."""
+        self.none = "nothing to recycle: units names none"
+        """What to say if no unit is chosen."""
+        self.units = self._chosen(units, census)
+        """bool over units, by site."""
+
+    def _chosen(self, units: Units, census: Census | None) -> dict[str, Tensor]:
+        if isinstance(units, Certificate):
+            model = type(self.probe.model).__name__
+            if units.model != model:
+                raise ValueError(
+                    f"the certificate is of a {units.model}, and the network is a {model}; certify this one"
+                )
+            self._check_sites("certificate", [(site.name, site.kind, site.units) for site in units.sites])
+            self.none = "nothing to recycle: the certificate has no dead units"
+            return self._still({site.name: site.dead for site in units.sites if site.dead is not None})
+        if isinstance(units, Mapping):
+            return {name: self._mask(name, given) for name, given in units.items()}
+        if not isinstance(units, str):
+            raise TypeError(f"units must be one of {', '.join(STATES)}, a dict by site or a certificate, not {units!r}")
+        if units not in STATES:
+            raise ValueError(
+                f"units must be one of {', '.join(STATES)}, a dict by site or a certificate, not {units!r}"
+            )
+        return self._in_state(units, census)
+
+    def _in_state(self, state: str, census: Census | None) -> dict[str, Tensor]:
+        if census is None:
+            census = count(self.probe.model, self.probe.batches, inputs=self.probe.inputs, axes=self.probe.axes)
+        elif not isinstance(census, Census):
+            raise TypeError(f"census must be an undying.Census or None, not {census!r}; give data as probe=")
+        self._check_sites("census", [(site.name, site.kind, site.units) for site in census.sites])
+        masks = {site.name: getattr(site, state) for site in census.sites if getattr(site, state) is not None}
+        if not masks:
+            more = ": count with gradients=True" if state == "dead" else ""
+            raise ValueError(f"the census does not say of any site which units are {state}{more}")
+        self.none = f"nothing to recycle: no unit of {len(masks)} sites is {state}"
+        return masks if state == "dormant" else self._still(masks)
+
+    def _check_sites(self, kind: str, sites: list[tuple[str, str, int | None]]) -> None:
+        again = f"; make the {kind} again, of this network as it is"
+        for name, type_name, units in sites:
+            if name not in self.seen.fired:
+                raise ValueError(f"the {kind} has a site {name!r}, which the network does not have{again}")
+            now, have = self.seen.kinds[name], len(self.seen.fired[name])
+            if now != type_name:
+                raise ValueError(
+                    f"site {name!r} is a {type_name} in the {kind} and a {now} now: converted since{again}"
+                )
+            if units not in (None, have):
+                raise ValueError(f"site {name!r} has {units} units in the {kind} and {have} in the network{again}")
+        missing = self.seen.fired.keys() - {name for name, _, _ in sites}
+        if missing and kind == "census":
+            raise ValueError(f"the network has a site {min(missing)!r}, which the census does not{again}")
+
+    def _still(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """``masks``; those that fire on the probe are refused."""
+        for name, mask in masks.items():
+            fires = (mask & (self.seen.fired[name] > 0)).nonzero().flatten().tolist()
+            self.refused[name] = dict.fromkeys(fires, _FIRES)
+        return dict(masks)
+
+    def _mask(self, name: str, given: Any) -> Tensor:
+        if name in self.seen.ambiguous:
+            shape = self.seen.ambiguous[name]
+            raise ValueError(f"nothing decides which axis of site {name!r}, {shape}, holds the units; name it in axes=")
+        if name not in self.seen.fired:
+            raise ValueError(f"units names {name!r}, which is no site; sites: {', '.join(self.seen.fired)}")
+        many = len(self.seen.fired[name])
+        values = torch.as_tensor(given).cpu().flatten()
+        if values.dtype == torch.bool:
+            if len(values) != many:
+                raise ValueError(f"units gives {len(values)} values for site {name!r}, which has {many} units")
+            return values.clone()
+        if len(values) and (values.is_floating_point() or values.is_complex()):
+            raise TypeError(f"units gives {given!r} for site {name!r}: a bool mask or numbers of units are needed")
+        numbers = values.long()
+        for number in numbers[(numbers < 0) | (numbers >= many)].tolist():
+            raise ValueError(f"units gives {number} for site {name!r}, which has the units 0 to {many - 1}")
+        mask = torch.zeros(many, dtype=torch.bool)
+        mask[numbers] = True
+        return mask

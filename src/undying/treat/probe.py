@@ -1,0 +1,199 @@
+"""Run a network over a probe and see its outputs, which units fire, and, once, what makes and reads them."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from undying._base.preserve_state import device_of, preserve_state
+from undying._base.unwrap import uncompiled
+from undying.census.batches import Inputs, batches_of, moved, unpacked
+from undying.census.counting import Counter
+from undying.treat.flow import Flow
+from undying.units.rules import tensors_in
+
+
+@dataclass
+class Seen:
+    """What one run over the probe showed."""
+
+    outputs: list[Tensor] = field(default_factory=list)
+    """Every tensor that the network gave, batch by batch."""
+    fired: dict[str, Tensor] = field(default_factory=dict)
+    """By site, int64 over units: how many values were > 0."""
+    kinds: dict[str, str] = field(default_factory=dict)
+    """By site: type of the activation."""
+    ambiguous: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    middle: dict[str, Tensor] = field(default_factory=dict)
+    """By site, float64 over units: median of the pre-activation; only where it was asked for."""
+    flow: Flow | None = None
+
+    def change_from(self, before: Seen) -> float:
+        """Largest change of an output; infinite where one became NaN or infinite, or ceased to be."""
+        return max((_difference(a, b) for a, b in zip(before.outputs, self.outputs, strict=True)), default=0.0)
+
+    @property
+    def size(self) -> float:
+        """Largest absolute output that is finite."""
+        sizes = (t.double().abs() for t in self.outputs)
+        return max((float(torch.where(t.isfinite(), t, 0).max()) for t in sizes if t.numel()), default=0.0)
+
+
+@dataclass
+class Probe:
+    """Batches, as a census takes them, that can be run again and again."""
+
+    model: nn.Module
+    data: Iterable[Any]
+    inputs: Inputs | None
+    axes: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        place = device_of(self.model)
+        self.batches = [moved(batch, place) for batch in batches_of(self.data)]
+        self._whole = False
+        if not self.batches:
+            raise ValueError("probe gave no batch")
+
+    def look(self) -> Seen:
+        """Run it and follow what makes and reads each unit."""
+        return self._run(follow=True)
+
+    def check(self, middle_of: Mapping[str, Tensor] | None = None) -> Seen:
+        """Run it.
+
+        Args:
+            middle_of: by site, bool over units: whose median is asked for.
+        """
+        return self._run(follow=False, middle_of=middle_of)
+
+    def _run(self, *, follow: bool, middle_of: Mapping[str, Tensor] | None = None) -> Seen:
+        tracer, seen, flows = _Tracer(self.model, self.axes, middle_of or {}), Seen(), []
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(preserve_state(self.model))
+            stack.enter_context(tracer.attached())
+            stack.enter_context(uncompiled())
+            stack.enter_context(torch.no_grad())
+            self.model.eval()
+            for batch in self.batches:
+                output = self._output(tracer, batch, follow)
+                seen.outputs += [t.detach().clone() for t in tensors_in([output])]
+                if tracer.flow is not None:
+                    tracer.flow.returned(output)
+                    flows.append(tracer.flow)
+        if not seen.outputs:
+            raise ValueError(
+                f"{type(self.model).__name__} gives no tensor by which to tell whether it still computes the same"
+            )
+        seen.fired = {name: counts.before.fired.cpu() for name, counts in tracer.counts.items()}
+        seen.kinds = {name: counts.kind.__name__ for name, counts in tracer.counts.items()}
+        seen.ambiguous, seen.middle = tracer.ambiguous, tracer.middles()
+        seen.flow = _together(flows) if flows else None
+        return seen
+
+    def _output(self, tracer: _Tracer, batch: Any, follow: bool) -> Any:
+        # A network may work in place on its input, and what it is given again must be the same.
+        args, kwargs, _ = unpacked(copy.deepcopy(batch), self.inputs, whole=self._whole)
+        try:
+            with tracer.batch(follow):
+                return self.model(*args, **kwargs)
+        except Exception:
+            if self._whole or self.inputs is not None or isinstance(batch, Tensor):
+                raise
+            try:
+                tracer.restart()
+                with tracer.batch(follow):
+                    output = self.model(copy.deepcopy(batch))
+            except Exception:
+                output = None
+            if output is None:
+                raise
+            self._whole = True
+            return output
+
+
+def _together(flows: list[Flow]) -> Flow:
+    """The first, with the means over all batches."""
+    first = flows[0]
+    for other in flows[1:]:
+        if [(m.where, m.kind, m.count) for m in first.made] != [(m.where, m.kind, m.count) for m in other.made]:
+            raise ValueError(
+                "the network makes other calls for one batch of the probe than for another: give one of them"
+            )
+        for mine, theirs in zip(first.made, other.made, strict=True):
+            if mine.reading is not None and theirs.reading is not None:
+                mine.reading.join(theirs.reading)
+    return first
+
+
+class _Tracer(Counter):
+    """Counts as a census does, and tells ``flow`` of every operation."""
+
+    def __init__(self, model: nn.Module, axes: Mapping[str, int], middle_of: Mapping[str, Tensor]) -> None:
+        super().__init__(model, axes, gradients=False)
+        self.flow: Flow | None = None
+        self._middle_of = middle_of
+        self._begun = 0
+        self._values: dict[str, list[Tensor]] = {}
+
+    def batch(self, follow: bool) -> _Tracer:
+        """Begin a forward pass."""
+        self.start_batch()
+        self.flow = Flow(self.model, lambda: self.running_name) if follow else None
+        return self
+
+    @property
+    def running_name(self) -> str:
+        return (self._running.name if self._running.module is not None else "") or type(self.model).__name__
+
+    def middles(self) -> dict[str, Tensor]:
+        """By site, float64 over units: the median, midway between the two in the middle; 0 where it was not asked for."""
+        found = {}
+        for name, parts in self._values.items():
+            values, units = torch.cat(parts, 1), self._middle_of[name]
+            found[name] = torch.zeros(len(units), dtype=torch.float64)
+            found[name][units] = ((values.median(1).values - (-values).median(1).values) / 2).cpu()
+        return found
+
+    def _begin(self, label: str, kind: type[nn.Module], x: Tensor, bounds: Any) -> Any:
+        self._begun += 1
+        if self.flow is not None:
+            self.flow.begins(x)
+        call = super()._begin(label, kind, x, bounds)
+        if call.counts is None or call.layout is None:
+            return call
+        name = call.counts.name
+        if (wanted := self._middle_of.get(name)) is not None and wanted.any():
+            values = call.layout.columns(x.detach()).values[:, wanted.to(x.device)]
+            self._values.setdefault(name, []).append(values.double().transpose(0, 1).flatten(1))
+        return call
+
+    def _end(self, call: Any, h: Tensor) -> None:
+        super()._end(call, h)
+        if self.flow is not None:
+            self.flow.ends(None if call.counts is None else call.counts.name, call.layout, h)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        begun = self._begun
+        out = super().__torch_function__(func, types, args, kwargs)
+        if self.flow is not None and self._begun == begun:  # it was no activation
+            self.flow.called(func, args, kwargs or {}, out)
+        return out
+
+
+def _difference(a: Tensor, b: Tensor) -> float:
+    if a.shape != b.shape:
+        return float("inf")
+    if torch.equal(a, b):
+        return 0.0
+    a, b = (t.to(torch.complex128) if t.is_complex() else t.double() for t in (a, b))
+    change = torch.where((a == b) | (a.isnan() & b.isnan()), 0, (a - b).abs())
+    return float(torch.nan_to_num(change, nan=float("inf"), posinf=float("inf")).max())
