@@ -19,7 +19,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from undying.treat.layers import Arguments, Weighing, over_axes, pooled, weighing
 from undying.units.layout import Layout
-from undying.units.rules import tensors_in
+from undying.units.tensors import tensors_in
 
 
 def _words(text: str) -> set[str]:

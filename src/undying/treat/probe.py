@@ -16,7 +16,7 @@ from undying._base.unwrap import uncompiled
 from undying.census.batches import Inputs, batches_of, moved, unpacked
 from undying.census.counting import Counter
 from undying.treat.flow import Flow
-from undying.units.rules import tensors_in
+from undying.units.tensors import tensors_in
 
 
 @dataclass
@@ -161,11 +161,11 @@ class _Tracer(Counter):
             found[name][units] = ((values.median(1).values - (-values).median(1).values) / 2).cpu()
         return found
 
-    def _begin(self, label: str, kind: type[nn.Module], x: Tensor, bounds: Any) -> Any:
+    def _begin(self, label: str, kind: type[nn.Module], x: Tensor, *rest: Any) -> Any:
         self._begun += 1
         if self.flow is not None:
             self.flow.begins(x)
-        call = super()._begin(label, kind, x, bounds)
+        call = super()._begin(label, kind, x, *rest)
         if call.counts is None or call.layout is None:
             return call
         name = call.counts.name
