@@ -22,6 +22,7 @@ from undying.census.samples import samples_shown
 from undying.census.uses import Uses
 from undying.units.layout import Columns, Layout
 from undying.units.rules import AmbiguousError, UnitAxes, site_layout
+from undying.units.tensors import tensors_in
 from undying.units.unseen import Unrecognised, Unseen
 
 
@@ -195,10 +196,11 @@ class Counter(UnitAxes):
         kind, kwargs = TYPE_OF.get(func), dict(kwargs or {})
         if self._samples is not None:
             self._samples = samples_shown(getattr(func, "__name__", ""), args, kwargs, self._samples)
-        self.unseen.read(func, args, kwargs)
+        given = list(tensors_in((*args, *kwargs.values())))
+        self.unseen.read(func, given)
         if kind is None or is_activation(self._running.module):
             out = super().__torch_function__(func, types, args, kwargs)
-            self._layers.called(func, args, kwargs, out)
+            self._layers.called(func, given, out)
             self.unseen.called(func, args, kwargs, out)
             if self.uses is not None:
                 self.uses.called(func, args, kwargs, out)

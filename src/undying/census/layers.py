@@ -52,13 +52,13 @@ class Layers:
         """Say it, of what an activation gives."""
         self._layers.set(x, layer)
 
-    def called(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        """Note one operation, after it."""
+    def called(self, func: Callable[..., Any], given: list[Tensor], out: Any) -> None:
+        """Note one operation, after it; ``given``: the tensors among its arguments."""
         name, made = getattr(func, "__name__", "").strip("_"), list(tensors_in([out]))
         if name == "setitem":  # gives nothing, and writes into its first argument
-            made = [args[0]]
+            made = given[:1]
         if made:
-            layer = self._made_by(name, list(tensors_in((*args, *kwargs.values()))), self._layout_of(made[0]))
+            layer = self._made_by(name, given, self._layout_of(made[0]))
             for tensor in made:
                 self._layers.set(tensor, layer)
 
@@ -79,8 +79,8 @@ class Layers:
 
     def _owner(self, given: list[Tensor]) -> str | None:
         """Who has the weight of a weighted sum."""
-        weights = [t for t in given if t.dim() > 1 and self._parameter(t) is not None]
         module = self._running.module
+        weights = [t for t in given if t.dim() > 1 and self._parameter(t) is not None]
         if not weights:  # a layer that computes its weight, as under weight norm
             return self._here() if isinstance(module, _COMPUTING) else None
         name, base = self._parameter(weights[-1]) or "", base_of(weights[-1])
@@ -89,6 +89,8 @@ class Layers:
         owner, _, own = name.rpartition(".")
         if own != "weight":
             return name
+        if module is not None and getattr(module, "weight", None) is weights[-1]:
+            return self._here()
         tied = module is not None and any(self._weights.get(id(p)) == name for p in module.parameters(False))
         return self._here() if tied else owner or ROOT
 
@@ -96,7 +98,7 @@ class Layers:
         return None if self._running.module is None else self._running.name or ROOT
 
     def _parameter(self, x: Tensor) -> str | None:
-        base = base_of(x)
+        base = None if id(x) in self._weights else base_of(x)
         return self._weights.get(id(x if base is None else base))
 
     def _is_fixed(self, x: Tensor) -> bool:

@@ -13,6 +13,7 @@ Reshaping regroups factors and permuting moves axes, so both are followed exactl
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import operator
@@ -35,21 +36,21 @@ class Layout:
 
     axes: tuple[Axis, ...]
 
-    @classmethod
-    def along(cls, axis: int, shape: Sequence[int]) -> Layout:
+    @staticmethod
+    def along(axis: int, shape: Sequence[int]) -> Layout:
         """Units along one whole axis."""
-        return cls(tuple(((size, 1),) if d == axis % len(shape) else _positions(size) for d, size in enumerate(shape)))
+        return _along(axis % len(shape), tuple(shape))
 
     @classmethod
     def single(cls, shape: Sequence[int]) -> Layout:
         """One unit, at as many positions as there are values."""
         return cls(tuple(_positions(size) for size in shape))
 
-    @property
+    @functools.cached_property
     def shape(self) -> tuple[int, ...]:
         return tuple(math.prod(size for size, _ in axis) for axis in self.axes)
 
-    @property
+    @functools.cached_property
     def units(self) -> int:
         return math.prod(size for axis in self.axes for size, step in axis if step)
 
@@ -115,10 +116,7 @@ class Layout:
 
     def in_order(self) -> Layout:
         """With the units numbered as they lie: after a channel shuffle, unit 1 is at index 1 again."""
-        ranks = itertools.count(0, -1)
-        return _renumbered(
-            [[(size, (next(ranks),) if step else _POSITION) for size, step in axis] for axis in self.axes]
-        )
+        return _in_order(self)
 
     def _ranked(self) -> list[list[tuple[int, _Rank]]]:
         """For each axis (size, rank) of its factors: units are numbered by rank, that of a lower one faster."""
@@ -134,6 +132,8 @@ class Layout:
     def broadcast(self, shape: Sequence[int]) -> Layout | None:
         """As an operand of an elementwise operation whose result has ``shape``; None where a single unit is repeated,
         perhaps over the units of another operand."""
+        if tuple(shape) == self.shape:
+            return self
         missing = len(shape) - len(self.axes)
         if missing < 0 or (missing and self.units == 1):
             return None
@@ -214,6 +214,20 @@ def _spread(mask: Tensor, positions: Sequence[int]) -> Tensor:
 
 def _positions(size: int) -> Axis:
     return ((size, 0),) if size != 1 else ()
+
+
+# Asked again in every forward pass, so remembered.
+
+
+@functools.lru_cache(1024)
+def _along(axis: int, shape: tuple[int, ...]) -> Layout:
+    return Layout(tuple(((size, 1),) if d == axis else _positions(size) for d, size in enumerate(shape)))
+
+
+@functools.lru_cache(1024)
+def _in_order(layout: Layout) -> Layout:
+    ranks = itertools.count(0, -1)
+    return _renumbered([[(size, (next(ranks),) if step else _POSITION) for size, step in axis] for axis in layout.axes])
 
 
 def _renumbered(ranked: list[list[tuple[int, _Rank]]]) -> Layout:

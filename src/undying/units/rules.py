@@ -147,7 +147,10 @@ class _Call:
         return self._of.get(id(tensor))
 
     def is_constant(self, tensor: Any) -> bool:
-        return any(_is_constant(tensor, known) for given, known in self._known if given is tensor)
+        for given, known in self._known:
+            if given is tensor:
+                return _is_constant(tensor, known)
+        return False
 
     @property
     def layouts(self) -> list[Layout]:

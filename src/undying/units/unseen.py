@@ -138,6 +138,7 @@ def _add(tensors: ByTensor[None], new: Iterable[Tensor]) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 # Forward passes
 
+_NONE: list[Tensor] = []
 _NOT_SEEN = "made where no operation is seen: an autograd Function, a scripted function, another library"
 _ROOTS = tuple(str(Path(module.__file__ or "").parent) + os.sep for module in (torch, sys.modules["undying"]))
 
@@ -153,10 +154,11 @@ class Unseen:
     def __init__(self, axes: UnitAxes, running: ModuleStack) -> None:
         self._axes, self._running = axes, running
         self._names = {module: name for name, module in running.model.named_modules()}
+        self._activations = {module for module in self._names if is_activation(module)}
         self._own = {module for module in self._names if _may_be_an_activation(module)}
         self._suspects = Suspects()
         self._operation = ""
-        self._followed: list[Tensor] = []
+        self._followed: list[Tensor] = _NONE
         self._stack = contextlib.ExitStack()
         self.restart()
 
@@ -194,22 +196,21 @@ class Unseen:
         before = self._found[name][1] if name in self._found else False
         self._found[name] = Unrecognised(self._layer, what, line or line_of_call()), acted | before
 
-    def read(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Look at an operation before it."""
-        given = list(tensors_in((*args, *kwargs.values())))
-        if not is_activation(self._running.module):
+    def read(self, func: Callable[..., Any], given: list[Tensor]) -> None:
+        """Look at an operation before it; ``given``: the tensors among its arguments."""
+        if self._running.module not in self._activations:
             self._meet(given)
         self._operation = getattr(func, "__name__", "").partition(".")[0].strip("_")
         asks = self._suspects.asks(self._operation)
-        self._followed = [tensor for tensor in given if self._axes.of(tensor) is not None] if asks else []
+        self._followed = [tensor for tensor in given if self._axes.of(tensor) is not None] if asks else _NONE
 
     def called(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
         """Look at it after it."""
         module, operation = self._running.module, self._operation
-        followed, self._followed = self._followed, []
+        followed, self._followed = self._followed, _NONE
         if module is not None and module in self._own and isinstance(out, Tensor):
             self._inside.setdefault(module, set()).add(operation)
-        if func in TYPE_OF or is_activation(module):
+        if func in TYPE_OF or module in self._activations:
             return
         acted = self._suspects.acts(operation, args, kwargs, followed, out)
         if acted is not False:
@@ -240,11 +241,13 @@ class Unseen:
             if words:
                 self.note(self._names[module], f"{', '.join(words)} in a traced or scripted part")
             self.given(output)
-        elif is_activation(module):
+        elif module in self._activations:
             self.given(output)
         else:
             self._meet(tensors_in([output]), module)
-            inside = self._inside.pop(module, set()) if module in self._own else set()
+            if module not in self._own:
+                return
+            inside = self._inside.pop(module, set())
             if inside & _BEND and inside <= _ELEMENTWISE and self._axes.of(output) is not None:
                 kind = type(module).__name__
                 self.note(
@@ -275,7 +278,7 @@ class Seeing(UnitAxes):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        self.unseen.read(func, args, kwargs or {})
+        self.unseen.read(func, list(tensors_in((*args, *(kwargs or {}).values()))))
         out = super().__torch_function__(func, types, args, kwargs)
         self.unseen.called(func, args, kwargs or {}, out)
         return out
