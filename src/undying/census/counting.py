@@ -18,6 +18,7 @@ from undying._torch import disable_torch_function, in_functorch
 from undying.activations.known import TYPE_OF, Ends, ends, is_activation, is_rectifier
 from undying.census.accumulators import Accumulator, OutputAccumulator
 from undying.census.layers import Layers
+from undying.census.positions import Positions
 from undying.census.samples import samples_shown
 from undying.census.uses import Uses
 from undying.units.layout import Columns, Layout
@@ -104,6 +105,7 @@ class Counter(UnitAxes):
         self.active = False
         """Whether the mode is entered: a forward pass is under way that counts."""
         self._mask: Tensor | None = None
+        self._positions: Positions | None = None
         self._unmasked: Tensor | None = None
         """How many samples it leaves any position of."""
         self._running = ModuleStack(model)
@@ -173,6 +175,7 @@ class Counter(UnitAxes):
         self.unseen.start()
         self.leaves.clear()
         self._mask, self._samples = mask, samples
+        self._positions = None if mask is None else Positions(mask)
         self._unmasked = None if mask is None else mask.reshape(len(mask), -1).any(1).sum()
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -202,6 +205,8 @@ class Counter(UnitAxes):
             out = super().__torch_function__(func, types, args, kwargs)
             self._layers.called(func, given, out)
             self.unseen.called(func, args, kwargs, out)
+            if self._positions is not None:
+                self._positions.called(getattr(func, "__name__", ""), args, kwargs, out)
             if self.uses is not None:
                 self.uses.called(func, args, kwargs, out)
             return out
@@ -212,6 +217,8 @@ class Counter(UnitAxes):
         args, kwargs = _with_first(args, kwargs, call.x)
         h = super().__torch_function__(func, types, args, kwargs)
         self.unseen.called(func, args, kwargs, h)
+        if self._positions is not None:
+            self._positions.called(name, args, kwargs, h)
         self._end(call, h)
         return h
 
@@ -255,6 +262,14 @@ class Counter(UnitAxes):
             del self.counts[name]
             return _Call(x, None, None, layer)
         columns = self._columns(name, x.detach(), layout)
+        if (
+            columns.mask is not None
+            and self._positions is not None
+            and (order := self._positions.changed(x)) is not None
+        ):
+            raise ValueError(
+                f"site {name!r}: the mask has samples first and positions in the order of the batch, not {order}"
+            )
         values: Any = x.numel() // counts.units if columns.mask is None else columns.mask.sum()
         counts.values = counts.values + values
         self._seen.append((counts, values if columns.mask is None else self._unmasked))

@@ -78,6 +78,15 @@ def samples_shown(operation: str, args: tuple[Any, ...], kwargs: Mapping[str, An
     return min(samples, batch) if time == samples else samples
 
 
+def is_time_first(operation: str, args: tuple[Any, ...]) -> bool:
+    """Whether this is a recurrent layer or attention whose input has time as its first axis and samples as its second."""
+    if not args or not isinstance(args[0], Tensor) or args[0].dim() != 3:
+        return False
+    if operation in _RECURRENT:
+        return len(args) >= _UNPACKED and not args[_UNPACKED - 1]
+    return operation == "multi_head_attention_forward"
+
+
 #: By name, how many axes the samples and the channels come before.
 _CONVOLUTIONS = {f"conv{t}{n}d": n for t in ("", "_transpose") for n in (1, 2, 3)}
 _RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
