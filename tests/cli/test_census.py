@@ -110,7 +110,7 @@ def undying_digits():
     from undying.lab import data
 
     digits = data.load("digits")
-    return [(digits.normalized(digits.x_test), digits.y_test)]
+    return [(digits.standardised(digits.x_test), digits.y_test)]
 
 
 def test_data_of_every_kind(own, capsys):

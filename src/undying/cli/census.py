@@ -114,7 +114,7 @@ class CensusCommand:
             return _made(self.model, None), imports.call(self.data, "data"), self.data
         found = data.load(self.data, self.image_size, whole=not self.train)
         samples, y = (found.x_train, found.y_train) if self.train else (found.x_test, found.y_test)
-        x = found.normalized(samples)
+        x = found.standardised(samples)
         limit = self.limit or len(x)
         pairs = zip(x[:limit].split(self.batch_size), y[:limit].split(self.batch_size), strict=True)
         part = "all" if found.whole else f"the {'training' if self.train else 'test'} part"

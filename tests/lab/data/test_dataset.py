@@ -22,7 +22,7 @@ def made(classes=3, train=90, test=30, shape=(3, 4, 4)):
 def test_each_channel_has_mean_0_and_std_1_over_the_training_data():
     dataset = made()
     dataset.x_train[:, 1] //= 4
-    train, test = dataset.normalized(dataset.x_train), dataset.normalized(dataset.x_test)
+    train, test = dataset.standardised(dataset.x_train), dataset.standardised(dataset.x_test)
     assert torch.allclose(train.double().mean((0, 2, 3)), torch.zeros(3, dtype=torch.double), atol=1e-6)
     assert torch.allclose(train.double().std((0, 2, 3)), torch.ones(3, dtype=torch.double), atol=1e-6)
     assert test.double().mean((0, 2, 3)).abs().max() > 1e-4  # by the training data's numbers, not its own
@@ -34,7 +34,7 @@ def test_features_that_are_neither_images_nor_a_table_have_one_scale_and_a_const
     assert dataset.scale[0] == 4.0
     assert dataset.scale[1] == pytest.approx(x.std().item())
     flat = dataclasses.replace(dataset, x_train=torch.full((2, 2, 1), 5.0))
-    assert torch.equal(flat.normalized(flat.x_train), torch.zeros(2, 2, 1))
+    assert torch.equal(flat.standardised(flat.x_train), torch.zeros(2, 2, 1))
 
 
 @pytest.mark.parametrize("number", [1, 7, 30, 89, 90])
@@ -91,7 +91,7 @@ def test_each_column_of_a_table_has_a_unit_of_its_own():
     x = torch.randn(50, 3) * torch.tensor([1.0, 1000.0, 0.001]) + torch.tensor([0.0, 5000.0, 1.0])
     x[:, 2] = 7.0  # a constant column is only shifted
     data = Dataset("table", x, torch.arange(50) % 2, x, torch.arange(50) % 2, 2)
-    z = data.normalized(x).double()
+    z = data.standardised(x).double()
     wanted = (x.double() - x.double().mean(0)) / torch.cat([x.double().std(0)[:2], torch.ones(1)])
     assert torch.allclose(z, wanted, atol=1e-3)
     assert (z[:, 2] == 0).all()

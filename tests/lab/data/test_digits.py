@@ -39,7 +39,7 @@ def test_the_hash_sees_every_tensor():
 
 def test_normalized_by_the_training_data():
     digits = load("digits")
-    train, test = digits.normalized(digits.x_train), digits.normalized(digits.x_test)
+    train, test = digits.standardised(digits.x_train), digits.standardised(digits.x_test)
     assert abs(train.mean()) < 1e-4
     assert abs(train.std() - 1) < 1e-4
     assert test.dtype == torch.float32

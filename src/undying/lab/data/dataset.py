@@ -65,7 +65,7 @@ class Dataset:
         shape = (-1, 1, 1) if self.x_train.ndim == 4 else ()
         return mean.reshape(shape), std.reshape(shape)
 
-    def normalized(self, x: Tensor) -> Tensor:
+    def standardised(self, x: Tensor) -> Tensor:
         """``x``, samples, in float32 and such that the training data have mean 0 and std 1, see ``scale``."""
         mean, std = self.scale
         return (x.float() - mean) / std

@@ -311,7 +311,7 @@ class Classification(Kind[RunConfig]):
         if function is None or function in self._fresh:
             return
         dataset = dataset_of(config, execution)
-        samples = dataset.normalized(dataset.x_train[:2])
+        samples = dataset.standardised(dataset.x_train[:2])
         check_fresh(lambda: build_model(config, dataset), samples, f"model {config.model!r}")
         self._fresh.add(function)
 

@@ -108,7 +108,7 @@ class _Run:
         device = torch.device(execution.device)
 
         def moved(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-            return dataset.normalized(x).to(device), y.to(device)
+            return dataset.standardised(x).to(device), y.to(device)
 
         self.x, self.y = moved(dataset.x_train, dataset.y_train)
         self.test = moved(dataset.x_test, dataset.y_test)
