@@ -162,3 +162,42 @@ def test_since_refuses_networks_that_only_look_alike():
     x = torch.randn(5, 4)
     with pytest.raises(ValueError, match="different sites"):
         undying.census(Other(), x).since(undying.census(Calls(), x))
+
+
+class WithHead(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.act = nn.Linear(8, 8), nn.ReLU()
+        self.head = nn.Sequential(nn.Linear(8, 8), nn.Threshold(0, 0))
+
+    def forward(self, x):
+        return self.head(self.act(self.body(x)))
+
+
+@pytest.mark.parametrize("pattern", ["head.1.threshold", "head.*", "head.1"])
+def test_places_that_are_not_recognised_are_left_out_by_name(pattern):
+    torch.manual_seed(0)
+    net, x = WithHead(), torch.randn(20, 8)
+    assert list(undying.census(net, x).unrecognised) == ["head.1.threshold"]
+    counted = undying.census(net, x, skip=pattern)
+    assert (list(counted), counted.unrecognised) == (["act"], {})
+    assert counted.left_out == {"head.1.threshold": f"skipped, as it matches {pattern!r}"}
+    assert "not recognised" in str(undying.audit(net, x))
+    assert [row.name for row in undying.audit(net, x, skip=pattern).rows] == ["act"]
+
+
+def test_watch_leaves_them_out_and_does_not_warn_of_them(recwarn):
+    net, memory = WithHead(), undying.Memory()
+    with undying.watch(net, every=1, sinks=memory, skip="head.*") as watching:
+        net(torch.randn(20, 8))
+        watching.step()
+    assert memory[0].to_dict()["unrecognised"] == []
+    assert list(memory[0].left_out) == ["head.1.threshold"]
+    assert not [w for w in recwarn if "watch" in str(w.message)]
+
+
+def test_a_pattern_for_nothing_names_them_too():
+    with pytest.raises(ValueError, match=r"skip='tail' matches no site; sites: act, head\.1\.threshold"):
+        undying.census(WithHead(), torch.randn(20, 8), skip="tail")
+    with pytest.raises(ValueError, match=r"skip='tail' matches no site; sites: act, head\.1\.threshold"):
+        undying.audit(WithHead(), torch.randn(20, 8), skip="tail")

@@ -104,6 +104,7 @@ def test_the_gate_is_not_passed_by_what_is_not_recognised(own, capsys):
     assert "--max-dead cannot be judged: not recognised, so not counted: 4.clamp (clamp, " in error
     assert run(*arguments, "--allow-unrecognised") == 0
     assert list(undying.Census.load(own / "c.json").unrecognised) == ["4.clamp"]
+    assert run(*arguments, "--skip", "4.clamp") == 0
 
 
 def undying_digits():

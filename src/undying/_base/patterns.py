@@ -26,6 +26,8 @@ class Skip:
 
     def reason_for(self, *names: str) -> str | None:
         """Why a site with these names is left out: the first pattern that matches; ``(root)`` is the network itself."""
+        if not self._patterns:
+            return None
         found = [p for p in self._patterns if any(name == p or fnmatchcase(name or ROOT, p) for name in names)]
         self._matched.update(found)
         return f"{SKIPPED}, as it matches {found[0]!r}" if found else None

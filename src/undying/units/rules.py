@@ -166,7 +166,7 @@ class _Call:
 
 
 def _is_constant(tensor: Tensor, known: Layout | Mark | None) -> bool:
-    return known is Mark.CONSTANT or isinstance(tensor, nn.Parameter)
+    return known is Mark.CONSTANT or (known is None and isinstance(tensor, nn.Parameter))
 
 
 _Rule = Callable[[_Call, Tensor], "Layout | Mark | None"]

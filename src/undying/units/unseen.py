@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from undying._base.module_stack import Hook, ModuleStack
-from undying._torch import in_functorch
+from undying._torch import disable_torch_function, in_functorch
 from undying.activations.known import OPERATORS, TYPE_OF, is_activation
 from undying.units.rules import UnitAxes
 from undying.units.tensors import ByTensor, tensors_in
@@ -127,7 +127,8 @@ def _loses(operation: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], fol
 def _changed(x: Tensor, out: Any) -> bool | Tensor:
     if type(out) is not Tensor or x is out or x.shape != out.shape or in_functorch():  # no values to be compared
         return True
-    return (x != out).any()
+    with disable_torch_function():  # another that counts would take this for the network's doing
+        return (x != out).any()
 
 
 def _add(tensors: ByTensor[None], new: Iterable[Tensor]) -> None:
@@ -242,7 +243,8 @@ class Unseen:
                 self.note(self._names[module], f"{', '.join(words)} in a traced or scripted part")
             self.given(output)
         elif module in self._activations:
-            self.given(output)
+            for tensor in tensors_in([output]):
+                self._axes.know(tensor)
         else:
             self._meet(tensors_in([output]), module)
             if module not in self._own:
