@@ -7,7 +7,8 @@ from undying._version import __version__
 from undying.activations.barelu import BAReLU, barelu
 from undying.activations.plain import BSiLU, NeLU, bsilu, nelu
 from undying.activations.register import register_activation
-from undying.activations.sugar import SUGAR, StrengthSchedule, sugar
+from undying.activations.schedule import StrengthSchedule
+from undying.activations.sugar import SUGAR, sugar
 from undying.census.census import census
 from undying.census.record import Record
 from undying.census.results import Census, Changes, Site

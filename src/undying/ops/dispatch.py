@@ -51,9 +51,11 @@ def sugar(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor
 
 
 def barelu(x: Tensor, alpha: float, eps: float, inplace: bool) -> Tensor:
-    """BAReLU's forward pass, with its derivative. Without eps it is torch's own leaky_relu on every path."""
+    """BAReLU's forward pass, with its derivative. Without eps it is torch's own leaky_relu on every path, and
+    without a slope its relu."""
     if (
         eps
+        and alpha  # the kernels multiply by it
         and _setting != "reference"
         and not torch.compiler.is_compiling()
         and is_plain_eager(x)
