@@ -26,8 +26,9 @@ LAYERS = (
 is imported by none; so integrations' ``register``, which it names, is no way up. ``__main__`` imports cli, and every
 room may import ``_version``, which imports nothing."""
 
-BESIDE = {("certify", "census")}
-"""Rooms of one layer, and the room beside it that each imports as well: a box is of batches as the census takes them."""
+BESIDE = {("certify", "census"), ("treat", "census")}
+"""Rooms of one layer, and the room beside it that each imports as well: a box is of batches as the census takes them, and
+so is what a network is checked on as it is reverted."""
 
 CORE = LAYERS[:6]
 """These import torch and the standard library, and the file of Triton's kernels Triton."""

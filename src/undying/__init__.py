@@ -20,8 +20,9 @@ from undying.certify.interpreter import certify
 from undying.integrations import register
 from undying.ops.lean import lean
 from undying.surrogates import SURROGATES, Surrogate, register_surrogate, surrogate, unit_scaled
-from undying.treat.convert import audit, convert_, revert_
-from undying.treat.report import ConversionReport
+from undying.treat.convert import audit, convert_
+from undying.treat.report import ConversionReport, RevertReport
+from undying.treat.revert import revert_
 
 __all__ = [
     "JSONL",
@@ -38,6 +39,7 @@ __all__ = [
     "Memory",
     "NeLU",
     "Record",
+    "RevertReport",
     "Site",
     "StrengthSchedule",
     "Surrogate",
