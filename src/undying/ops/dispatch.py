@@ -55,7 +55,6 @@ def barelu(x: Tensor, alpha: float, eps: float, inplace: bool) -> Tensor:
     without a slope its relu."""
     if (
         eps
-        and alpha  # the kernels multiply by it
         and _setting != "reference"
         and not torch.compiler.is_compiling()
         and is_plain_eager(x)
