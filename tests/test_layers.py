@@ -28,7 +28,7 @@ room may import ``_version``, which imports nothing."""
 
 BESIDE = {("certify", "census"), ("treat", "census"), ("treat", "certify")}
 """Rooms of one layer, and the rooms beside it that each imports as well: a box is of batches as the census takes them, and
-units are recycled that a census or a certificate names."""
+units are recycled that a census or a certificate names; a reverted network is checked on batches too."""
 
 CORE = LAYERS[:6]
 """These import torch and the standard library, and the file of Triton's kernels Triton."""

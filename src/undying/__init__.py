@@ -7,7 +7,8 @@ from undying._version import __version__
 from undying.activations.barelu import BAReLU, barelu
 from undying.activations.plain import BSiLU, NeLU, bsilu, nelu
 from undying.activations.register import register_activation
-from undying.activations.sugar import SUGAR, StrengthSchedule, sugar
+from undying.activations.schedule import StrengthSchedule
+from undying.activations.sugar import SUGAR, sugar
 from undying.census.census import census
 from undying.census.record import Record
 from undying.census.results import Census, Changes, Site
@@ -19,10 +20,11 @@ from undying.certify.interpreter import certify
 from undying.integrations import register
 from undying.ops.lean import lean
 from undying.surrogates import SURROGATES, Surrogate, register_surrogate, surrogate, unit_scaled
-from undying.treat.convert import audit, convert_, revert_
+from undying.treat.convert import audit, convert_
 from undying.treat.recycle import recycle_
 from undying.treat.recycled import RecycledSite, RecycleReport
-from undying.treat.report import ConversionReport
+from undying.treat.report import ConversionReport, RevertReport
+from undying.treat.revert import revert_
 
 __all__ = [
     "JSONL",
@@ -41,6 +43,7 @@ __all__ = [
     "Record",
     "RecycleReport",
     "RecycledSite",
+    "RevertReport",
     "Site",
     "StrengthSchedule",
     "Surrogate",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import closed_forms
 import undying
+from undying.ops.dispatch import using
 
 AS_INTEGER = {
     torch.float64: torch.int64,
@@ -45,7 +46,7 @@ def test_repr() -> None:
 
 
 @every_dtype
-@pytest.mark.parametrize("alpha", [0.0, 0.01, 0.3, 1.0])
+@pytest.mark.parametrize("alpha", [0.01, 0.3, 1.0])
 def test_without_eps_equals_leaky_relu(dtype: torch.dtype, alpha: float) -> None:
     info = torch.finfo(dtype)
     special = [0.0, info.tiny * info.eps, info.tiny, 1e-4, 1.0, 300.0, info.max, torch.inf, torch.nan]
@@ -55,11 +56,60 @@ def test_without_eps_equals_leaky_relu(dtype: torch.dtype, alpha: float) -> None
         assert torch.equal(a.view(AS_INTEGER[dtype]), b.view(AS_INTEGER[dtype]))
 
 
-@given(numbers=st.lists(st.floats(), max_size=40), dtype=st.sampled_from(list(AS_INTEGER)), alpha=st.floats(0, 1))
+@given(
+    numbers=st.lists(st.floats(), max_size=40),
+    dtype=st.sampled_from(list(AS_INTEGER)),
+    alpha=st.floats(0, 1, exclude_min=True),
+)
 def test_without_eps_equals_leaky_relu_for_any_number(numbers: list[float], dtype: torch.dtype, alpha: float) -> None:
     x = torch.tensor(numbers, dtype=dtype)
     ours, theirs = undying.barelu(x, alpha), F.leaky_relu(x, alpha)
     assert torch.equal(ours.view(AS_INTEGER[dtype]), theirs.view(AS_INTEGER[dtype]))
+
+
+@every_dtype
+@pytest.mark.parametrize("eps", [0.0, 0.1])
+def test_without_slope_it_is_relu_for_x_up_to_0(dtype: torch.dtype, eps: float) -> None:
+    """Where alpha times x is -0.0, or NaN at -inf; with an infinite incoming gradient too."""
+    info = torch.finfo(dtype)
+    special = [0.0, info.tiny, 1.0, info.max, torch.inf]
+    x = torch.tensor([-x for x in special] + ([] if eps else [*special, torch.nan]), dtype=dtype).repeat(5)
+    for path in ("auto", "reference"):
+        with using(path):
+            for f in (undying.BAReLU(0.0, eps), undying.BAReLU(0.0, eps, inplace=True)):
+                for incoming in (1.0, torch.inf):
+                    pairs = []
+                    for g in (f, torch.relu):
+                        leaf = x.clone().requires_grad_()
+                        y = g(leaf * 1)
+                        pairs.append((y, *torch.autograd.grad(y, leaf, torch.full_like(y, incoming))))
+                    for a, b in zip(*pairs, strict=True):
+                        assert torch.equal(a.detach().view(AS_INTEGER[dtype]), b.detach().view(AS_INTEGER[dtype]))
+
+
+@pytest.mark.parametrize(("eps", "inplace"), [(0.0, False), (0.0, True), (1.0, False)])
+def test_annealing_compiles_three_times_at_most(eps: float, inplace: bool) -> None:
+    """The first values, those that change, and ReLU at the end."""
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    module = undying.BAReLU(0.1, eps, inplace)
+    compiled = torch.compile(lambda x: module(x * 1), backend="aot_eager", fullgraph=True)
+    schedule = undying.StrengthSchedule(module, 10)
+    for _ in range(11):
+        x = torch.linspace(-3, 3, 25).requires_grad_()
+        (slope,) = torch.autograd.grad(compiled(x).sum(), x)
+        _, expected = value_and_slope(lambda x: module(x * 1), x)
+        torch.testing.assert_close(slope, expected, rtol=1e-6, atol=1e-6)
+        schedule.step()
+    assert 1 <= torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 3
+
+
+def test_what_is_set_is_checked() -> None:
+    module = undying.BAReLU()
+    for name, value in (("alpha", 1.5), ("alpha", torch.nan), ("eps", 1e-31), ("eps", -1.0)):
+        with pytest.raises(ValueError, match=name):
+            setattr(module, name, value)
+    assert repr(module) == "BAReLU(alpha=0.01)"
 
 
 @every_dtype

@@ -151,13 +151,13 @@ def test_every_spelling_is_found_and_replaced(spelled, target, function, compile
     report = convert(model, targets=(target,))
     assert sites(report) == [("", "call", spelled, 1, None)]
     truth = truth_of(model, lambda self, x: self.b(sugar(self.a(x))))
-    undying.revert_(truth)
+    undying.revert_(truth, allow_change=True)
     if compiled:
         torch._dynamo.reset()
         assert_same_gradients(torch.compile(model, fullgraph=True, backend="aot_eager"), truth)
     else:
         assert_same_gradients(model, truth)
-    undying.revert_(model)
+    undying.revert_(model, allow_change=True)
     assert traces(model) == []
 
 
@@ -200,7 +200,7 @@ def test_two_families_in_one_forward():
     truth = Net(lambda self, x: sugar(self.b(sugar(self.a(x)))), a=copy.deepcopy(model.a), b=copy.deepcopy(model.b))
     assert sites(report) == [("", "call", "F.relu", 1, None), ("", "call", "F.gelu", 1, None)]
     assert_same_gradients(model, truth)
-    assert undying.revert_(model) == 2
+    assert undying.revert_(model, allow_change=True) == 2
     assert traces(model) == []
 
 
@@ -289,7 +289,7 @@ def test_a_second_conversion_takes_the_place_of_the_first_and_one_revert_undoes_
     report = undying.convert_(model, second, targets=(undying.SUGAR,))
     assert report.converted == 4
     assert_same_gradients(model, family_truth(model, **all_of(function)))
-    undying.revert_(model)
+    undying.revert_(model, allow_change=True)
     assert traces(model) == []
     assert [vars(m).keys() for m in model.modules()] == before
     assert_same_gradients(model, family_truth(model))
@@ -316,7 +316,7 @@ def test_parameters_of_an_activation_are_registered_moved_trained_and_gone_after
     model(data()).sum().backward()
     assert new.dtype == torch.float32
     assert new.grad.abs().sum() > 0
-    undying.revert_(model)
+    undying.revert_(model, allow_change=True)
     assert list(model.state_dict()) == keys
 
 
@@ -370,7 +370,7 @@ def test_an_activation_of_the_networks_own_is_left_until_its_type_is_named():
     convert(model, targets=(nn.ReLU, Squared))
     truth.body = lambda self, x: sugar(self.a(sugar(x)))
     assert_same_gradients(model, truth)
-    undying.revert_(model)
+    undying.revert_(model, allow_change=True)
     assert traces(model) == []
 
 
@@ -594,7 +594,7 @@ def test_the_fused_inference_path_does_not_run_the_old_activation(activation, st
     undying.convert_(model, undying.BAReLU())
     with torch.no_grad():
         torch.testing.assert_close(model(x, **arguments)[rows], expected[rows].detach())
-    undying.revert_(model)
+    undying.revert_(model, allow_change=True)
     assert fused_flags(model) == flags
     assert traces(model) == []
 

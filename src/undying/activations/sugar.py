@@ -5,7 +5,6 @@ Horuz, Kasneci, Eckstein et al. 2025, "The Resurrection of the ReLU", arXiv:2505
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,7 +17,7 @@ from undying.ops import dispatch
 from undying.surrogates import Surrogate
 from undying.surrogates import surrogate as resolve
 
-__all__ = ["SUGAR", "StrengthSchedule", "sugar"]
+__all__ = ["SUGAR", "sugar"]
 
 
 def sugar(
@@ -145,82 +144,3 @@ _RULES: dict[str, Callable[[Any], None]] = {
     "inplace": partial(checks.flag, "inplace"),
 }
 """Raise unless an argument is one that is allowed."""
-
-
-class StrengthSchedule:
-    """Takes the strength of every :class:`SUGAR` in a model from ``start`` to ``end``: train with SUGAR, end as ReLU.
-
-    Call ``step()`` after each ``optimizer.step()``, as with a learning rate scheduler. The strength stays at
-    ``start`` for the first ``hold`` of the steps, then moves to ``end``, and stays there.
-
-    Args:
-        model: any module that holds SUGAR modules (put there before this call).
-        total_steps: number of ``step()`` calls after which ``end`` is reached, at least 1.
-        start, end: strengths in [0, 1].
-        hold: fraction of the steps, in [0, 1), spent at ``start``.
-        shape: ``"linear"`` or ``"cosine"``.
-
-    Raises:
-        ValueError: the model holds no SUGAR module, or an argument is out of range.
-
-    >>> model = nn.Sequential(nn.Linear(2, 2), SUGAR())
-    >>> schedule = StrengthSchedule(model, total_steps=4)
-    >>> for _ in range(4):
-    ...     schedule.step()
-    ...     print(model[1].strength)
-    0.75
-    0.5
-    0.25
-    0.0
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        total_steps: int,
-        *,
-        start: float = 1.0,
-        end: float = 0.0,
-        hold: float = 0.0,
-        shape: str = "linear",
-    ) -> None:
-        self._modules = [module for module in model.modules() if isinstance(module, SUGAR)]
-        if not self._modules:
-            raise ValueError(f"{type(model).__name__} holds no undying.SUGAR module; convert it first")
-        if not isinstance(total_steps, int) or total_steps < 1:
-            raise ValueError(f"total_steps must be a whole number of at least 1, not {total_steps!r}")
-        checks.number("start", start, 0.0, 1.0)
-        checks.number("end", end, 0.0, 1.0)
-        checks.number("hold", hold, 0.0, 1.0)
-        if hold == 1:
-            raise ValueError("hold must be below 1, or the end is never reached")
-        checks.one_of("shape", shape, ("linear", "cosine"))
-        self.total_steps, self.start, self.end, self.hold, self.shape = total_steps, start, end, hold, shape
-        self.steps_taken = 0
-        self._apply()
-
-    @property
-    def strength(self) -> float:
-        """The strength in force."""
-        progress = min(1.0, max(0.0, (self.steps_taken / self.total_steps - self.hold) / (1 - self.hold)))
-        if self.shape == "cosine":
-            progress = (1 - math.cos(math.pi * progress)) / 2
-        return self.start + (self.end - self.start) * progress
-
-    def step(self) -> None:
-        """Count one optimizer step and set the strength."""
-        self.steps_taken += 1
-        self._apply()
-
-    def state_dict(self) -> dict[str, int]:
-        """What a checkpoint needs."""
-        return {"steps_taken": self.steps_taken}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue from ``state_dict()``."""
-        self.steps_taken = state["steps_taken"]
-        self._apply()
-
-    def _apply(self) -> None:
-        for module in self._modules:
-            module.strength = self.strength

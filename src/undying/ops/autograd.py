@@ -85,7 +85,8 @@ class KernelBAReLU(Function):
         ctx.save_for_backward(x)
         ctx.settings, ctx.library = (alpha, eps), library
         with below_autograd():
-            y: Tensor = library.operator("barelu")(x, alpha, eps)
+            # Times 0 what is below would be -0.0, and NaN at -inf.
+            y: Tensor = library.operator("barelu")(x if alpha else torch.relu(x), alpha, eps)
         return y
 
     @staticmethod

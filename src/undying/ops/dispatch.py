@@ -51,7 +51,8 @@ def sugar(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor
 
 
 def barelu(x: Tensor, alpha: float, eps: float, inplace: bool) -> Tensor:
-    """BAReLU's forward pass, with its derivative. Without eps it is torch's own leaky_relu on every path."""
+    """BAReLU's forward pass, with its derivative. Without eps it is torch's own leaky_relu on every path, and
+    without a slope its relu."""
     if (
         eps
         and _setting != "reference"

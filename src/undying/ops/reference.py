@@ -18,8 +18,6 @@ float16 and bfloat16 compute in float32 inside and round once.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -72,15 +70,25 @@ def ordinary(x: Tensor, surrogate: Surrogate) -> Tensor:
 def barelu(x: Tensor, alpha: float, eps: float, inplace: bool) -> Tensor:
     """Identity above 0 (a smooth root within about sqrt(eps) of the origin), slope ``alpha`` below."""
     if eps == 0:
-        return F.leaky_relu(x, alpha, inplace=inplace)
+        return _leaky(x, alpha, inplace)
     wide = _widen(x)
-    r = math.sqrt(eps)
+    r = eps**0.5
     # Above the bound sqrt(x^2 + eps) - r rounds to x, and x^2 would overflow further up.
     rooted = (wide > 0) & (wide < torch.finfo(wide.dtype).max ** 0.5 / 4)
     c = torch.where(rooted, wide, 1.0)
     # sqrt(c^2 + eps) - r without its cancellation near 0.
     root = c * (c / (torch.sqrt(c * c + eps) + r))
-    return torch.where(rooted, root, F.leaky_relu(wide, alpha)).to(x.dtype)
+    return torch.where(rooted, root, _leaky(wide, alpha)).to(x.dtype)
+
+
+def _leaky(x: Tensor, alpha: float, inplace: bool = False) -> Tensor:
+    if alpha == 0:
+        return F.relu(x, inplace)  # leaky_relu gives -0.0 below 0, and NaN at -inf
+    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        # A slope that changes between steps is an input of the graph here; leaky_relu's is compiled anew for each.
+        y = torch.where(x > 0, x, alpha * x)
+        return x.copy_(y) if inplace else y
+    return F.leaky_relu(x, alpha, inplace)
 
 
 def _excess(x: Tensor, surrogate: Surrogate, *, negative_only: bool) -> Tensor:

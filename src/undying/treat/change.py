@@ -6,7 +6,9 @@ another activation; its forward is rerouted; an entry of its ``__dict__`` or a c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
@@ -82,11 +84,70 @@ def swap_child(module: nn.Module, key: str, child: nn.Module) -> None:
 
 def converted(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The activations that were put into a network, with their names."""
-    added: set[nn.Module] = set()
+    return ((name, module) for name, _, module, _ in replaced(model))
+
+
+Before = nn.Module | Call | Callable[..., Any] | None
+"""What an activation took the place of: a module, calls in a forward, a function held as an attribute; None: unknown."""
+
+
+def replaced(model: nn.Module) -> Iterator[tuple[str, str, nn.Module, Before]]:
+    """What ``undo`` takes out of a network: name, kind of place, the activation that stands there now, and what comes
+    back."""
+    added: dict[nn.Module, tuple[str, Before]] = {}
     for name, module in model.named_modules():
-        if is_converted(module) or module in added:
-            yield name, module
-        added.update(ours for ours, _ in vars(module).get(_CHANGED, {}).values() if isinstance(ours, nn.Module))
+        if module in added:
+            kind, before = added[module]
+            yield name, kind, module, before
+        elif is_converted(module):
+            yield name, "module", module, original(module)
+        calls = {call.child: call for call in vars(module).get(CALLS, {}).values()}
+        for key, (ours, before) in vars(module).get(_CHANGED, {}).items():
+            if not isinstance(ours, nn.Module):
+                continue
+            if isinstance(before, nn.Module):
+                added[ours] = "module", original(before)
+            else:
+                added[ours] = ("attribute", before) if before != _NOTHING else ("call", calls.get(key))
+
+
+def original(module: nn.Module) -> nn.Module:
+    """What a module was before it became another, as one of its own; itself if it is what it was."""
+    if not is_converted(module):
+        return module
+    cls, displaced, brought, _ = vars(module)[_ORIGINAL]
+    old: nn.Module = cls.__new__(cls)
+    nn.Module.__init__(old)
+    left_out = {*brought, *_HOOKS, _ORIGINAL, _CHANGED, "forward"}
+    vars(old).update({key: value for key, value in vars(module).items() if key not in left_out}, **displaced)
+    return old
+
+
+@contextlib.contextmanager
+def undone(model: nn.Module) -> Iterator[None]:
+    """Within it the network is what it was before the first change, and afterwards what it is now."""
+    kept: list[tuple[nn.Module, type[nn.Module], list[tuple[str, Any, Any]]]] = []
+    try:
+        for module in model.modules():  # parents first: what goes with them is not looked into
+            kept.append((module, type(module), [(key, value, _shallow(value)) for key, value in vars(module).items()]))
+            undo(module)
+        yield
+    finally:
+        for module, cls, contents in kept:
+            module.__class__ = cls
+            vars(module).clear()
+            for key, value, copied in contents:
+                # Into the same object: handles that remove hooks hold on to it.
+                if isinstance(value, dict):
+                    value.clear()
+                    value.update(copied)
+                elif isinstance(value, list):
+                    value[:] = copied
+                vars(module)[key] = value
+
+
+def _shallow(value: Any) -> Any:
+    return copy.copy(value) if isinstance(value, (dict, list)) else None
 
 
 def undo(module: nn.Module) -> list[nn.Module]:

@@ -1,4 +1,4 @@
-"""Put an activation in the place of another throughout a network, and take it back."""
+"""Put an activation in the place of another throughout a network."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from undying.activations.barelu import BAReLU
 from undying.activations.known import is_composed
 from undying.activations.known import targets as known_targets
 from undying.activations.sugar import SUGAR
-from undying.treat.change import add_child, become, converted, is_converted, reroute, set_entry, swap_child, undo
-from undying.treat.forwards import CALLS, AsFunction, Call, Kept, Passing, is_built_upon
-from undying.treat.named import undo_names
+from undying.treat.change import add_child, become, converted, is_converted, reroute, set_entry, swap_child
+from undying.treat.forwards import CALLS, AsFunction, Call, Kept, Passing
 from undying.treat.report import ConversionReport, Row
 from undying.treat.sites import Site, find, unrecognised
 
-__all__ = ["audit", "convert_", "revert_"]
+__all__ = ["audit", "convert_", "refuse_wrapped"]
 
 Factory = Callable[[nn.Module], nn.Module]
 
@@ -65,8 +64,9 @@ def convert_(
     >>> print(undying.convert_(net, undying.SUGAR()))
     name  kind    old     new
     1     module  ReLU()  SUGAR(bsilu(a=1.67))
-    >>> undying.revert_(net)
-    1
+    >>> print(undying.revert_(net))
+    name  kind    old                   new     forward
+    1     module  SUGAR(bsilu(a=1.67))  ReLU()  same
     >>> net[1]
     ReLU()
     """
@@ -154,58 +154,6 @@ def _why_nothing(model: nn.Module, example: Any) -> list[str]:
     return []
 
 
-def revert_(model: nn.Module) -> int:
-    """Undo every ``convert_`` in ``model``, in place: types and contents as before the first one.
-
-    Hooks, the training flag and what others wrote on the modules stay as they are now. A transformers model that was built by
-    the name "sugar" (``hidden_act="sugar"``) becomes the one that "relu" builds, its config included.
-
-    Returns:
-        number of activations taken out.
-
-    Raises:
-        ValueError: the model is wrapped or compiled; there is nothing to undo, yet it holds SUGAR or BAReLU, with which it
-            was built; a forward was put on a converted module itself.
-
-    >>> import undying
-    >>> undying.revert_(nn.Sequential(undying.SUGAR()))
-    Traceback (most recent call last):
-        ...
-    ValueError: revert_ found nothing that convert_ did, but the network was built with 1 SUGAR, the first being 0; undying.convert_(model, nn.ReLU(), (undying.SUGAR,)) makes them ReLU
-    """
-    _refuse_wrapped(model, "revert_")
-    _refuse_changed(model)
-    # Parents first: what goes with them is not looked into.
-    gone = {id(activation) for module in model.modules() for activation in undo(module)}
-    count = len(gone) + undo_names(model)
-    for kind in (SUGAR, BAReLU):
-        built = [name for name, module in model.named_modules() if isinstance(module, kind)]
-        if built and not count:
-            raise ValueError(
-                f"revert_ found nothing that convert_ did, but the network was built with {len(built)} {kind.__name__}, the "
-                f"first being {built[0] or 'the network itself'}; undying.convert_(model, nn.ReLU(), "
-                f"(undying.{kind.__name__},)) makes them ReLU"
-                + (", which computes something else" if kind is BAReLU else "")
-            )
-    return count
-
-
-def _refuse_changed(model: nn.Module) -> None:
-    """What others made of converted modules since, and would not run once they are what they were."""
-    for name, module in model.named_modules():
-        forward = vars(module).get("forward")
-        if is_built_upon(module):
-            what = "its class was changed since convert_, as parametrizations do; take that off first"
-        elif is_converted(module) and forward is not None and not isinstance(forward, Passing):
-            what = (
-                "a forward was put on the module itself since convert_, as hooks of accelerate do, and would go on to run this "
-                "one; take it off first"
-            )
-        else:
-            continue
-        raise ValueError(f"revert_ cannot change {name or 'the network'}, a {type(module).__name__}: {what}")
-
-
 def _find(
     model: nn.Module, targets: Sequence[type[nn.Module]], example: Any, skip: Skip
 ) -> tuple[list[Site], list[str]]:
@@ -213,7 +161,7 @@ def _find(
         isinstance(t, type) and issubclass(t, nn.Module) for t in targets
     ):
         raise TypeError(f"targets must be a tuple of module types such as (nn.ReLU,), not {targets!r}")
-    _refuse_wrapped(model, "convert_")
+    refuse_wrapped(model, "convert_")
     return find(model, targets, example, skip)
 
 
@@ -333,7 +281,8 @@ _WRAPPERS = {
 }
 
 
-def _refuse_wrapped(model: nn.Module, what: str) -> None:
+def refuse_wrapped(model: nn.Module, what: str) -> None:
+    """Raises ValueError where a wrapper stands around the network or a part, with the order that works for ``what``."""
     for name, module in model.named_modules():
         bases = [base.__name__ for base in type(module).__mro__ if base.__module__.split(".")[0] == "torch"]
         wrapper = next((base for base in bases if base in _WRAPPERS), None)

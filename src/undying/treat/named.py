@@ -9,14 +9,14 @@ from torch import nn
 from undying.activations.sugar import SUGAR
 
 
-def undo_names(model: nn.Module) -> int:
-    """Have the model be the one that "relu" in the place of "sugar" builds, its configs included.
+def is_named(model: nn.Module) -> bool:
+    """Whether a config of the model names SUGAR."""
+    return bool(_named(model))
 
-    Returns:
-        number of activations that became ``nn.ReLU``, for good.
-    """
-    configs = {id(config): config for module in model.modules() if (config := vars(module).get("config")) is not None}
-    named = [(config, *entry) for config in configs.values() for entry in _entries(config)]
+
+def undo_names(model: nn.Module) -> None:
+    """Have the model be the one that "relu" in the place of "sugar" builds, its configs included."""
+    named = _named(model)
     for config, key, value in named:
         setattr(config, key, value.removesuffix("sugar") + "relu")
     built: list[Any] = [module for module in model.modules() if isinstance(module, SUGAR)] if named else []
@@ -26,7 +26,11 @@ def undo_names(model: nn.Module) -> int:
         for key in own:
             vars(module).pop(key, None)
         module.inplace = False
-    return len(built)
+
+
+def _named(model: nn.Module) -> list[tuple[Any, str, str]]:
+    configs = {id(config): config for module in model.modules() if (config := vars(module).get("config")) is not None}
+    return [(config, *entry) for config in configs.values() for entry in _entries(config)]
 
 
 def _entries(config: Any) -> list[tuple[str, str]]:

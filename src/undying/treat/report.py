@@ -93,3 +93,76 @@ class ConversionReport:
 
 
 _HEADER = ("name", "kind", "old", "new", "calls", "note")
+
+
+@dataclass(frozen=True)
+class RevertRow:
+    """One activation that was taken out."""
+
+    name: str
+    """Of the module, or of the child that took the place of a function; empty for the root."""
+    kind: str
+    """``"module"``, ``"attribute"`` or ``"call"``, as in :class:`undying.ConversionReport`."""
+    old: str
+    """The activation that stood there."""
+    new: str
+    """What came back."""
+    changes: bool
+    """Whether the forward pass may be another now."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What reverting does over data."""
+
+    largest_change: float
+    """Of a number of the output, in absolute terms; inf where one becomes NaN or the outputs have other shapes."""
+    accuracy: tuple[float, float] | None
+    """Before and after, where batches hold labels."""
+    labels: int
+    """Number of labels that counted."""
+
+    def __str__(self) -> str:
+        told = f"the output changes by {self.largest_change:.3g} at most"
+        if self.accuracy is None:
+            return told
+        before, after = (f"{100 * share:.1f} %" for share in self.accuracy)
+        return f"{told}, accuracy from {before} to {after} (n = {self.labels})"
+
+
+class RevertReport(int):
+    """What ``revert_`` took out: the number of activations, as an int, with a row each; prints as a table."""
+
+    rows: tuple[RevertRow, ...]
+    effect: Effect | None
+    """Over the data of ``check``; None without."""
+
+    def __new__(cls, rows: tuple[RevertRow, ...], effect: Effect | None = None) -> RevertReport:
+        report = super().__new__(cls, len(rows))
+        report.rows, report.effect = rows, effect
+        return report
+
+    def __getnewargs__(self) -> Any:  # for copies and pickles
+        return self.rows, self.effect
+
+    @property
+    def changed(self) -> tuple[RevertRow, ...]:
+        """The rows where the forward pass may be another now."""
+        return tuple(row for row in self.rows if row.changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        effect = None if self.effect is None else asdict(self.effect)
+        return {"reverted": int(self), "rows": [asdict(row) for row in self.rows], "effect": effect}
+
+    def __str__(self) -> str:
+        lines = [] if self.effect is None else [str(self.effect)]
+        return "\n".join([revert_table(self.rows) if self.rows else "nothing to revert", *lines])
+
+    __repr__ = __str__
+
+
+def revert_table(rows: tuple[RevertRow, ...]) -> str:
+    """A line a row below a head."""
+    cells = [(row.name or "(root)", row.kind, row.old, row.new, "changes" if row.changes else "same") for row in rows]
+    return text.table([("name", "kind", "old", "new", "forward"), *cells], left=5)
