@@ -467,3 +467,15 @@ def test_ranks_that_see_other_sites_do_not_wait_for_each_other(tmp_path):
     assert {name: site["samples"] for name, site in first["sites"].items()} == {"all": 12, "some": 6}
     assert first["left_out"] == {"odd": "its units differ between ranks"}
     assert {name: site["samples"] for name, site in second["sites"].items()} == {"all": 6, "some": 6, "odd": 6}
+
+
+def test_modules_that_are_replaced_while_it_watches_are_counted():
+    net, x, memory = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1)), torch.randn(64, 4), undying.Memory()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with undying.watch(net, optimizer, every=1, sinks=memory):
+        for new in (nn.GELU(), nn.Sequential(nn.Linear(6, 6), nn.ReLU()), None):
+            net(x).mean().backward()
+            optimizer.step()
+            net[1] = new or net[1]
+    assert [list(record.census) for record in memory] == [["1"], ["1"], ["1.1"]]
+    assert [record.census.sites[0].kind for record in memory] == ["ReLU", "GELU", "ReLU"]

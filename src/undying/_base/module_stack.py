@@ -41,7 +41,7 @@ class ModuleStack:
         left: Callable[[nn.Module, Any, Any], None] | None = None,
     ) -> None:
         self.model, self.left = model, left
-        self._names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
+        self._names: dict[nn.Module, str] = {}
         self._stack: list[nn.Module] = []
         self._handles: list[Any] = []
 
@@ -62,6 +62,7 @@ class ModuleStack:
 
     def __enter__(self) -> ModuleStack:
         enter, leave = Hook(self._enter), Hook(self._leave)
+        self._names = {module: name for name, module in self.model.named_modules()}
         for module in self._names:
             if isinstance(module, torch.jit.ScriptModule):  # its forward is not Python, and takes no hooks
                 continue

@@ -120,6 +120,7 @@ class Counter(UnitAxes):
         """Put hooks on the model; they count while the counter is active as well."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._running)
+            self._places = Places(self.model)  # here, since modules are replaced between the steps of a training
             self.know_all(self.model)
             self._layers = Layers(self._running, self.of)
             before, after = Hook(self._before), Hook(self._after)
