@@ -142,3 +142,10 @@ def test_a_sink_that_fails_does_not_end_training():
         "Full did not take the record of step 1: OSError: disk full",
         "Full could not be closed: OSError: still full",
     ]
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    path = tmp_path / "watch.jsonl"
+    path.write_text('{"step": 0}\n{"step": 1, "cens\n{"step": 2}\n')
+    with pytest.raises(ValueError, match=r"watch\.jsonl: line 2 is no record"):
+        undying.JSONL.read(path)

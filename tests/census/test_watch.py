@@ -479,3 +479,28 @@ def test_modules_that_are_replaced_while_it_watches_are_counted():
             net[1] = new or net[1]
     assert [list(record.census) for record in memory] == [["1"], ["1"], ["1.1"]]
     assert [record.census.sites[0].kind for record in memory] == ["ReLU", "GELU", "ReLU"]
+
+
+def test_a_forward_pass_that_failed_is_not_counted_when_it_is_tried_again():
+    class Failing(nn.Module):
+        tries = 0
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.first, self.b, self.second = nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU()
+
+        def forward(self, x):
+            h = self.b(self.first(self.a(x)))
+            self.tries += 1
+            if self.tries == 1:
+                raise RuntimeError("out of memory")
+            return self.second(h)
+
+    net, x, memory = Failing(), torch.randn(64, 4), undying.Memory()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with undying.watch(net, optimizer, every=1, sinks=memory):
+        with pytest.raises(RuntimeError, match="out of memory"):
+            net(x)
+        net(x).mean().backward()
+        optimizer.step()
+    assert [(site.samples, site.values) for site in memory[0].census.sites] == [(64, 64), (64, 64)]

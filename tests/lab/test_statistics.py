@@ -311,8 +311,11 @@ class TestCompare:
 
     def test_identical_is_said_with_any_number_of_seeds(self) -> None:
         result = compare_to_baseline("silent", [0.0], {"sugar": [0.0], "gelu": [0.0]}, baseline="relu")["sugar"]
-        assert result.verdict == "none"
-        assert result.sentence == "sugar: its share of silent units and relu's are identical on the one seed"
+        assert result.verdict == "cannot tell"
+        assert result.sentence == (
+            "sugar: its share of silent units and relu's are identical on the one seed, "
+            "but a verdict on 2 comparisons takes 7 seeds or more"
+        )
 
     def test_no_negative_0(self) -> None:
         assert statistics._points(0.01, -1e-4, -0.0) == ["1.0", "0.0", "0.0"]

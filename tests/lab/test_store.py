@@ -331,8 +331,9 @@ def test_what_is_no_file_is_named_and_not_waited_for(store, name, make):
 def test_a_census_is_the_one_that_was_written(store):
     store.execute(CONFIG, fake_training, RECORDS)
     stored(store, "census.json").write_text("{}\n")
-    with pytest.raises(UndyingError, match=r"census\.json cannot be read: it is not as it was written"):
-        store.census(CONFIG)
+    for read in (store.census, store.read):
+        with pytest.raises(UndyingError, match=r"census\.json cannot be read: it is not as it was written"):
+            read(CONFIG)
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,18 @@ class JSONL:
 
     @staticmethod
     def read(path: str | Path) -> list[dict[str, Any]]:
-        """The records of a file, without a last line that is half written."""
+        """The records of a file, without a last line that is half written.
+
+        Raises:
+            ValueError: another line is damaged.
+        """
         *lines, last = Path(path).read_bytes().split(b"\n")
-        return [json.loads(line) for line in lines] + ([whole] if (whole := _object(last)) else [])
+        records = [_object(line) for line in lines]
+        if None in records:
+            raise ValueError(
+                f"{path}: line {records.index(None) + 1} is no record; it was cut or changed: delete that line"
+            )
+        return [record for record in [*records, _object(last)] if record is not None]
 
 
 def sinks_of(sinks: Sinks) -> list[Sink]:

@@ -179,8 +179,13 @@ class Watch:
         self._passes_seen += 1
         if self._passes_seen == _MANY:
             self._say_no_step()
-        with counter.attached(), counter:
-            yield
+        try:
+            with counter.attached(), counter:
+                yield
+        except BaseException:
+            # What it had counted cannot be taken back, and if it is tried again would be counted twice.
+            self._counter = StepCounter(self.model, self.axes, self._skip, self._units, self._left_out)
+            raise
 
     def _can_count(self, module: nn.Module, args: Any, kwargs: Any, counter: Counter) -> bool:
         """Whether a forward pass is one of training; what cannot be told of it is said."""

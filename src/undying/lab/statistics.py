@@ -333,7 +333,7 @@ def _comparison(
     low, high = _interval(differences) or (None, None)
     if p_holm <= _LEVEL:
         verdict = "higher" if difference > 0 else "lower"
-    elif differences.any() and len(differences) < seeds_needed(comparisons):
+    elif len(differences) < seeds_needed(comparisons):
         verdict = "cannot tell"
     else:
         verdict = "none"
@@ -357,12 +357,13 @@ def _sentence(words: _Words, baseline: str, result: Comparison, comparisons: int
     pairs = result.wins + result.ties + result.losses
     seeds = _count(pairs, "seed")
     if result.ties == pairs:
-        return f"its {words.share} and {baseline}'s are identical on {'the one seed' if pairs == 1 else f'all {seeds}'}"
+        same = f"its {words.share} and {baseline}'s are identical on {'the one seed' if pairs == 1 else f'all {seeds}'}"
+        return same if result.verdict == "none" else f"{same}, but {_takes(comparisons)}"
     if result.verdict == "cannot tell" or result.low is None or result.high is None:
         (mean,) = _points(result.difference)
         return (
             f"cannot tell with {seeds}: {words.share} differs from {baseline}'s by {mean} {words.points} on average, "
-            f"but a verdict on {_count(comparisons, 'comparison')} takes {seeds_needed(comparisons)} seeds or more"
+            f"but {_takes(comparisons)}"
         )
     p = ("p < 0.001" if result.p_holm < 0.001 else f"p = {result.p_holm:.2g}") + " after Holm's correction"
     mean, low, high = _points(result.difference, result.low, result.high)
@@ -377,6 +378,10 @@ def _sentence(words: _Words, baseline: str, result: Comparison, comparisons: int
         opening = words.lower
         mean, low, high = _points(-result.difference, -result.high, -result.low)
     return f"{opening.format(baseline)} {mean} {words.points}, 95 % interval {low} to {high}, {p} ({seeds})"
+
+
+def _takes(comparisons: int) -> str:
+    return f"a verdict on {_count(comparisons, 'comparison')} takes {seeds_needed(comparisons)} seeds or more"
 
 
 def _strata(tasks: Sequence[Sequence[float]]) -> list[_Floats]:

@@ -117,7 +117,9 @@ class Store:
         epochs = [_parsed(line, metrics) for line in read_text(metrics).splitlines()]
         if not epochs or len(epochs) != result["lines"]:
             raise _damaged(metrics, f"it has {len(epochs)} of {result['lines']} lines")
-        read_text(metrics, result["sha256"].get(metrics.name))
+        for name in ("metrics.jsonl", "census.json"):
+            if name in result["sha256"]:
+                read_text(folder / name, result["sha256"][name])
         try:
             check_lines(epochs)
         except ValueError as error:
