@@ -87,6 +87,17 @@ def test_positions_that_are_as_they_were_count_where_the_mask_says(before, after
     assert site.values == int(MASK.sum())
 
 
+def test_indexing_the_mask_itself_moves_no_positions():
+    """As libraries make the mask of attention."""
+    rows, columns = torch.arange(N)[:, None], torch.arange(T)
+
+    def attended(x):
+        kept = (MASK == 1)[rows, columns][:, None, None, :]
+        return F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None], attn_mask=kept)[:, 0]
+
+    assert undying.census(Tokens(attended), batch(), mask="m")["relu"].values == int(MASK.sum())
+
+
 def test_counts_are_those_of_brute_force():
     net, given = Tokens(lambda x: x.transpose(0, 1), lambda h: h.transpose(0, 1)), batch()
     site = undying.census(net, given, mask="m")["relu"]

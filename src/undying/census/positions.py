@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from undying.census.samples import is_time_first
@@ -38,7 +39,9 @@ class Positions:
         if not given:
             return
         x = given[0]
-        reasons = [reason for t in given if (reason := self._changed.get(t)) not in (None, _TIME_FIRST)]
+        shapes = {x.shape, *(made.shape for made in tensors_in([out]))}
+        alike = [t for t in given if t.shape in shapes]
+        reasons = [reason for t in alike if (reason := self._changed.get(t)) not in (None, _TIME_FIRST)]
         reason = reasons[0] if reasons else self._changed.get(x)
         if name in _SWAPS and _swaps(name, x, args[1:] or tuple(kwargs.values())):
             reason = {None: _TIME_FIRST, _TIME_FIRST: None}.get(reason, reason)
@@ -53,7 +56,8 @@ class Positions:
                 self._changed.set(tensor, reason)
 
     def _has_positions(self, tensor: Tensor) -> bool:
-        if isinstance(tensor, nn.Parameter) or self._shape is None or not tensor.dim():
+        # A mask of attention is made by indexing the mask, and says nothing of where values lie.
+        if isinstance(tensor, nn.Parameter) or tensor.dtype is torch.bool or self._shape is None or not tensor.dim():
             return False
         return tensor.numel() % (self._shape[0] * self._shape[1]) == 0
 
