@@ -98,6 +98,13 @@ def test_indexing_the_mask_itself_moves_no_positions():
     assert undying.census(Tokens(attended), batch(), mask="m")["relu"].values == int(MASK.sum())
 
 
+def test_a_table_of_whole_numbers_that_is_looked_up_moves_no_positions():
+    """As RoBERTa finds the types of its tokens."""
+    positions = torch.arange(T).expand(N, T)
+    net = Tokens(lambda x: x + torch.gather(torch.zeros(N, T, dtype=torch.long), 1, positions)[..., None])
+    assert undying.census(net, batch(), mask="m")["relu"].values == int(MASK.sum())
+
+
 def test_counts_are_those_of_brute_force():
     net, given = Tokens(lambda x: x.transpose(0, 1), lambda h: h.transpose(0, 1)), batch()
     site = undying.census(net, given, mask="m")["relu"]

@@ -82,6 +82,8 @@ def _moves(name: str, x: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any
     if name == "__getitem__":
         index = args[1] if isinstance(args[1], tuple) else (args[1],)
         return any(isinstance(i, Tensor) and i.dim() and not i.dtype.is_floating_point for i in index[:2])
+    if name in ("gather", "take_along_dim") and not x.is_floating_point():  # a table of positions or types is looked up
+        return False
     if name in ("fliplr", "flipud"):
         return True
     position = 2 if name in ("roll", "take_along_dim") else 1
