@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import math
 import re
@@ -50,6 +51,19 @@ def table(rows: Sequence[Sequence[str]], left: int) -> str:
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def html_table(rows: Sequence[Sequence[str]]) -> str:
+    """The same rows as a table in HTML, escaped; the first is its head.
+
+    >>> html_table([("site", "units"), ("<a>", "8")])
+    '<table><tr><th>site</th><th>units</th></tr><tr><td>&lt;a&gt;</td><td>8</td></tr></table>'
+    """
+    lines = (
+        "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+        for tag, row in zip(["th", *["td"] * len(rows)], rows, strict=False)
+    )
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

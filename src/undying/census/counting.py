@@ -109,7 +109,6 @@ class Counter(UnitAxes):
         self._unmasked: Tensor | None = None
         """How many samples it leaves any position of."""
         self._running = ModuleStack(model)
-        self._places = Places(model)
         self.unseen = Unseen(self, self._running)
         """What may act as an activation and is not counted."""
         self._calls: dict[str, int] = {}
@@ -132,6 +131,7 @@ class Counter(UnitAxes):
 
     def __enter__(self) -> Counter:
         self.active = True
+        self._places.restart()
         self.unseen.__enter__()
         super().__enter__()
         return self
@@ -172,7 +172,6 @@ class Counter(UnitAxes):
             samples: how many it is given; None where nothing tells.
         """
         self._calls.clear()
-        self._places.restart()
         self.unseen.start()
         self.leaves.clear()
         self._mask, self._samples = mask, samples
@@ -207,9 +206,9 @@ class Counter(UnitAxes):
             self._layers.called(func, given, out)
             self.unseen.called(func, args, kwargs, out)
             if self._positions is not None:
-                self._positions.called(getattr(func, "__name__", ""), args, kwargs, out)
+                self._positions.called(getattr(func, "__name__", ""), args, kwargs, given, out)
             if self.uses is not None:
-                self.uses.called(func, args, kwargs, out)
+                self.uses.called(func, args, kwargs, given, out)
             return out
         name = func.__name__.strip("_")
         place = self._running.name if self._running.module is not None else ""
@@ -219,9 +218,14 @@ class Counter(UnitAxes):
         h = super().__torch_function__(func, types, args, kwargs)
         self.unseen.called(func, args, kwargs, h)
         if self._positions is not None:
-            self._positions.called(name, args, kwargs, h)
+            self._positions.called(name, args, kwargs, given, h)
         self._end(call, h)
         return h
+
+    def _name_of_call(self, label: str) -> str:
+        """Of the latest call with this label."""
+        number = self._calls[label]
+        return label if number == 1 else f"{label}#{number}"
 
     def _begin(self, label: str, kind: type[nn.Module], x: Tensor, bounds: Ends | None, place: str) -> _Call:
         """Count what reaches the activation: here, since one in place overwrites it.
@@ -234,7 +238,7 @@ class Counter(UnitAxes):
             place: name of the module that is the activation, or calls it.
         """
         self._calls[label] = self._calls.get(label, 0) + 1
-        name = label if self._calls[label] == 1 else f"{label}#{self._calls[label]}"
+        name = self._name_of_call(label)
         if self.uses is not None:
             self.uses.read(x)
         layer = self._layers.of(x)

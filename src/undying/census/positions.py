@@ -31,11 +31,13 @@ class Positions:
         """What was done to the positions of ``x`` that the mask does not know; None where nothing was."""
         return self._changed.get(x)
 
-    def called(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
-        """Note one operation, after it."""
+    def called(
+        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], tensors: list[Tensor], out: Any
+    ) -> None:
+        """Note one operation, after it; ``tensors``: those among its arguments."""
         if self._shape is None:
             return
-        given = [t for t in tensors_in((*args, *kwargs.values())) if self._has_positions(t)]
+        given = [t for t in tensors if self._has_positions(t)]
         if not given:
             return
         x = given[0]

@@ -28,17 +28,16 @@ class StepCounter(Counter):
         self._units, self.left_out = units, left_out
 
     def _begin(self, label: str, kind: type[nn.Module], x: Tensor, *rest: Any) -> Any:
-        number = self._calls.get(label, 0) + 1
-        name = label if number == 1 else f"{label}#{number}"
         try:
             with disable_torch_function():  # another watch's counter would take this for the model's doing
                 call = super()._begin(label, kind, x, *rest)
+            name = self._name_of_call(label)
             if call.counts is None or self._units.setdefault(name, call.counts.units) == call.counts.units:
                 return call
             reason = f"it had {self._units[name]} units in one step and {call.counts.units} in another"
         except Exception as error:
             reason = str(error)
-        self._leave_out(name, reason)
+        self._leave_out(self._name_of_call(label), reason)
         return _Call(x, None, None)
 
     def _end(self, call: Any, h: Tensor) -> None:

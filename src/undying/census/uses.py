@@ -6,16 +6,15 @@ flattening, dropout, batch norm). Where anything else reads it, or it is what th
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
 
 from undying._torch import base_of
 from undying.units.layout import Layout
-from undying.units.tensors import tensors_in
+from undying.units.tensors import ByTensor, tensors_in
 from undying.units.unseen import line_of_call
 
 _PASSING = {
@@ -40,7 +39,7 @@ class Uses:
 
     def restart(self) -> None:
         """Forget what was seen."""
-        self._site: MutableMapping[Tensor, str] = WeakIdKeyDictionary()
+        self._site: ByTensor[str] = ByTensor()
         self._used: dict[str, Tensor] = {}
         self._unclear: set[str] = set()
         self._read: set[str] = set()
@@ -48,13 +47,13 @@ class Uses:
 
     def made(self, site: str, output: Tensor) -> None:
         """Note the output of a site."""
-        self._site[output] = site
+        self._site.set(output, site)
 
     def read(self, tensor: Tensor) -> None:
         """Note that something that is no weighted sum reads this tensor."""
-        if tensor in self._site:
-            self._unclear.add(self._site[tensor])
-            self._read.add(self._site[tensor])
+        if (site := self._site.get(tensor)) is not None:
+            self._unclear.add(site)
+            self._read.add(site)
 
     def returned(self, output: Any) -> None:
         """Note what the network gives back."""
@@ -71,16 +70,18 @@ class Uses:
         used = self._used.get(site)
         return None if used is None or site in self._unclear else ~used.cpu()
 
-    def called(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        """Note one operation, after it."""
-        given = list(tensors_in((*args, *kwargs.values())))
-        read, made = [t for t in given if t in self._site], list(tensors_in([out]))
+    def called(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor], out: Any
+    ) -> None:
+        """Note one operation, after it; ``given``: the tensors among its arguments."""
+        read = [(t, site) for t in given if (site := self._site.get(t)) is not None]
+        made = list(tensors_in([out]))
         if not read or not (made or out is None):  # asking a tensor for its shape reads nothing; x[0] = h gives None
             return
         name = getattr(func, "__name__", "").strip("_")
         alone = sum(self._layout_of(t) is not None for t in given) == 1  # no residual, no weights made from data
-        for tensor in read:
-            site, layout = self._site[tensor], self._layout_of(tensor)
+        for tensor, site in read:
+            layout = self._layout_of(tensor)
             weighed = _weighed(name, tensor, layout, args, kwargs) if layout and alone else None
             if made and not any(t.dim() for t in made):
                 self._unclear.add(site)
@@ -89,7 +90,8 @@ class Uses:
                 self._read.add(site)
                 self._used[site] = weighed | self._used.get(site, weighed)
             elif layout and alone and made and keeps_apart(name, layout, self._layout_of(made[0])):
-                self._site.update(dict.fromkeys(made, site))
+                for passed in made:
+                    self._site.set(passed, site)
             else:
                 self.read(tensor)
 

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from undying._base.preserve_state import device_of, preserve_state
 from undying.census.batches import batches_of, moved, unpacked
 from undying.treat.change import undone
+from undying.treat.difference import difference
 from undying.treat.report import Effect
+from undying.units.tensors import tensors_in
 
 
 def effect_of_reverting(model: nn.Module, data: Any) -> Effect:
@@ -50,29 +52,13 @@ def _output(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 def _changes(before: Any, after: Any) -> Iterator[tuple[float, int]]:
     """Largest change, and count of numbers, of each tensor."""
-    pairs = list(_tensors(before)), list(_tensors(after))
-    if [t.shape for t in pairs[0]] != [t.shape for t in pairs[1]]:
+    pairs = list(tensors_in([before])), list(tensors_in([after]))
+    if len(pairs[0]) != len(pairs[1]):
         yield math.inf, 1
         return
     for a, b in zip(*pairs, strict=True):
-        if a.numel():
-            same = (a == b) | (a.isnan() & b.isnan())
-            yield float(torch.where(same, 0.0, (_wide(a) - _wide(b)).abs()).nan_to_num(nan=math.inf).max()), a.numel()
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.is_complex() else x.double()
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _tensors(part)
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from _tensors(part)
+        if a.numel() or b.numel():
+            yield difference(a, b), max(a.numel(), b.numel())
 
 
 def _correct(output: Any, target: Any) -> Tensor | None:

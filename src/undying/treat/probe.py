@@ -15,6 +15,7 @@ from undying._base.preserve_state import device_of, preserve_state
 from undying._base.unwrap import uncompiled
 from undying.census.batches import Inputs, batches_of, moved, unpacked
 from undying.census.counting import Counter
+from undying.treat.difference import difference
 from undying.treat.flow import Flow
 from undying.units.tensors import tensors_in
 
@@ -36,7 +37,7 @@ class Seen:
 
     def change_from(self, before: Seen) -> float:
         """Largest change of an output; infinite where one became NaN or infinite, or ceased to be."""
-        return max((_difference(a, b) for a, b in zip(before.outputs, self.outputs, strict=True)), default=0.0)
+        return max((difference(a, b) for a, b in zip(before.outputs, self.outputs, strict=True)), default=0.0)
 
     @property
     def size(self) -> float:
@@ -187,13 +188,3 @@ class _Tracer(Counter):
         if self.flow is not None and self._begun == begun:  # it was no activation
             self.flow.called(func, args, kwargs or {}, out)
         return out
-
-
-def _difference(a: Tensor, b: Tensor) -> float:
-    if a.shape != b.shape:
-        return float("inf")
-    if torch.equal(a, b):
-        return 0.0
-    a, b = (t.to(torch.complex128) if t.is_complex() else t.double() for t in (a, b))
-    change = torch.where((a == b) | (a.isnan() & b.isnan()), 0, (a - b).abs())
-    return float(torch.nan_to_num(change, nan=float("inf"), posinf=float("inf")).max())

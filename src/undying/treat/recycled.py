@@ -76,11 +76,7 @@ class RecycleReport:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        def row(cells: tuple[str, ...], tag: str) -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-        body = "".join(row(cells, "td") for cells in self._cells())
-        return f"<table>{row(_HEADER, 'th')}{body}</table>" if self.rows else f"<p>{html.escape(self.note)}</p>"
+        return text.html_table([_HEADER, *self._cells()]) if self.rows else f"<p>{html.escape(self.note)}</p>"
 
     def _cells(self) -> list[tuple[str, ...]]:
         return [

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from undying._base import text
+from undying._base.patterns import ROOT
 
 
 @dataclass(frozen=True)
@@ -67,22 +68,18 @@ class ConversionReport:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        def row(cells: tuple[str, ...], tag: str) -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-        body = "".join(row(cells, "td") for cells in self._cells())
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
-        return f"<table>{row(_HEADER, 'th')}{body}</table>{notes}"
+        return f"{text.html_table([_HEADER, *self._cells()])}{notes}"
 
     def _cells(self) -> list[tuple[str, ...]]:
         return [
             (
-                row.name or "(root)",
+                row.name or ROOT,
                 row.kind,
                 row.old,
                 row.new or "",
                 "" if row.calls is None else str(row.calls),
-                f"same as {row.alias_of or '(root)'}"
+                f"same as {row.alias_of or ROOT}"
                 if row.alias_of is not None
                 else f"left: {row.reason}"
                 if row.reason
@@ -164,5 +161,5 @@ class RevertReport(int):
 
 def revert_table(rows: tuple[RevertRow, ...]) -> str:
     """A line a row below a head."""
-    cells = [(row.name or "(root)", row.kind, row.old, row.new, "changes" if row.changes else "same") for row in rows]
+    cells = [(row.name or ROOT, row.kind, row.old, row.new, "changes" if row.changes else "same") for row in rows]
     return text.table([("name", "kind", "old", "new", "forward"), *cells], left=5)
