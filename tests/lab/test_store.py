@@ -311,11 +311,28 @@ def test_how_a_run_starts_is_kept_and_damage_to_it_named(store):
 
     store.execute(CONFIG, training, RECORDS)
     assert store.read(CONFIG).start == start
+    result = json.loads(stored(store, "result.json").read_text())
+    del result["sha256"]["start.json"]  # as in early versions
+    stored(store, "result.json").write_text(json.dumps(result))
     stored(store, "start.json").write_text('{"format": 1, "weights": 3}')
     with pytest.raises(UndyingError, match=r"start\.json cannot be read: it is not the start of a run"):
         store.read(CONFIG)
     stored(store, "start.json").unlink()
-    assert store.read(CONFIG).start is None  # as in early versions
+    assert store.read(CONFIG).start is None
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "census.json", "environment.json", "data.json", "start.json"])
+def test_a_file_of_a_finished_run_that_changed_or_went_is_named(store, name):
+    start = Start("here", {"0.weight": "a"}, "b", "c", ["1.slope"])
+    store.execute(CONFIG, lambda *_: iter([Epoch({"epoch": 0, "seconds": 0.5}, None, start=start)]), RECORDS)
+    path = stored(store, name)
+    content = path.read_text()
+    path.write_text(content.replace("a", "b") if "a" in content else content + " ")
+    with pytest.raises(UndyingError, match=rf"{name} cannot be read: it is not as it was written"):
+        store.read(CONFIG)
+    path.unlink()
+    with pytest.raises(UndyingError, match=rf"{name} cannot be read: it is missing"):
+        store.read(CONFIG)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])

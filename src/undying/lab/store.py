@@ -39,6 +39,10 @@ from undying.lab.runs.start import Start
 from undying.lab.settings import FORMAT, AnyRun, RunConfig, Settings, check_types
 
 
+_HASHED = ("metrics.jsonl", "census.json", "environment.json", "data.json", "start.json")
+"""Files of a run whose hashes result.json has; early versions noted none, or those of the first two."""
+
+
 class Store:
     """The runs of one output folder."""
 
@@ -117,7 +121,7 @@ class Store:
         epochs = [_parsed(line, metrics) for line in read_text(metrics).splitlines()]
         if not epochs or len(epochs) != result["lines"]:
             raise _damaged(metrics, f"it has {len(epochs)} of {result['lines']} lines")
-        for name in ("metrics.jsonl", "census.json"):
+        for name in _HASHED:
             if name in result["sha256"]:
                 read_text(folder / name, result["sha256"][name])
         try:
@@ -256,7 +260,7 @@ class Store:
                 "status": "diverged" if diverged else "finished",
                 "seconds": sum(epoch["seconds"] for epoch in epochs),
                 "lines": len(epochs),
-                "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+                "sha256": {name: _sha256(folder / name) for name in _HASHED if (folder / name).exists()},
             }
             held.write("result.json", _json(result))
             with contextlib.suppress(OSError):  # it is finished
@@ -315,6 +319,10 @@ class Store:
                 "upgrade undying or choose another folder with --out"
             )
         return content
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _write_json(path: Path, content: Any) -> None:
