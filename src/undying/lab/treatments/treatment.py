@@ -1,0 +1,118 @@
+"""A treatment as a whole: an activation and its parts, and both at work in a training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from undying.lab.activations import build_activation
+from undying.lab.treatments.part import Effect, Part, Training
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """An activation, and what is done beside it."""
+
+    spec: str
+    """As it was written."""
+    activation: str
+    """What :func:`undying.lab.activations.build_activation` takes."""
+    parts: tuple[Part, ...] = ()
+
+    def prepare(self, model: nn.Module, probe: Iterable[Any]) -> list[str]:
+        """Change the structure of a network, after the activation was put in and before its optimizer is made.
+
+        Args:
+            model: the network, in place.
+            probe: batches as :func:`undying.census` takes them, by which it is looked at.
+
+        Returns:
+            names of the parameters and buffers that the treatment owns: it added or replaced them. The others are as they
+            were, and no generator was drawn from.
+
+        Raises:
+            UndyingError: a part cannot be right for this network.
+        """
+        return [name for part in self.parts for name in part.prepare(model, build_activation(self.activation), probe)]
+
+    def start(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        probe: Iterable[Any],
+        total_steps: int,
+        seed: int,
+        average: nn.Module | None = None,
+    ) -> Applied:
+        """Begin to act on a training.
+
+        Args:
+            model: the network as it is trained: with the activation in it, prepared, alone or in
+                DistributedDataParallel, and then on every rank.
+            optimizer: what trains it.
+            probe: batches as :func:`undying.census` takes them, which can be read again and again.
+            total_steps: steps of the optimizer in all, at least 1.
+            seed: of the run. Parts draw from generators of their own.
+            average: a moving average of the weights, if there is one.
+
+        Raises:
+            UndyingError: a part cannot be right for this network.
+        """
+        return Applied(self.parts, Training(model, optimizer, probe, total_steps, seed, average))
+
+
+class Applied:
+    """The parts of a treatment at work in one training: call ``before_step``, the optimizer's step, ``after_step``."""
+
+    def __init__(self, parts: Sequence[Part], training: Training) -> None:
+        self.step = 0
+        """How many were taken."""
+        begun = {part.name: part.start(training) for part in sorted(parts, key=lambda part: not part.at_once)}
+        self._effects: dict[str, Effect] = {name: effect for name, effect in begun.items() if effect is not None}
+
+    def before_step(self) -> None:
+        """Call between the backward pass and the optimizer's step, when gradients are no longer scaled."""
+        for effect in self._effects.values():
+            effect.before_step()
+
+    def after_step(self) -> None:
+        """Call after the optimizer's step."""
+        self.step += 1
+        for effect in self._effects.values():
+            effect.after_step(self.step)
+
+    @property
+    def recycles(self) -> bool:
+        """Whether any part makes units anew."""
+        return any(effect.recycled is not None for effect in self._effects.values())
+
+    @property
+    def recycled(self) -> int:
+        """Units made anew so far."""
+        return sum(effect.recycled or 0 for effect in self._effects.values())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain data: with those of the model and the optimizer, the training goes on to the same numbers."""
+        return {"step": self.step, "parts": {name: effect.state_dict() for name, effect in self._effects.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state_dict()``, after model and optimizer were loaded.
+
+        Raises:
+            ValueError: it is of another treatment.
+        """
+        if state["parts"].keys() != self._effects.keys():
+            of, here = (", ".join(names) or "none" for names in (state["parts"], self._effects))
+            raise ValueError(f"the state is of a treatment with the parts {of}; this one has {here}")
+        self.step = state["step"]
+        for name, effect in self._effects.items():
+            effect.load_state_dict(state["parts"][name])
+
+    def close(self) -> None:
+        """Take hooks away. Nothing is to be called afterwards."""
+        for effect in self._effects.values():
+            effect.close()
