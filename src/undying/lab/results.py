@@ -78,7 +78,7 @@ class SiteHistory:
 
 @dataclass(frozen=True)
 class ActivationResult:
-    """Everything known about one activation."""
+    """Everything known about one activation or treatment."""
 
     name: str
     """As the user named it: ``sugar:nelu``."""
@@ -105,8 +105,11 @@ class ActivationResult:
     """By metric, ``accuracy`` and ``silent``, over the seeds that both have; without a metric that is unknown or has no
     such seed, and empty for the baseline."""
     curves: Mapping[str, Curve]
-    """``train_loss``, ``test_loss``, ``train_accuracy``, ``test_accuracy``, ``sparsity``, ``gradient_norm``, ``update_norm``."""
+    """``train_loss``, ``test_loss``, ``train_accuracy``, ``test_accuracy``, ``sparsity``, ``gradient_norm``, ``update_norm``,
+    and ``recycled`` where there is that."""
     sites: Sequence[SiteHistory]
+    recycled: Summary | None = None
+    """Units that the treatment has made anew by the last epoch, each as often as it was; None for one that does not."""
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from undying._base.errors import RunsFailedError
+from undying._base.errors import RunsFailedError, UndyingError
 from undying.lab.execution import Execution
+from undying.lab.runs.kind import kind_of
 from undying.lab.settings import AnyRun
 from undying.lab.store import Store
+from undying.lab.treatments import build_treatment
 
-__all__ = ["run"]
+__all__ = ["check_treatments", "run"]
 
 
 def run(configs: Sequence[AnyRun], out: Path, execution: Execution, finished: Callable[[AnyRun], None]) -> None:
@@ -24,6 +26,7 @@ def run(configs: Sequence[AnyRun], out: Path, execution: Execution, finished: Ca
     """
     if not configs:
         return
+    check_treatments(configs, execution)
     if execution.executor == "submitit":
         from undying.lab.executors.jobs import run_in_jobs as run_in
     elif execution.executor == "ray":
@@ -38,3 +41,19 @@ def run(configs: Sequence[AnyRun], out: Path, execution: Execution, finished: Ca
             f"{failed[0].activation}, seed {failed[0].seed}: {error.splitlines()[-1]} (see {path}); "
             "run the same command again to try them once more"
         )
+
+
+def check_treatments(configs: Sequence[AnyRun], execution: Execution) -> None:
+    """Try each treatment on its network, before any run is begun: an activation alone fits all, a part may not.
+
+    Raises:
+        UndyingError: one cannot be right.
+    """
+    treated = (config for config in configs if build_treatment(config.activation).parts)
+    for config in {(config.activation, config.model, config.data): config for config in treated}.values():
+        try:
+            kind_of(config).check(config, execution)
+        except UndyingError:
+            raise
+        except Exception:  # the network's own: the run will say so, and is tried again
+            continue

@@ -20,9 +20,10 @@ from undying.lab.activations import build_activation
 from undying.lab.checkpoints import Checkpoint
 from undying.lab.execution import Execution
 from undying.lab.runs.kind import Curve, Epoch, Kind, Lines
-from undying.lab.runs.lines import last_counted, or_nan, share, unit_metrics, weights_sha256
+from undying.lab.runs.lines import last_counted, or_nan, recycled_share, share, unit_metrics, weights_sha256
 from undying.lab.runs.start import start_of
 from undying.lab.settings import AnyRun
+from undying.lab.treatments import Applied, build_treatment
 
 TASK = "CartPole-v1"
 MOST = 500
@@ -58,7 +59,15 @@ def train(config: CartPoleRun, execution: Execution | None = None) -> Iterator[E
     """
     execution = execution or Execution()
     agent, episodes = _agent(config, execution)
-    start = start_of(agent.policy, config.activation)
+    planned = build_treatment(config.activation)
+    prepared = planned.prepare(networks := _Networks(agent.policy), [probe()])
+    if prepared:  # as the policy makes its own
+        policy = agent.policy
+        policy.optimizer = policy.optimizer_class(policy.parameters(), lr=config.lr, **policy.optimizer_kwargs)
+    start = start_of(agent.policy, planned, prepared=prepared)
+    steps = -(-config.steps // config.batch_size) * config.passes * config.epochs
+    treatment = planned.start(networks, agent.policy.optimizer, [probe()], steps, config.seed)
+    _follow(agent.policy.optimizer, treatment)
     counted: Census | None = None
     for epoch in range(config.epochs + 1):
         started = time.perf_counter()
@@ -77,12 +86,19 @@ def train(config: CartPoleRun, execution: Execution | None = None) -> Iterator[E
             "return": sum(ended) / len(ended) if ended else None,
             **(unit_metrics(counted) if counted and not diverged else {}),
             **(_evaluated(agent) if last and not diverged else {}),
+            **({"recycled": treatment.recycled} if treatment.recycles else {}),
             **({"weights_sha256": weights_sha256(agent.policy)} if last else {}),
             "seconds": time.perf_counter() - started,
         }
         yield Epoch(metrics, counted, diverged, start=start if epoch == 0 else None)
         if diverged:
             return
+
+
+def _follow(optimizer: torch.optim.Optimizer, treatment: Applied) -> None:
+    """The library takes the steps: the treatment acts around each. By then it has limited the gradient's norm."""
+    optimizer.register_step_pre_hook(lambda *_: treatment.before_step())
+    optimizer.register_step_post_hook(lambda *_: treatment.after_step())
 
 
 def count(policy: nn.Module) -> Census:
@@ -159,7 +175,7 @@ def _agent(config: CartPoleRun, execution: Execution) -> tuple[Any, Any]:
         # Seeded before the networks are made: the same initial weights for every activation.
         seed=config.seed,
         device=execution.device,
-        policy_kwargs={"activation_fn": partial(build_activation, config.activation)},
+        policy_kwargs={"activation_fn": partial(build_activation, build_treatment(config.activation).activation)},
     )
     return agent, env.get_episode_rewards
 
@@ -208,6 +224,7 @@ class CartPole(Kind[CartPoleRun]):
             "accuracy": lines[-1].get("test_return", 0.0) / MOST,
             "validation": lines[-1].get("validation_return", 0.0) / MOST,
             "area": sum(returns) / len(returns) if returns else 0.0,
+            "recycled": recycled_share(counted),
             **{f"{network}_silent": or_nan(_silent(counted, network)) for network in _NETWORKS},
         }
 
@@ -216,6 +233,7 @@ class CartPole(Kind[CartPoleRun]):
             "over": tuple(line["steps"] for line in lines),
             "return": tuple(None if line["return"] is None else line["return"] / MOST for line in lines),
             "dead": tuple(share(line, "dead") for line in lines),
+            "recycled": tuple(map(recycled_share, lines)),
             **{f"{network}_silent": tuple(_silent(line, network) for line in lines) for network in _NETWORKS},
         }
 

@@ -47,7 +47,7 @@ def check_lines(lines: Sequence[Any]) -> None:
 
 _MEASURED = {
     *(f"{part}_{what}" for part in ("train", "test", "validation") for what in ("loss", "accuracy")),
-    *("gradient_norm", "update_norm", "sparsity", "train_seconds"),
+    *("gradient_norm", "update_norm", "sparsity", "recycled", "train_seconds"),
 }
 
 
@@ -78,6 +78,12 @@ def share(line: Mapping[str, Any], state: str) -> float | None:
         return None
     value: float = sum(site[state] for site in sites) / sum(site["units"] for site in sites)
     return value
+
+
+def recycled_share(line: Mapping[str, Any]) -> float:
+    """Units recycled so far over all units, which may be more than 1; 0 in a line that says nothing of either."""
+    units = sum(site["units"] for site in line.get("sites", ()))
+    return line.get("recycled", 0) / units if units else 0.0
 
 
 def last_counted(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -8,12 +8,11 @@ from dataclasses import fields
 
 from undying._base.errors import UndyingError
 from undying.activations.known import SPELLINGS
-from undying.lab.activations import build_activation
 from undying.lab.treatments.once import Fresh, Recycle
 from undying.lab.treatments.part import Part
 from undying.lab.treatments.pulls import Anneal, L2Init, ShrinkPerturb
 from undying.lab.treatments.structure import LayerNorm
-from undying.lab.treatments.treatment import Treatment
+from undying.lab.treatments.treatment import Treatment, built
 
 PARTS: dict[str, type[Part]] = {part.name: part for part in (Recycle, Fresh, L2Init, LayerNorm, ShrinkPerturb)}
 """Name in a spec -> the part."""
@@ -49,14 +48,14 @@ def _activation(head: str, spec: str) -> tuple[str, tuple[Part, ...]]:
         raise UndyingError(f"{spec!r} begins with a part; write the activation before it, as in relu+{head}")
     shares = [word for word in rest if word.startswith("anneal=")]
     if not shares or (name in SPELLINGS and "anneal" in inspect.signature(SPELLINGS[name]).parameters):
-        build_activation(head)
+        built(head)
         return head, ()
     if name not in ANNEALED:
         raise UndyingError(f"{spec!r}: anneal goes with {' and '.join(ANNEALED)}, which end as ReLU; {name} cannot")
     if len(shares) > 1:
         raise UndyingError(f"{spec!r} gives anneal twice; give it once")
     activation = ":".join([name, *(word for word in rest if word not in shares)])
-    build_activation(activation)
+    built(activation)
     return activation, (_built(Anneal, {"share": shares[0].removeprefix("anneal=")}, spec),)
 
 

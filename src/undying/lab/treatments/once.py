@@ -13,6 +13,7 @@ from torch import nn
 from undying._base.errors import UndyingError
 from undying.lab.treatments.part import Effect, Part, Training, in_range
 from undying.treat.anew import INITS
+from undying.treat.choice import Units
 from undying.treat.recycle import recycle_
 
 
@@ -33,8 +34,8 @@ class Once(Part):
         """Raises UndyingError if it could not act."""
 
     @abstractmethod
-    def act(self, training: Training) -> int | None:
-        """Do it. Returns how many units were made anew; None: it is no matter of units."""
+    def act(self, training: Training) -> int:
+        """Do it. Returns how many single units were made anew."""
 
 
 class _Once(Effect):
@@ -64,6 +65,7 @@ class Recycle(Once):
 
     name = "recycle"
     main = "init"
+    recycles = True
     init: str = "default"
 
     def __post_init__(self) -> None:
@@ -71,15 +73,25 @@ class Recycle(Once):
         if self.init not in INITS:
             raise ValueError(f"init must be one of {', '.join(INITS)}, not {self.init!r}")
 
+    def check(self, training: Training) -> None:
+        self._recycle(training, {})  # follows the network as later, and changes nothing
+
     def act(self, training: Training) -> int:
+        return self._recycle(training, "silent")
+
+    def _recycle(self, training: Training, units: Units) -> int:
         generator = torch.Generator().manual_seed(training.seed_of(self))
         try:
-            report = recycle_(
-                training.model, training.optimizer, probe=training.probe, init=self.init, generator=generator
-            )
+            return recycle_(
+                training.model,
+                training.optimizer,
+                probe=training.probe,
+                units=units,
+                init=self.init,
+                generator=generator,
+            ).recycled
         except (TypeError, ValueError) as error:
             raise UndyingError(f"{self.name}: {error}") from None
-        return report.recycled
 
 
 @dataclass(frozen=True)
@@ -91,6 +103,11 @@ class Fresh(Once):
     name = "fresh"
     main = "at"
 
+    def objection(self, *, averaged: bool, compiled: bool) -> str:
+        if averaged and self.at:
+            return "fresh begins with new weights, of which --ema would make a mean with those before; leave one of the two out"
+        return ""
+
     def check(self, training: Training) -> None:
         for name, module in training.network.named_modules():
             if _is_trained(module) and not hasattr(module, "reset_parameters"):
@@ -100,7 +117,7 @@ class Fresh(Once):
                 )
 
     @torch.no_grad()
-    def act(self, training: Training) -> None:
+    def act(self, training: Training) -> int:
         with torch.random.fork_rng([]):
             torch.default_generator.manual_seed(training.seed_of(self))
             for module in filter(_is_trained, training.network.modules()):
@@ -112,6 +129,7 @@ class Fresh(Once):
                             value.copy_(new[key])  # type: ignore[arg-type]
         training.optimizer.state.clear()
         training.optimizer.zero_grad()
+        return 0
 
 
 def _is_trained(module: nn.Module) -> bool:

@@ -42,8 +42,8 @@ class Training:
 class Effect:
     """A part at work in one training. What a part does not need it leaves as it is here."""
 
-    recycled: int | None = None
-    """Units made anew so far; None of a part that does no such thing."""
+    recycled: int = 0
+    """Units made anew so far."""
 
     def before_step(self) -> None:
         """Between the backward pass and the optimizer's step."""
@@ -69,8 +69,14 @@ class Part:
     """In a spec."""
     main: ClassVar[str] = ""
     """The field that a VALUE without a key sets."""
+    recycles: ClassVar[bool] = False
+    """Whether it makes single units anew."""
     at_once: ClassVar[bool] = False
     """Whether it may change weights before the first step, and so comes before parts that start from them."""
+
+    def objection(self, *, averaged: bool, compiled: bool) -> str:
+        """Why it cannot be right beside a moving average of the weights or ``torch.compile``, and the way out; empty: it can."""
+        return ""
 
     def prepare(self, model: nn.Module, activation: nn.Module, probe: Iterable[Any]) -> list[str]:
         """Change the structure of a network, in place.

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from undying._base.errors import UndyingError
 from undying.lab.activations import build_activation
+from undying.lab.checkpoints import random_state, restore_random
 from undying.lab.treatments.part import Effect, Part, Training
 
 
@@ -22,6 +24,28 @@ class Treatment:
     activation: str
     """What :func:`undying.lab.activations.build_activation` takes."""
     parts: tuple[Part, ...] = ()
+
+    def build(self) -> nn.Module:
+        """The activation's module. It may draw its parameters; the generators are put back."""
+        return built(self.activation)
+
+    def check(self, *, averaged: bool = False, compiled: bool = False) -> None:
+        """Before anything runs.
+
+        Args:
+            averaged: whether a moving average of the weights is kept.
+            compiled: whether the network is trained through ``torch.compile``.
+
+        Raises:
+            UndyingError: a part cannot be right with it.
+        """
+        for part in self.parts:
+            if reason := part.objection(averaged=averaged, compiled=compiled):
+                raise UndyingError(f"{self.spec!r}: {reason}")
+
+    def __str__(self) -> str:
+        """Its module, and its parts with all their arguments."""
+        return ", ".join([repr(self.build()), *map(repr, self.parts)])
 
     def prepare(self, model: nn.Module, probe: Iterable[Any]) -> list[str]:
         """Change the structure of a network, after the activation was put in and before its optimizer is made.
@@ -37,7 +61,7 @@ class Treatment:
         Raises:
             UndyingError: a part cannot be right for this network.
         """
-        return [name for part in self.parts for name in part.prepare(model, build_activation(self.activation), probe)]
+        return [name for part in self.parts for name in part.prepare(model, self.build(), probe)]
 
     def start(
         self,
@@ -65,12 +89,23 @@ class Treatment:
         return Applied(self.parts, Training(model, optimizer, probe, total_steps, seed, average))
 
 
+def built(activation: str) -> nn.Module:
+    """The module that a spec names, with all generators as they were."""
+    state = random_state()
+    try:
+        return build_activation(activation)
+    finally:
+        restore_random(state)
+
+
 class Applied:
     """The parts of a treatment at work in one training: call ``before_step``, the optimizer's step, ``after_step``."""
 
     def __init__(self, parts: Sequence[Part], training: Training) -> None:
         self.step = 0
         """How many were taken."""
+        self.recycles = any(part.recycles for part in parts)
+        """Whether any part makes single units anew."""
         begun = {part.name: part.start(training) for part in sorted(parts, key=lambda part: not part.at_once)}
         self._effects: dict[str, Effect] = {name: effect for name, effect in begun.items() if effect is not None}
 
@@ -86,14 +121,9 @@ class Applied:
             effect.after_step(self.step)
 
     @property
-    def recycles(self) -> bool:
-        """Whether any part makes units anew."""
-        return any(effect.recycled is not None for effect in self._effects.values())
-
-    @property
     def recycled(self) -> int:
         """Units made anew so far."""
-        return sum(effect.recycled or 0 for effect in self._effects.values())
+        return sum(effect.recycled for effect in self._effects.values())
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain data: with those of the model and the optimizer, the training goes on to the same numbers."""
