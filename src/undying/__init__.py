@@ -21,6 +21,8 @@ from undying.integrations import register
 from undying.ops.lean import lean
 from undying.surrogates import SURROGATES, Surrogate, register_surrogate, surrogate, unit_scaled
 from undying.treat.convert import audit, convert_
+from undying.treat.policies.recycler import Recycler
+from undying.treat.policies.redo import ReDo
 from undying.treat.recycle import recycle_
 from undying.treat.recycled import RecycledSite, RecycleReport
 from undying.treat.report import ConversionReport, RevertReport
@@ -40,9 +42,11 @@ __all__ = [
     "ConversionReport",
     "Memory",
     "NeLU",
+    "ReDo",
     "Record",
     "RecycleReport",
     "RecycledSite",
+    "Recycler",
     "RevertReport",
     "Site",
     "StrengthSchedule",

@@ -19,10 +19,15 @@ _SINGLE = ("norm", "bias", "scaled")
 
 
 class Reach:
-    """Questions about the units in a flow; a vector over ids has an entry for each id."""
+    """Questions about the units in a flow; a vector over ids has an entry for each id.
 
-    def __init__(self, flow: Flow) -> None:
-        self.flow = flow
+    Args:
+        flow: of one forward pass.
+        keep: whether outputs are to stay as they are, so that a unit is blocked whose mean has no place to go.
+    """
+
+    def __init__(self, flow: Flow, *, keep: bool = True) -> None:
+        self.flow, self._keep = flow, keep
         self._reasons = [""]
         self._slots: dict[nn.Parameter, list[tuple[Made, Slot]]] = defaultdict(list)
         for made in flow.made:
@@ -83,7 +88,7 @@ class Reach:
                 self._note(blocked, read, problem)
         for made in self.flow.sites.values():
             self._note(blocked, made.ids[~weighed[made.ids]], "nothing that is followed reads it")
-        for made, reading in self._readings():
+        for made, reading in self._readings() if self._keep else ():
             if self.shifted(made) is None:
                 weighs = reading.weight.given.cpu() != 0
                 for d in repeated(reading.columns):
@@ -215,6 +220,44 @@ class Reach:
             if sum(map(len, refused.values())) == before:
                 break
         return chosen, refused, makers == 0
+
+    def alone(self) -> tuple[dict[str, dict[int, str]], dict[str, tuple[Tensor, Tensor]]]:
+        """(by site and unit: why it cannot be recycled while no other is; by site: (unit, id) of what is made anew for
+        each unit that can).
+
+        Two units differ in a bit of their numbers. So each is asked for beside all that share a bit with it, for each
+        bit in turn: one that needs another is refused where that one is missing.
+        """
+        sites = self.flow.sites
+        numbers = dict(
+            zip(
+                sites,
+                torch.arange(sum(m.count for m in sites.values())).split([m.count for m in sites.values()]),
+                strict=True,
+            )
+        )
+        refused: dict[str, dict[int, str]] = {name: {} for name in sites}
+        free = {name: torch.ones(len(unit), dtype=torch.bool) for name, (unit, _) in self._chains.items()}
+        most = max((int(n.max()) for n in numbers.values() if len(n)), default=0)
+        for bit in range(max(1, most.bit_length())):
+            for value in (0, 1):
+                chosen = {name: (n >> bit & 1) == value for name, n in numbers.items()}
+                _, reasons, may = self.choose(chosen)
+                for name, (unit, at) in self._chains.items():
+                    refused[name] |= reasons[name]
+                    free[name] &= ~chosen[name][unit] | may[at]
+        makers = {}
+        for name, (unit, at) in self._chains.items():
+            own = free[name] & torch.tensor([bool(m.slots or m.running) for m in self.flow.made])[self._block[at]]
+            own[torch.isin(unit, torch.tensor([*refused[name]], dtype=torch.int64))] = False
+            makers[name] = unit[own], at[own]
+            weights = {u for u, i in zip(*(t.tolist() for t in makers[name]), strict=True) if self._made(i).slots}
+            for u in {*range(sites[name].count)} - weights - refused[name].keys():
+                refused[name][u] = "what makes it makes other units too"
+        return refused, makers
+
+    def _made(self, number: int) -> Made:
+        return self.flow.made[int(self._block[number])]
 
     def active(self, chosen: Mapping[str, Tensor]) -> Tensor:
         """bool over ids: these units of the sites."""
