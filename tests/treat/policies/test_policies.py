@@ -11,6 +11,9 @@ import undying
 
 POLICIES = {
     "ReDo": (undying.ReDo, {"tau": 0.3, "every": 20}),
+    "GradientDormancy": (undying.GradientDormancy, {"tau": 0.2, "every": 20}),
+    "ContinualBackprop": (undying.ContinualBackprop, {"replacement_rate": 0.01, "maturity": 15}),
+    "SelfNormalizedResets": (undying.SelfNormalizedResets, {"percentile": 0.9, "window": 25, "longest": 12}),
 }
 OPTIMIZERS = {
     "Adam": lambda p: torch.optim.Adam(p, 0.01),
@@ -69,10 +72,12 @@ def watched(recycler):
     return events
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("name", POLICIES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_policy_is_its_reference_over_200_steps(network, name, optimizer):
+@pytest.mark.parametrize(
+    ("name", "network", "optimizer"),
+    [(name, network, "Adam") for name in POLICIES for network in NETWORKS]
+    + [("ReDo", "mlp", "SGD"), ("ContinualBackprop", "mlp", "RMSprop")],
+)
+def test_a_policy_is_its_reference_over_200_steps(name, network, optimizer):
     ours, theirs = Training(network, optimizer), Training(network, optimizer)
     recycler, reference = ours.recycler(name), theirs.reference(name)
     events = watched(recycler)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import itertools
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ class Part:
         """The unit of each place, in order."""
         self._starts = torch.searchsorted(self._owner, torch.arange(units + 1)).tolist()
         self._units = units
+        self._tables: dict[torch.device, tuple[Tensor | None, Tensor, int]] = {}
 
     def places(self, units: list[int]) -> tuple[Tensor, Tensor]:
         """(numbers of slices or elements of these units; the position in ``units`` that each belongs to), on the CPU."""
@@ -55,30 +56,28 @@ class Part:
 
     def sizes(self) -> Tensor:
         """float, over the units of the site, on the target's device: sum of the absolute values of each one's elements."""
-        weights, (places, owner, each) = self.target.detach(), self._on(self.target.device)
+        weights = self.target.detach()
+        places, owner, each = self._on(weights.device)
         if self.axis is None:
             along = weights.flatten().abs()
         else:
             others = [d for d in range(weights.dim()) if d != self.axis]
             along = torch.linalg.vector_norm(weights, 1, dim=others) if others else weights.abs()
-        along = along.float() if along.dtype in (torch.float16, torch.bfloat16) else along
-        if each == 1 and len(along) == self._units:
-            return along if places is None else along[places]
+        along = along if along.dtype == torch.float64 else along.float()
         found = along if places is None else along[places]
         if each:  # as many of each unit, which needs no sum in an order that a GPU chooses
             return found.view(self._units, each).sum(1)
         return found.new_zeros(self._units).index_add_(0, owner, found)
 
-    @functools.cache  # noqa: B019  (a part lives as long as its Recycler)
     def _on(self, device: torch.device) -> tuple[Tensor | None, Tensor, int]:
         """(places, None for all in order; unit of each; how many each unit has, 0 where that varies)."""
-        counts = {b - a for a, b in zip(self._starts, self._starts[1:], strict=False)}
-        in_order = torch.equal(self._places, torch.arange(len(self._places)))
-        everything = in_order and len(self._places) == (
-            self.target.numel() if self.axis is None else self.target.shape[self.axis]
-        )
-        places = None if everything else self._places.to(device)
-        return places, self._owner.to(device), counts.pop() if len(counts) == 1 else 0
+        if device not in self._tables:
+            counts = {b - a for a, b in itertools.pairwise(self._starts)}
+            length = self.target.numel() if self.axis is None else self.target.shape[self.axis]
+            everything = torch.equal(self._places, torch.arange(length))
+            places = None if everything else self._places.to(device)
+            self._tables[device] = places, self._owner.to(device), counts.pop() if len(counts) == 1 else 0
+        return self._tables[device]
 
 
 def _line(numbers: Tensor, axis: int) -> Tensor:

@@ -55,6 +55,11 @@ class Policy:
         raise NotImplementedError
 
 
+def small(values: Tensor, tau: float, able: Tensor) -> Chosen:
+    """Units that have at most ``tau`` times the mean over all units of a site."""
+    return Chosen((able & (values <= tau * values.mean())).nonzero().flatten())
+
+
 def share(name: str, value: float, *, one: bool = False) -> None:
     """Check a setting.
 

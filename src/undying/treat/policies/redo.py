@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from undying.treat.policies.policy import Chosen, Look, Policy, share, whole
+from undying.treat.policies.policy import Chosen, Look, Policy, share, small, whole
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,5 @@ class ReDo(Policy):
         return step % self.every == 0
 
     def choose(self, look: Look) -> Chosen:
-        size = look.seen.size
-        assert size is not None
-        return Chosen((look.able & (size <= self.tau * size.mean())).nonzero().flatten())
+        assert look.seen.size is not None
+        return small(look.seen.size, self.tau, look.able)

@@ -34,9 +34,9 @@ class Measured:
     mean: Tensor | None = None
     """Mean h."""
     fired: Tensor | None = None
-    """Where some h > 0: 1, else 0."""
+    """In how many forward passes some h > 0."""
     gradient: Tensor | None = None
-    """Mean \\|dL/dh\\|, but for one factor for all units."""
+    """Mean \\|dL/dx\\|, but for one factor for all units; x: what reaches the activation."""
 
 
 class Taps(TorchFunctionMode):
@@ -57,6 +57,7 @@ class Taps(TorchFunctionMode):
         self._calls: dict[str, int] = {}
         self._sums: dict[str, dict[str, Tensor]] = {}
         self._values: dict[str, int] = {}
+        self._under_way: dict[nn.Module, Site | None] = {}
         self._active = False
 
     def listen(self, what: frozenset[str]) -> None:
@@ -80,14 +81,9 @@ class Taps(TorchFunctionMode):
             sums, values = _over(group, sums, values)
         found = {}
         for name, of in sums.items():
-            if not of:
-                continue
-            one = Measured(fired=of.get("fired"), gradient=of.get("gradient"))
-            if "size" in of:
-                one.size = of["size"] / values[name]
-            if "mean" in of:
-                one.mean = one.size if of["mean"] is of.get("size") else of["mean"] / values[name]
-            found[name] = one
+            size, mean = (of[key] / values[name] if key in of else None for key in ("size", "mean"))
+            if of:  # a site that gives nothing below 0 has one sum for both
+                found[name] = Measured(size, size if mean is None else mean, of.get("fired"), of.get("gradient"))
         return found
 
     @contextlib.contextmanager
@@ -104,6 +100,7 @@ class Taps(TorchFunctionMode):
             return
         sums, values = {name: dict(of) for name, of in self._sums.items()}, dict(self._values)
         self._calls.clear()
+        self._under_way.clear()
         try:
             with self._attached():
                 yield
@@ -123,59 +120,74 @@ class Taps(TorchFunctionMode):
         names = {self._places.name(m, None) for m in here}
         simple = all(name.partition("#")[0] in names for name in self.sites)
         with contextlib.ExitStack() as stack:
-            hook = Hook(self._after)
-            for module in here:  # before those of the stack, so that the module is still on it
-                stack.callback(module.register_forward_hook(hook).remove)
             if not simple or any(self._places.is_shared(m) for m in here):
                 stack.enter_context(self._running)
+            before, after = Hook(self._before), Hook(self._after)
+            for module in here:
+                stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
+                stack.callback(module.register_forward_hook(after).remove)
             self._active = True
             stack.callback(setattr, self, "_active", False)
             if not simple:
                 stack.enter_context(self)
             yield
 
-    def _after(self, module: nn.Module, _: Any, h: Any) -> None:
-        if self._active and isinstance(h, Tensor):
+    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._active:  # not in a forward that checkpointing computes again
             with disable_torch_function():
-                self._measure(self._places.name(module, self._running.caller) or type(module).__name__, h)
+                label = self._places.name(module, self._running.caller) or type(module).__name__
+                self._under_way[module] = self._begin(label, args[0] if args else kwargs["input"])
+
+    def _after(self, module: nn.Module, _: Any, h: Tensor) -> None:
+        if module in self._under_way:
+            with disable_torch_function():
+                self._end(self._under_way.pop(module), h)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        h = func(*args, **(kwargs or {}))
-        if func in TYPE_OF and not is_activation(self._running.module):
-            place = self._running.name if self._running.module is not None else ""
-            name = func.__name__.strip("_")
-            self._measure(f"{place}.{name}" if place else name, h)
+        kwargs = kwargs or {}
+        if func not in TYPE_OF or is_activation(self._running.module):
+            return func(*args, **kwargs)
+        place = self._running.name if self._running.module is not None else ""
+        name = func.__name__.strip("_")
+        call = self._begin(f"{place}.{name}" if place else name, args[0] if args else kwargs["input"])
+        h = func(*args, **kwargs)
+        self._end(call, h)
         return h
 
-    def _measure(self, label: str, h: Tensor) -> None:
+    def _begin(self, label: str, x: Tensor) -> Site | None:
+        """The site, of which nothing is measured where it is not followed; x is seen here, as it may be overwritten."""
         number = self._calls[label] = self._calls.get(label, 0) + 1
-        name = label if number == 1 else f"{label}#{number}"
-        if (site := self.sites.get(name)) is None or not h.numel():
+        site = self.sites.get(label if number == 1 else f"{label}#{number}")
+        if site is None or not x.numel():
+            return None
+        if "gradient" in self._what and x.requires_grad:
+            add, layout = self._adding(site.name), _fitted(site.name, site.layout, x.shape)
+            x.register_hook(lambda g: add("gradient", _total(layout.columns(g.detach()).values.abs())))
+        return site
+
+    @torch.no_grad()
+    def _end(self, site: Site | None, h: Tensor) -> None:
+        if site is None or self._what == {"gradient"}:
             return
+        add, positive = self._adding(site.name), is_rectifier(site.kind)
+        values = _fitted(site.name, site.layout, h.shape).columns(h.detach()).values
+        self._values[site.name] = self._values.get(site.name, 0) + h.numel() // site.units
+        if "fired" in self._what:
+            add("fired", (_largest(values) > 0).float())
+        if "size" in self._what:
+            add("size", _total(values if positive else values.abs()))
+        if "mean" in self._what and not (positive and "size" in self._what):
+            add("mean", _total(values))
+
+    def _adding(self, name: str) -> Callable[[str, Tensor], None]:
         sums = self._sums.setdefault(name, {})
 
         def add(key: str, value: Tensor) -> None:
             sums[key] = sums[key] + value if key in sums else value
 
-        layout = _fitted(name, site.layout, h.shape)
-        with torch.no_grad():
-            values = layout.columns(h.detach()).values
-            self._values[name] = self._values.get(name, 0) + h.numel() // site.units
-            if "fired" in self._what:
-                fired = (_largest(values) > 0).float()
-                sums["fired"] = torch.maximum(sums["fired"], fired) if "fired" in sums else fired
-            positive = is_rectifier(site.kind)
-            if "size" in self._what:
-                add("size", _total(values if positive else values.abs()))
-            if "mean" in self._what:
-                if positive and "size" in self._what:
-                    sums["mean"] = sums["size"]
-                else:
-                    add("mean", _total(values))
-        if "gradient" in self._what and h.requires_grad:
-            h.register_hook(lambda g: add("gradient", _total(layout.columns(g.detach()).values.abs())))
+        return add
 
 
 def _total(values: Tensor) -> Tensor:
@@ -217,12 +229,9 @@ def _over(
         return sums, values
     device = next(iter(next(iter(sums.values())).values())).device
     flat = [tensor.double() for of in sums.values() for tensor in of.values()]
-    counts = torch.tensor([float(values[name]) for name in sums], dtype=torch.float64).to(device)
+    counts = torch.tensor([float(values.get(name, 0)) for name in sums], dtype=torch.float64).to(device)
     everything = torch.cat([*flat, counts])
     torch.distributed.all_reduce(everything, group=group)
     parts = iter(everything.split([len(t) for t in flat] + [1] * len(sums)))
     added = {name: {key: next(parts).to(t.dtype) for key, t in of.items()} for name, of in sums.items()}
-    for of in added.values():
-        if "fired" in of:
-            of["fired"] = (of["fired"] > 0).float()
     return added, {name: math.floor(float(next(parts))) for name in sums}
