@@ -150,9 +150,11 @@ def test_units_recycled_are_summed_up_of_the_arms_that_recycle(tmp_path):
         epochs = epochs_of(config)
         for epoch in epochs if "recycle" in config.activation else ():
             epoch["recycled"] = epoch["epoch"] * (3 + config.seed)
+            epoch["refused"] = {"act1": "why"} if epoch["epoch"] == 2 else {}
         finish(store, config, epochs)
     relu, recycling = collect(store, settings).activations
     assert (relu.recycled, "recycled" in relu.curves) == (None, False)
     assert (recycling.recycled.values, recycling.recycled.mean) == ([6, 8], 7)
     assert recycling.curves["recycled"].median == [0, 3.5, 7]
+    assert (relu.refused, recycling.refused) == ({}, {"act1": "why"})
     assert recycling.module == "ReLU(), Recycle(at=0.5, init='default')"

@@ -222,12 +222,13 @@ def test_recycled_units_stand_beside_the_silent_and_dead_where_a_treatment_makes
     results = make_results(names=("relu", "relu+redo"), seeds=2, epochs=2)
     relu, redo = results.activations
     curve = Curve([0.0, 3.0, 5.5], [0.0, 2.0, 3.0], [0.0, 4.0, 8.0])
-    redo = replace(redo, recycled=RECYCLED, curves={**redo.curves, "recycled": curve})
+    redo = replace(redo, refused={"<b>act": "<i>why"}, recycled=RECYCLED, curves={**redo.curves, "recycled": curve})
     treated = replace(results, activations=[relu, redo])
     without, shown = (Page(page(r, draw(r))) for r in (results, treated))
     assert "Recycled" not in without.text
     assert "Recycled" in shown.text
     assert "5.5" in shown.text
+    assert "relu+redo does not recycle all units of 1 layer:\n<b>act (<i>why)." in shown.text
     [figure] = [figure for figure in draw(treated) if figure.name == "recycled"]
     assert "relu+redo 0 to 5.5" in figure.alt
     write_report(treated, tmp_path)

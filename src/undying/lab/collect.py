@@ -114,6 +114,7 @@ def _activation(
         curves={metric: _curve(runs, metric) for metric in (*_CURVES, *(["recycled"] if recycled else []))},
         sites=_sites(runs),
         recycled=recycled,
+        refused={site: reason for run in runs for site, reason in run.epochs[-1].get("refused", {}).items()},
     )
 
 

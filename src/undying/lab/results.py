@@ -7,7 +7,7 @@ same bytes; they are in ``results.csv`` and in the report.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from undying.lab.interval import Interval
@@ -110,6 +110,8 @@ class ActivationResult:
     sites: Sequence[SiteHistory]
     recycled: Summary | None = None
     """Units that the treatment has made anew by the last epoch, each as often as it was; None for one that does not."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Sites of which it cannot make all units anew, with the reasons."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import undying
 from undying._base.errors import UndyingError
 from undying.lab.activations import build_activation
 from undying.lab.treatments import build_treatment
+from undying.lab.treatments.part import Training
 
 STEPS = 8
 
@@ -182,7 +183,72 @@ def test_layernorm_refuses_an_activation_that_is_called_twice():
         build_treatment("sugar+layernorm").prepare(model, [torch.randn(4, 6)])
 
 
+class Policed(Loop):
+    """The same loop with a Recycler of the library's own, under the generator that its treatment has."""
+
+    def __init__(self, policy, seed):
+        super().__init__("relu", kill=3)
+        generator = torch.Generator().manual_seed(seed)
+        self.recycler = undying.Recycler(self.model, self.optimizer, policy, probe=self.probe, generator=generator)
+
+    def train(self, steps=STEPS):
+        for _ in range(steps):
+            super().train(1)
+            self.recycler.step()
+        return self
+
+
+@pytest.mark.parametrize(
+    ("part", "policy"),
+    [
+        ("redo:0.1:every=3", undying.ReDo(tau=0.1, every=3)),
+        ("cbp:rate=0.05:maturity=2:utility=weight:decay=0.5", undying.ContinualBackprop(0.05, 2, "weight", 0.5)),
+        ("snr:percentile=0.5:window=4:longest=3", undying.SelfNormalizedResets(0.5, 4, 3)),
+        ("grama:0.2:every=2", undying.GradientDormancy(tau=0.2, every=2)),
+    ],
+)
+def test_policies_do_what_a_recycler_of_the_library_does(part, policy):
+    loop = Loop(f"relu+{part}", kill=3)
+    [kind] = loop.treatment.parts
+    assert kind.policy() == policy
+    seed = Training(loop.model, loop.optimizer, [], STEPS, 0).seed_of(kind)
+    own, recycler = loop.train(), Policed(policy, seed).train()
+    assert same(own.weights(), recycler.weights())
+    assert own.applied.recycled == recycler.recycler.recycled > 0
+    assert build_treatment(f"relu+{kind.name}").parts[0].policy() == type(policy)()  # the paper's defaults
+
+
+def test_a_census_between_steps_is_no_pass_of_the_training():
+    plain, counted = Loop("relu+snr:longest=3+cbp:0.05:maturity=2"), Loop("relu+snr:longest=3+cbp:0.05:maturity=2")
+    plain.train()
+    for _ in range(STEPS):
+        undying.census(counted.model, [(10 * counted.x, counted.y)], gradients=True, loss=F.cross_entropy)
+        counted.train(1)
+    assert same(plain.weights(), counted.weights())
+
+
+def test_sites_that_cannot_be_recycled_are_named():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+            self.one, self.two = nn.ReLU(), nn.ReLU()
+
+        def forward(self, x):
+            return self.c(self.two(self.b(x + self.one(self.a(x)))))
+
+    model = Residual()
+    optimizer = torch.optim.Adam(model.parameters())
+    applied = build_treatment("relu+redo").start(model, optimizer, [torch.randn(9, 6)], 10, 0)
+    assert list(applied.refused) == ["one"]
+    with torch.no_grad():
+        model.a.bias[0] = -100
+    applied = build_treatment("relu+recycle").start(model, optimizer, [torch.randn(9, 6)], 10, 0)
+    assert list(applied.refused) == ["one"]
+
+
 ALL = (
+    "relu+redo:every=3+cbp:0.05:maturity=2+snr:longest=3+grama:every=2",
     "sugar:anneal=0.9+recycle:kaiming:at=0.25+l2init+shrink_perturb:noise=0.01",
     "barelu:anneal=0.9+fresh:at=0.25+shrink_perturb:noise=0.01",
     "relu+layernorm+recycle:at=0.75",

@@ -20,7 +20,15 @@ from undying.lab.activations import build_activation
 from undying.lab.checkpoints import Checkpoint
 from undying.lab.execution import Execution
 from undying.lab.runs.kind import Curve, Epoch, Kind, Lines
-from undying.lab.runs.lines import last_counted, or_nan, recycled_share, share, unit_metrics, weights_sha256
+from undying.lab.runs.lines import (
+    last_counted,
+    or_nan,
+    recycled_share,
+    share,
+    treatment_metrics,
+    unit_metrics,
+    weights_sha256,
+)
 from undying.lab.runs.start import start_of
 from undying.lab.settings import AnyRun
 from undying.lab.treatments import Applied, build_treatment
@@ -86,7 +94,7 @@ def train(config: CartPoleRun, execution: Execution | None = None) -> Iterator[E
             "return": sum(ended) / len(ended) if ended else None,
             **(unit_metrics(counted) if counted and not diverged else {}),
             **(_evaluated(agent) if last and not diverged else {}),
-            **({"recycled": treatment.recycled} if treatment.recycles else {}),
+            **treatment_metrics(treatment, last=last),
             **({"weights_sha256": weights_sha256(agent.policy)} if last else {}),
             "seconds": time.perf_counter() - started,
         }

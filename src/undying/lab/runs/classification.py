@@ -26,7 +26,7 @@ from undying.lab.optimizers import build_optimizer, lr_factor
 from undying.lab.process_group import SingleProcess
 from undying.lab.runs.batches import Batches, dataset_of
 from undying.lab.runs.kind import Epoch, Kind, Lines
-from undying.lab.runs.lines import unit_metrics, weights_sha256
+from undying.lab.runs.lines import treatment_metrics, unit_metrics, weights_sha256
 from undying.lab.runs.start import Start, check_fresh, start_of
 from undying.lab.settings import RunConfig
 from undying.lab.treatments import build_treatment
@@ -80,7 +80,7 @@ def train(
             **steps,
             **(dict.fromkeys(measured) if diverged else measured),
             **(unit_metrics(counted) if counted else {}),
-            **({"recycled": run.treatment.recycled} if run.treatment.recycles else {}),
+            **treatment_metrics(run.treatment, last=diverged or epoch == config.epochs),
             **({"weights_sha256": weights_sha256(run.model)} if diverged or epoch == config.epochs else {}),
             **({"norms": run.take_norms()} if "norms" in config.keep and epoch > 0 else {}),
             "train_seconds": trained,

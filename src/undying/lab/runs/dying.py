@@ -23,7 +23,7 @@ from undying.lab.optimizers import build_optimizer
 from undying.lab.recipe import Recipe
 from undying.lab.runs.classification import evaluate
 from undying.lab.runs.kind import Curve, Epoch, Kind, Lines
-from undying.lab.runs.lines import last_counted, recycled_share, share, unit_metrics, weights_sha256
+from undying.lab.runs.lines import last_counted, recycled_share, share, treatment_metrics, unit_metrics, weights_sha256
 from undying.lab.runs.start import start_of
 from undying.lab.settings import AnyRun
 from undying.lab.treatments import build_treatment
@@ -93,9 +93,9 @@ def train(config: DyingRun, execution: Execution | None = None) -> Iterator[Epoc
                     "revived": int((silent_before & ~silent).sum()),
                     "lost": int((silent & ~silent_before).sum()),
                 }
-        if run.treatment.recycles:
-            metrics["recycled"] = run.treatment.recycled
-        if diverged or epoch == config.epochs:
+        last = diverged or epoch == config.epochs
+        metrics |= treatment_metrics(run.treatment, last=last)
+        if last:
             metrics["weights_sha256"] = weights_sha256(run.model)
         metrics["seconds"] = time.perf_counter() - started
         yield Epoch(metrics, counted, diverged, start=start if epoch == 0 else None)

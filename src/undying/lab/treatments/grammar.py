@@ -10,11 +10,14 @@ from undying._base.errors import UndyingError
 from undying.activations.known import SPELLINGS
 from undying.lab.treatments.once import Fresh, Recycle
 from undying.lab.treatments.part import Part
+from undying.lab.treatments.policies import Cbp, Grama, Redo, Snr
 from undying.lab.treatments.pulls import Anneal, L2Init, ShrinkPerturb
 from undying.lab.treatments.structure import LayerNorm
 from undying.lab.treatments.treatment import Treatment, built
 
-PARTS: dict[str, type[Part]] = {part.name: part for part in (Recycle, Fresh, L2Init, LayerNorm, ShrinkPerturb)}
+PARTS: dict[str, type[Part]] = {
+    part.name: part for part in (Redo, Cbp, Snr, Grama, Recycle, Fresh, L2Init, LayerNorm, ShrinkPerturb)
+}
 """Name in a spec -> the part."""
 
 ANNEALED = ("sugar", "barelu")

@@ -15,6 +15,7 @@ from undying.lab.treatments.part import Effect, Part, Training, in_range
 from undying.treat.anew import INITS
 from undying.treat.choice import Units
 from undying.treat.recycle import recycle_
+from undying.treat.recycled import RecycleReport
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,17 @@ class Once(Part):
         """Raises UndyingError if it could not act."""
 
     @abstractmethod
-    def act(self, training: Training) -> int:
-        """Do it. Returns how many single units were made anew."""
+    def act(self, training: Training) -> tuple[int, dict[str, str]]:
+        """Do it.
+
+        Returns:
+            how many single units were made anew, and, by site, why others were not.
+        """
 
 
 class _Once(Effect):
     def __init__(self, part: Once, training: Training) -> None:
+        super().__init__()
         self._part, self._training = part, training
         self._due = min(round(part.at * training.steps), training.steps - 1)
         part.check(training)
@@ -50,13 +56,13 @@ class _Once(Effect):
 
     def _act(self, step: int) -> None:
         if step == self._due:
-            self.recycled = self._part.act(self._training)
+            self.recycled, self.refused = self._part.act(self._training)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"recycled": self.recycled}
+        return {"recycled": self.recycled, "refused": self.refused}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.recycled = state["recycled"]
+        self.recycled, self.refused = state["recycled"], state["refused"]
 
 
 @dataclass(frozen=True)
@@ -76,10 +82,11 @@ class Recycle(Once):
     def check(self, training: Training) -> None:
         self._recycle(training, {})  # follows the network as later, and changes nothing
 
-    def act(self, training: Training) -> int:
-        return self._recycle(training, "silent")
+    def act(self, training: Training) -> tuple[int, dict[str, str]]:
+        report = self._recycle(training, "silent")
+        return report.recycled, {row.name: row.note for row in report.rows if row.refused}
 
-    def _recycle(self, training: Training, units: Units) -> int:
+    def _recycle(self, training: Training, units: Units) -> RecycleReport:
         generator = torch.Generator().manual_seed(training.seed_of(self))
         try:
             return recycle_(
@@ -89,7 +96,7 @@ class Recycle(Once):
                 units=units,
                 init=self.init,
                 generator=generator,
-            ).recycled
+            )
         except (TypeError, ValueError) as error:
             raise UndyingError(f"{self.name}: {error}") from None
 
@@ -117,7 +124,7 @@ class Fresh(Once):
                 )
 
     @torch.no_grad()
-    def act(self, training: Training) -> int:
+    def act(self, training: Training) -> tuple[int, dict[str, str]]:
         with torch.random.fork_rng([]):
             torch.default_generator.manual_seed(training.seed_of(self))
             for module in filter(_is_trained, training.network.modules()):
@@ -129,7 +136,7 @@ class Fresh(Once):
                             value.copy_(new[key])  # type: ignore[arg-type]
         training.optimizer.state.clear()
         training.optimizer.zero_grad()
-        return 0
+        return 0, {}
 
 
 def _is_trained(module: nn.Module) -> bool:

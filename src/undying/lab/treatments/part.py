@@ -45,6 +45,10 @@ class Effect:
     recycled: int = 0
     """Units made anew so far."""
 
+    def __init__(self) -> None:
+        self.refused: dict[str, str] = {}
+        """Sites of which it cannot make all units anew, with the reason."""
+
     def before_step(self) -> None:
         """Between the backward pass and the optimizer's step."""
 

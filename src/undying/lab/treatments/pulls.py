@@ -32,6 +32,7 @@ class Anneal(Part):
 
 class _Annealing(Effect):
     def __init__(self, part: Anneal, training: Training) -> None:
+        super().__init__()
         both = nn.ModuleList([training.network, *([training.average] if training.average is not None else [])])
         begin = next((module.strength for module in both.modules() if isinstance(module, SUGAR)), 1.0)
         assert not isinstance(begin, Tensor)  # a spec gives numbers
@@ -68,6 +69,7 @@ class L2Init(Part):
 
 class _Pulling(Effect):
     def __init__(self, part: L2Init, training: Training) -> None:
+        super().__init__()
         self._weight = part.weight
         self._parameters = [p for p in training.network.parameters() if p.requires_grad]
         self._first = [p.detach().clone() for p in self._parameters]
@@ -111,6 +113,7 @@ class ShrinkPerturb(Part):
 
 class _Perturbing(Effect):
     def __init__(self, part: ShrinkPerturb, training: Training) -> None:
+        super().__init__()
         self._part = part
         self._parameters = [p for p in training.network.parameters() if p.requires_grad]
         self._generator = torch.Generator(device_of(training.network) or "cpu").manual_seed(training.seed_of(part))

@@ -125,6 +125,11 @@ class Applied:
         """Units made anew so far."""
         return sum(effect.recycled for effect in self._effects.values())
 
+    @property
+    def refused(self) -> dict[str, str]:
+        """Sites of which some part cannot make all units anew, with the reason."""
+        return {site: reason for effect in self._effects.values() for site, reason in effect.refused.items()}
+
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain data: with those of the model and the optimizer, the training goes on to the same numbers."""
         return {"step": self.step, "parts": {name: effect.state_dict() for name, effect in self._effects.items()}}

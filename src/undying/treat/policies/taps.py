@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from undying._base.module_stack import Hook, ModuleStack
 from undying._base.places import Places
+from undying._base.preserve_state import is_preserving
 from undying._base.unwrap import uncompiled
 from undying._torch import computes_no_numbers, disable_torch_function, in_backward, in_functorch, jit_tracing_state
 from undying.activations.known import TYPE_OF, is_activation, is_rectifier
@@ -91,6 +92,7 @@ class Taps(TorchFunctionMode):
         idle = self._active or not self._what or not torch.is_grad_enabled() or in_backward()
         if (
             idle
+            or is_preserving()  # a census within a step is no pass of the training
             or in_functorch()
             or torch.compiler.is_compiling()
             or jit_tracing_state() is not None
