@@ -93,6 +93,7 @@ def test_a_treatment_that_does_nothing_changes_no_number(config):
         "relu+fresh:at=0.5",
         "relu+l2init:1",
         "relu+layernorm",
+        "crelu",
         "relu+shrink_perturb",
         "relu+redo:0.3:every=3",
         "relu+cbp:0.05:maturity=2",
@@ -108,7 +109,7 @@ def test_every_part_changes_every_kind_of_run(config, spec):
     )
 
 
-@pytest.mark.parametrize("spec", ["relu+layernorm", "relu+recycle:at=0", "relu+fresh", "sugar:anneal=0.5"])
+@pytest.mark.parametrize("spec", ["crelu", "relu+layernorm", "relu+recycle:at=0", "relu+fresh", "sugar:anneal=0.5"])
 @pytest.mark.parametrize("config", [run_of("relu"), DYING, PLAYED])
 def test_treatments_of_a_seed_start_alike(config, spec):
     """A start is noted before a part acts, and what a part brings is its own."""
@@ -117,8 +118,8 @@ def test_treatments_of_a_seed_start_alike(config, spec):
         for arm in ("relu", spec)
     )
     assert not difference(plain, treated)
-    assert (len(treated.owned) > 0) == ("layernorm" in spec)
-    assert treated.weights.keys() - plain.weights.keys() == set(treated.owned)
+    assert (len(treated.owned) > 0) == (spec in ("crelu", "relu+layernorm"))
+    assert treated.weights.keys() - plain.weights.keys() <= set(treated.owned)
 
 
 def test_annealed_in_a_run_it_ends_as_relu(monkeypatch):
@@ -198,6 +199,14 @@ def test_what_does_not_fit_a_network_is_refused_before_any_run(tmp_path, monkeyp
     with pytest.raises(UndyingError, match="layernorm cannot stand before 'act', which is called 2 times"):
         undying.lab.compare(settings, tmp_path / "out", Execution(workers=1))
     assert not list((tmp_path / "out").glob("runs/*/metrics.jsonl"))
+
+
+def test_crelu_is_refused_for_a_network_that_was_trained_before():
+    config = dataclasses.replace(DYING, relu_epochs=2, relu_lr=0.1, activation="crelu")
+    with pytest.raises(
+        UndyingError, match="'crelu': crelu begins with other weights, and the network was trained before"
+    ):
+        kind_of(config).check(config, Execution())
 
 
 def test_a_check_leaves_the_generators_alone():

@@ -20,6 +20,10 @@ from undying.lab.treatments.grammar import PARTS
         ("relu+l2init:weight=1e+2+layernorm", "relu", "(L2Init(weight=100.0), LayerNorm())"),
         ("gelu+recycle:scaled:at=0.5", "gelu", "(Recycle(at=0.5, init='scaled'),)"),
         ("relu+fresh:0.25", "relu", "(Fresh(at=0.25),)"),
+        ("relu+redo:0.1:every=200", "relu", "(Redo(tau=0.1, every=200),)"),
+        ("relu+cbp:rate=1e-4", "relu", "(Cbp(rate=0.0001, maturity=100, utility='contribution', decay=0.99),)"),
+        ("crelu", "relu", "(Crelu(),)"),
+        ("crelu+layernorm", "relu", "(LayerNorm(), Crelu())"),
     ],
 )
 def test_specs(spec, activation, parts):
@@ -53,6 +57,15 @@ def test_specs(spec, activation, parts):
         ("sugar:anneal=2", "anneal must be at least 1e-06 and at most 1, not 2"),
         ("sugar:anneal=0.5:anneal=0.6", "gives anneal twice"),
         ("relu+anneal:0.5", "unknown part 'anneal'"),
+        ("relu+redo:every=0", "redo: every must be a whole number of at least 1, not 0"),
+        ("relu+redo:every=1.5", "redo every must be a whole number, not '1.5'"),
+        ("relu+redo:1", "redo: tau must be at least 0 and below 1, not 1.0"),
+        ("relu+cbp:utility=nope", "utility must be one of contribution, weight, not 'nope'"),
+        ("relu+snr:2", "snr: percentile must be between 0 and 1"),
+        ("crelu:2", "crelu has no arguments, but '2' is given"),
+        ("relu+crelu", "unknown part 'crelu'"),
+        ("nope", "bsilu, nelu, "),
+        ("nope", ", crelu; one of your own is known where"),
     ],
 )
 def test_wrong_specs_are_named_with_the_way_out(spec, said):

@@ -343,7 +343,7 @@ class Classification(Kind[RunConfig]):
 
     def _check_treatment(self, config: RunConfig, execution: Execution) -> None:
         treatment = build_treatment(config.activation)
-        treatment.check(averaged=config.ema > 0, compiled=execution.compile)
+        treatment.check(averaged=config.ema > 0)
         if treatment.parts and config not in self._fits:
             here = replace(execution, device="cpu", devices=1, compile=False)
             state = random_state()

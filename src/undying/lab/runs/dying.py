@@ -185,6 +185,10 @@ class Dying(Kind[DyingRun]):
 
     config = DyingRun
 
+    def check(self, config: DyingRun, execution: Execution) -> None:
+        """Refuses a treatment that cannot follow on training with ReLU."""
+        build_treatment(config.activation).check(trained=config.relu_epochs > 0)
+
     def train(self, config: DyingRun, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
         return train(config, execution)
 

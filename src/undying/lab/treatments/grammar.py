@@ -8,17 +8,21 @@ from dataclasses import fields
 
 from undying._base.errors import UndyingError
 from undying.activations.known import SPELLINGS
+from undying.lab.activations import REGISTERED
 from undying.lab.treatments.once import Fresh, Recycle
 from undying.lab.treatments.part import Part
 from undying.lab.treatments.policies import Cbp, Grama, Redo, Snr
 from undying.lab.treatments.pulls import Anneal, L2Init, ShrinkPerturb
-from undying.lab.treatments.structure import LayerNorm
+from undying.lab.treatments.structure import Crelu, LayerNorm
 from undying.lab.treatments.treatment import Treatment, built
 
 PARTS: dict[str, type[Part]] = {
     part.name: part for part in (Redo, Cbp, Snr, Grama, Recycle, Fresh, L2Init, LayerNorm, ShrinkPerturb)
 }
 """Name in a spec -> the part."""
+
+PLACED = {Crelu.name: (Crelu(), "relu")}
+"""What is written in the place of an activation -> the part, and the activation that it changes."""
 
 ANNEALED = ("sugar", "barelu")
 """Activations that can be taken to ReLU."""
@@ -32,11 +36,12 @@ def build_treatment(spec: str) -> Treatment:
         UndyingError: an unknown activation, part or argument, a value out of range, or a part that is named twice.
 
     >>> build_treatment("sugar:nelu:anneal=0.5+l2init:1e-3").parts
-    (Anneal(share=0.5), L2Init(weight=0.001))
+    (L2Init(weight=0.001), Anneal(share=0.5))
     """
     head, *words = re.split(r"\+(?![0-9])", spec)  # not at the plus sign of 1e+3
-    activation, annealing = _activation(head, spec)
-    parts = (*annealing, *(_part(word, spec) for word in words))
+    activation, own = _activation(head, spec)
+    # What changes the activation comes last: a norm stands before the whole of it.
+    parts = (*(_part(word, spec) for word in words), *own)
     names = [part.name for part in parts]
     for name in names:
         if names.count(name) > 1:
@@ -45,12 +50,20 @@ def build_treatment(spec: str) -> Treatment:
 
 
 def _activation(head: str, spec: str) -> tuple[str, tuple[Part, ...]]:
-    """The activation, and its annealing if it is annealed."""
+    """The activation, and the part that is written with it or in its place."""
     name, *rest = head.split(":")
+    if name in PLACED and name not in SPELLINGS:
+        if rest:
+            raise UndyingError(f"{spec!r}: {name} has no arguments, but {rest[0]!r} is given")
+        part, activation = PLACED[name]
+        return activation, (part,)
     if name in PARTS and name not in SPELLINGS:
         raise UndyingError(f"{spec!r} begins with a part; write the activation before it, as in relu+{head}")
+    if name not in SPELLINGS:
+        known = ", ".join((*SPELLINGS, *PLACED))
+        raise UndyingError(f"unknown activation {name!r} in {spec!r}; known: {known}; {REGISTERED}")
     shares = [word for word in rest if word.startswith("anneal=")]
-    if not shares or (name in SPELLINGS and "anneal" in inspect.signature(SPELLINGS[name]).parameters):
+    if not shares or "anneal" in inspect.signature(SPELLINGS[name]).parameters:
         built(head)
         return head, ()
     if name not in ANNEALED:

@@ -110,7 +110,7 @@ class Fresh(Once):
     name = "fresh"
     main = "at"
 
-    def objection(self, *, averaged: bool, compiled: bool) -> str:
+    def objection(self, *, averaged: bool, trained: bool) -> str:
         if averaged and self.at:
             return "fresh begins with new weights, of which --ema would make a mean with those before; leave one of the two out"
         return ""

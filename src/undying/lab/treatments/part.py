@@ -78,8 +78,9 @@ class Part:
     at_once: ClassVar[bool] = False
     """Whether it may change weights before the first step, and so comes before parts that start from them."""
 
-    def objection(self, *, averaged: bool, compiled: bool) -> str:
-        """Why it cannot be right beside a moving average of the weights or ``torch.compile``, and the way out; empty: it can."""
+    def objection(self, *, averaged: bool, trained: bool) -> str:
+        """Why it cannot be right beside a moving average of the weights, or of a network that was trained before, and the
+        way out; empty: it can."""
         return ""
 
     def prepare(self, model: nn.Module, activation: nn.Module, probe: Iterable[Any]) -> list[str]:

@@ -29,18 +29,18 @@ class Treatment:
         """The activation's module. It may draw its parameters; the generators are put back."""
         return built(self.activation)
 
-    def check(self, *, averaged: bool = False, compiled: bool = False) -> None:
+    def check(self, *, averaged: bool = False, trained: bool = False) -> None:
         """Before anything runs.
 
         Args:
             averaged: whether a moving average of the weights is kept.
-            compiled: whether the network is trained through ``torch.compile``.
+            trained: whether the network was trained before.
 
         Raises:
             UndyingError: a part cannot be right with it.
         """
         for part in self.parts:
-            if reason := part.objection(averaged=averaged, compiled=compiled):
+            if reason := part.objection(averaged=averaged, trained=trained):
                 raise UndyingError(f"{self.spec!r}: {reason}")
 
     def __str__(self) -> str:
