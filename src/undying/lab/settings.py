@@ -54,10 +54,10 @@ class Essentials:
     one."""
     activations: tuple[str, ...] = ("relu", "leaky_relu", "barelu", "sugar", "sugar:nelu", "gelu")
     """Activations or treatments to compare. The first is the baseline. A name may carry a surrogate and arguments, such as
-    sugar:nelu:a=0.1, sugar:region=negative or barelu:eps=0.01; anneal=0.5 takes sugar or barelu to ReLU over the last
-    half of the steps. Parts follow after plus signs, such as relu+recycle:at=0.5 or relu+l2init:1e-3: redo, cbp, snr, grama, recycle,
-    fresh, l2init, layernorm or shrink_perturb. See
-    docs/treatments.md."""
+    sugar:nelu:a=0.1, sugar:region=negative or barelu:eps=0.01; sugar:anneal=0.5 and barelu:anneal=0.5 end as ReLU, over
+    the last half of the steps. Parts of a treatment follow after plus signs, such as relu+redo:every=200 or
+    relu+recycle:at=0.5+l2init:1e-3; there are redo, cbp, snr, grama, recycle, fresh, l2init, layernorm and
+    shrink_perturb. crelu stands in the place of an activation."""
     seeds: int = 10
     """Number of seeds. The same seed gives every activation the same initial weights and data order."""
     epochs: int = 15

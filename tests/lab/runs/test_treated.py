@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+from torch.nn.utils import get_total_norm
 
 import undying
 from undying._base.errors import UndyingError
@@ -14,7 +15,7 @@ from undying.lab import data
 from undying.lab.checkpoints import Checkpoint, seed_everything
 from undying.lab.execution import Execution
 from undying.lab.process_group import SingleProcess
-from undying.lab.runs import classification
+from undying.lab.runs import cartpole, classification
 from undying.lab.runs.cartpole import CartPoleRun
 from undying.lab.runs.classification import KIND, train
 from undying.lab.runs.dying import DyingRun
@@ -169,6 +170,33 @@ def test_measuring_more_often_changes_nothing_of_the_training():
     often, seldom = (lines(run_of(spec, epochs=4, measure_every=every)) for every in (1, 4))
     assert often[-1] == seldom[-1]
     assert often[-1]["recycled"] > 0
+
+
+def test_a_step_that_a_loss_scale_leaves_out_is_one_of_the_treatment():
+    run = classification._Run(run_of("sugar:anneal=1", amp="float16", epochs=1), Execution(), SingleProcess())
+    run.begin(16)
+    run.scaler = torch.amp.GradScaler("cpu", init_scale=1e30)
+    run.epoch, first = 1, run.model.head.weight.detach().clone()
+    run.train(0.0, None)
+    assert torch.equal(run.model.head.weight, first)  # all were left out
+    assert run.treatment.step == run.batches.steps == 5
+    assert run.model.act1.strength == 0
+
+
+def test_in_cartpole_the_pull_comes_after_the_limit_of_the_gradient(monkeypatch):
+    norms, follow = [], cartpole._follow
+
+    def watched(optimizer, treatment):
+        follow(optimizer, treatment)
+        parameters = optimizer.param_groups[0]["params"]
+        optimizer.register_step_pre_hook(lambda *_: norms.append(float(get_total_norm([p.grad for p in parameters]))))
+
+    monkeypatch.setattr(cartpole, "_follow", watched)
+    for weight in (0, 100):
+        norms.clear()
+        lines(dataclasses.replace(PLAYED, epochs=1, activation=f"relu+l2init:{weight}"))
+        assert len(norms) == 4
+        assert (max(norms) > 0.51) == (weight > 0)  # PPO's limit is 0.5
 
 
 def test_a_network_that_has_diverged_is_not_recycled_and_no_error():

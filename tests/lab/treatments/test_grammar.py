@@ -1,12 +1,15 @@
 """What a spec says, and what is said of one that is wrong."""
 
 import re
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from undying._base.errors import UndyingError
+from undying.cli import main
 from undying.lab.treatments import build_treatment
-from undying.lab.treatments.grammar import PARTS
+from undying.lab.treatments.grammar import ANNEALED, PARTS, PLACED
 
 
 @pytest.mark.parametrize(
@@ -71,3 +74,22 @@ def test_specs(spec, activation, parts):
 def test_wrong_specs_are_named_with_the_way_out(spec, said):
     with pytest.raises(UndyingError, match=re.escape(said)):
         build_treatment(spec)
+
+
+def test_the_page_has_a_row_for_each_part_with_its_arguments_and_defaults():
+    page = (Path(__file__).parents[3] / "docs" / "treatments.md").read_text(encoding="utf-8")
+    rows = {row[1].strip(): row[2] for row in (line.split("|") for line in page.splitlines()) if len(row) == 6}
+    for name, part in PARTS.items():
+        said = dict(re.findall(r"`(\w+)=([^`]+)`", rows[f"`{name}`"]))
+        having = {f.name: f.default for f in fields(part)}
+        assert {key: type(having[key])(value) for key, value in said.items()} == having
+        assert re.findall(r"\*\*`(\w+)=", rows[f"`{name}`"]) == ([part.main] if part.main else [])
+    assert [f"`{name}`" in rows for name in PLACED] == [True]
+    assert ", ".join(f"`{name}:anneal=SHARE`" for name in ANNEALED) in rows
+
+
+def test_the_help_of_compare_names_every_part(capsys):
+    with pytest.raises(SystemExit):
+        main(["compare", "--help"])
+    said = capsys.readouterr().out
+    assert all(re.search(rf"\b{name}\b", said) for name in (*PARTS, *PLACED))

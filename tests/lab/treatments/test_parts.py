@@ -153,6 +153,11 @@ def test_fresh_refuses_by_name_what_has_no_way_to_begin_anew():
         build_treatment("relu+fresh:at=0.5").start(model, torch.optim.SGD(model.parameters()), [], 10, 0)
 
 
+def test_recycling_of_what_is_never_silent_is_refused_at_the_start():
+    with pytest.raises(UndyingError, match="recycle looks for silent units, which Tanh does not have"):
+        Loop("tanh+recycle:at=0.5")
+
+
 def test_layernorm_stands_before_each_activation_and_draws_nothing():
     torch.manual_seed(3)
     model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 5), nn.ReLU())

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from undying._base.errors import UndyingError
+from undying.census.census import census
 from undying.lab.treatments.part import Effect, Part, Training, in_range
 from undying.treat.anew import INITS
 from undying.treat.choice import Units
@@ -81,6 +82,10 @@ class Recycle(Once):
 
     def check(self, training: Training) -> None:
         self._recycle(training, {})  # follows the network as later, and changes nothing
+        counted = census(training.network, training.probe)
+        if all(site.silent is None for site in counted.sites):
+            kinds = ", ".join(dict.fromkeys(site.kind for site in counted.sites)) or "no activation"
+            raise UndyingError(f"recycle looks for silent units, which {kinds} does not have; leave it out")
 
     def act(self, training: Training) -> tuple[int, dict[str, str]]:
         report = self._recycle(training, "silent")
