@@ -14,10 +14,11 @@ from undying._base.errors import UndyingError
 from undying.lab import data
 from undying.lab.checkpoints import Checkpoint, seed_everything
 from undying.lab.execution import Execution
+from undying.lab.executors import check_treatments
 from undying.lab.process_group import SingleProcess
 from undying.lab.runs import cartpole, classification
 from undying.lab.runs.cartpole import CartPoleRun
-from undying.lab.runs.classification import KIND, train
+from undying.lab.runs.classification import train
 from undying.lab.runs.dying import DyingRun
 from undying.lab.runs.kind import kind_of
 from undying.lab.runs.start import difference
@@ -184,14 +185,15 @@ def test_a_step_that_a_loss_scale_leaves_out_is_one_of_the_treatment():
 
 
 def test_in_cartpole_the_pull_comes_after_the_limit_of_the_gradient(monkeypatch):
-    norms, follow = [], cartpole._follow
+    norms, begin = [], cartpole._begin
 
-    def watched(optimizer, treatment):
-        follow(optimizer, treatment)
+    def watched(agent, *args):
+        treatment, optimizer = begin(agent, *args), agent.policy.optimizer
         parameters = optimizer.param_groups[0]["params"]
         optimizer.register_step_pre_hook(lambda *_: norms.append(float(get_total_norm([p.grad for p in parameters]))))
+        return treatment
 
-    monkeypatch.setattr(cartpole, "_follow", watched)
+    monkeypatch.setattr(cartpole, "_begin", watched)
     for weight in (0, 100):
         norms.clear()
         lines(dataclasses.replace(PLAYED, epochs=1, activation=f"relu+l2init:{weight}"))
@@ -234,14 +236,25 @@ def test_crelu_is_refused_for_a_network_that_was_trained_before():
     with pytest.raises(
         UndyingError, match="'crelu': crelu begins with other weights, and the network was trained before"
     ):
-        kind_of(config).check(config, Execution())
+        check_treatments([config], Execution())
+
+
+@pytest.mark.parametrize("config", [run_of("relu"), dataclasses.replace(DYING, relu_epochs=2, relu_lr=0.1), PLAYED])
+def test_every_kind_of_run_is_rehearsed(config):
+    check_treatments(
+        [dataclasses.replace(config, activation=f"relu+{part}") for part in ("redo", "layernorm")], Execution()
+    )
+    with pytest.raises(
+        UndyingError, match=r"'tanh\+recycle': recycle looks for silent units, which Tanh does not have"
+    ):
+        check_treatments([config, dataclasses.replace(config, activation="tanh+recycle")], Execution())
 
 
 def test_a_check_leaves_the_generators_alone():
     seed_everything(5)
     expected = torch.rand(3)
     seed_everything(5)
-    KIND.check(run_of("relu+layernorm+recycle"), Execution())
+    check_treatments([run_of("relu+layernorm+recycle")], Execution())
     assert torch.equal(torch.rand(3), expected)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from undying._base.errors import RunsFailedError, UndyingError
+from undying.lab.checkpoints import random_state, restore_random
 from undying.lab.execution import Execution
 from undying.lab.runs.kind import kind_of
 from undying.lab.settings import AnyRun
@@ -47,13 +49,17 @@ def check_treatments(configs: Sequence[AnyRun], execution: Execution) -> None:
     """Try each treatment on its network, before any run is begun: an activation alone fits all, a part may not.
 
     Raises:
-        UndyingError: one cannot be right.
+        UndyingError: one does not fit.
     """
+    here = replace(execution, device="cpu", devices=1, compile=False)
     treated = (config for config in configs if build_treatment(config.activation).parts)
-    for config in {(config.activation, config.model, config.data): config for config in treated}.values():
+    state = random_state()
+    for config in {replace(config, seed=0, lr=1.0): config for config in treated}.values():
         try:
-            kind_of(config).check(config, execution)
+            kind_of(config).rehearse(config, here)
         except UndyingError:
             raise
         except Exception:  # the network's own: the run will say so, and is tried again
             continue
+        finally:
+            restore_random(state)

@@ -31,7 +31,7 @@ from undying.lab.runs.lines import (
 )
 from undying.lab.runs.start import start_of
 from undying.lab.settings import AnyRun
-from undying.lab.treatments import Applied, build_treatment
+from undying.lab.treatments import Applied, Treatment, build_treatment
 
 TASK = "CartPole-v1"
 MOST = 500
@@ -68,14 +68,10 @@ def train(config: CartPoleRun, execution: Execution | None = None) -> Iterator[E
     execution = execution or Execution()
     agent, episodes = _agent(config, execution)
     planned = build_treatment(config.activation)
-    prepared = planned.prepare(networks := _Networks(agent.policy), [probe()])
-    if prepared:  # as the policy makes its own
-        policy = agent.policy
-        policy.optimizer = policy.optimizer_class(policy.parameters(), lr=config.lr, **policy.optimizer_kwargs)
+    networks = _Networks(agent.policy)
+    prepared = _prepare(agent, networks, planned)
     start = start_of(agent.policy, planned, prepared=prepared)
-    steps = -(-config.steps // config.batch_size) * config.passes * config.epochs
-    treatment = planned.start(networks, agent.policy.optimizer, [probe()], steps, config.seed)
-    _follow(agent.policy.optimizer, treatment)
+    treatment = _begin(agent, networks, planned, config)
     counted: Census | None = None
     for epoch in range(config.epochs + 1):
         started = time.perf_counter()
@@ -103,10 +99,25 @@ def train(config: CartPoleRun, execution: Execution | None = None) -> Iterator[E
             return
 
 
-def _follow(optimizer: torch.optim.Optimizer, treatment: Applied) -> None:
-    """The library takes the steps: the treatment acts around each. By then it has limited the gradient's norm."""
+def _prepare(agent: Any, networks: nn.Module, planned: Treatment) -> list[str]:
+    """Have the treatment change the networks. Returns the names of what it owns."""
+    policy, prepared = agent.policy, planned.prepare(networks, [probe()])
+    if prepared:  # an optimizer of what is there now, as the policy makes its own
+        policy.optimizer = policy.optimizer_class(
+            policy.parameters(), lr=agent.learning_rate, **policy.optimizer_kwargs
+        )
+    return prepared
+
+
+def _begin(agent: Any, networks: nn.Module, planned: Treatment, config: CartPoleRun) -> Applied:
+    """Put the treatment to work. The library takes the steps, of which each is one of the treatment; by then it has limited
+    the gradient's norm."""
+    optimizer = agent.policy.optimizer
+    steps = -(-config.steps // config.batch_size) * config.passes * config.epochs
+    treatment = planned.start(networks, optimizer, [probe()], steps, config.seed)
     optimizer.register_step_pre_hook(lambda *_: treatment.before_step())
     optimizer.register_step_post_hook(lambda *_: treatment.after_step())
+    return treatment
 
 
 def count(policy: nn.Module) -> Census:
@@ -220,6 +231,12 @@ class CartPole(Kind[CartPoleRun]):
 
     def train(self, config: CartPoleRun, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
         return train(config, execution)
+
+    def rehearse(self, config: CartPoleRun, execution: Execution) -> None:
+        agent, _ = _agent(config, execution)
+        planned, networks = build_treatment(config.activation), _Networks(agent.policy)
+        _prepare(agent, networks, planned)
+        _begin(agent, networks, planned, config)
 
     def versions(self) -> dict[str, str]:
         gymnasium, baselines = _libraries()

@@ -7,7 +7,6 @@ import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -326,13 +325,9 @@ class Classification(Kind[RunConfig]):
     def __init__(self) -> None:
         self._fresh: set[Callable[..., nn.Module]] = set()
         """The users' functions that were looked at in this process."""
-        self._fits: set[RunConfig] = set()
-        """One of each arm whose treatment was tried on its network in this process."""
 
     def check(self, config: RunConfig, execution: Execution) -> None:
-        """Refuses a network of the user's that keeps something from one run to the next, and a treatment that cannot be
-        right for the network."""
-        self._check_treatment(replace(config, seed=0, lr=0.01), execution)
+        """Refuses a network of the user's that keeps something from one run to the next."""
         function = models.own_function(config.model)
         if function is None or function in self._fresh:
             return
@@ -341,17 +336,9 @@ class Classification(Kind[RunConfig]):
         check_fresh(lambda: build_model(config, dataset), samples, f"model {config.model!r}")
         self._fresh.add(function)
 
-    def _check_treatment(self, config: RunConfig, execution: Execution) -> None:
-        treatment = build_treatment(config.activation)
-        treatment.check(averaged=config.ema > 0)
-        if treatment.parts and config not in self._fits:
-            here = replace(execution, device="cpu", devices=1, compile=False)
-            state = random_state()
-            try:
-                _Run(config, here, SingleProcess()).begin(_TRIAL)
-            finally:
-                restore_random(state)
-            self._fits.add(config)
+    def rehearse(self, config: RunConfig, execution: Execution) -> None:
+        build_treatment(config.activation).check(averaged=config.ema > 0)
+        _Run(config, execution, SingleProcess()).begin(_TRIAL)
 
     def train(self, config: RunConfig, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
         return train(config, execution, checkpoint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -185,9 +185,9 @@ class Dying(Kind[DyingRun]):
 
     config = DyingRun
 
-    def check(self, config: DyingRun, execution: Execution) -> None:
-        """Refuses a treatment that cannot follow on training with ReLU."""
+    def rehearse(self, config: DyingRun, execution: Execution) -> None:
         build_treatment(config.activation).check(trained=config.relu_epochs > 0)
+        _Run(replace(config, relu_epochs=0), execution).begin()
 
     def train(self, config: DyingRun, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
         return train(config, execution)

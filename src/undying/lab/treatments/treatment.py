@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +62,8 @@ class Treatment:
         Raises:
             UndyingError: a part cannot be right for this network.
         """
-        return [name for part in self.parts for name in part.prepare(model, self.build(), probe)]
+        with self._named():
+            return [name for part in self.parts for name in part.prepare(model, self.build(), probe)]
 
     def start(
         self,
@@ -86,7 +88,16 @@ class Treatment:
         Raises:
             UndyingError: a part cannot be right for this network.
         """
-        return Applied(self.parts, Training(model, optimizer, probe, total_steps, seed, average))
+        with self._named():
+            return Applied(self.parts, Training(model, optimizer, probe, total_steps, seed, average))
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """An error of a part says whose part it is."""
+        try:
+            yield
+        except UndyingError as error:
+            raise UndyingError(f"{self.spec!r}: {error}") from None
 
 
 def built(activation: str) -> nn.Module:
