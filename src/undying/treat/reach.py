@@ -48,6 +48,9 @@ class Reach:
             self._block[made.first : made.first + made.count] = i
             for block in self._block[made.parent[made.parent > 0]].unique().tolist():
                 self._behind[flow.made[block].first].append(made)
+        self._norms = torch.tensor([made.kind == "norm" for made in flow.made])[self._block]
+        self._weights = torch.tensor([bool(made.slots) for made in flow.made])[self._block]
+        """bool over ids: made by a norm of each unit by itself; by a call with weights."""
         self.origin, self.blocked = self._origins()
         self._chains = {name: self._chain(made) for name, made in flow.sites.items()}
 
@@ -229,17 +232,11 @@ class Reach:
         bit in turn: one that needs another is refused where that one is missing.
         """
         sites = self.flow.sites
-        numbers = dict(
-            zip(
-                sites,
-                torch.arange(sum(m.count for m in sites.values())).split([m.count for m in sites.values()]),
-                strict=True,
-            )
-        )
+        counts = [made.count for made in sites.values()]
+        numbers = dict(zip(sites, torch.arange(sum(counts)).split(counts), strict=True))
         refused: dict[str, dict[int, str]] = {name: {} for name in sites}
         free = {name: torch.ones(len(unit), dtype=torch.bool) for name, (unit, _) in self._chains.items()}
-        most = max((int(n.max()) for n in numbers.values() if len(n)), default=0)
-        for bit in range(max(1, most.bit_length())):
+        for bit in range(max(1, sum(counts).bit_length())):
             for value in (0, 1):
                 chosen = {name: (n >> bit & 1) == value for name, n in numbers.items()}
                 _, reasons, may = self.choose(chosen)
@@ -247,17 +244,15 @@ class Reach:
                     refused[name] |= reasons[name]
                     free[name] &= ~chosen[name][unit] | may[at]
         makers = {}
+        running = torch.tensor([bool(made.running) for made in self.flow.made])[self._block]
         for name, (unit, at) in self._chains.items():
-            own = free[name] & torch.tensor([bool(m.slots or m.running) for m in self.flow.made])[self._block[at]]
-            own[torch.isin(unit, torch.tensor([*refused[name]], dtype=torch.int64))] = False
+            able = torch.ones(sites[name].count, dtype=torch.bool)
+            able[[*refused[name]]] = False
+            own = free[name] & able[unit] & (self._weights | running)[at]
             makers[name] = unit[own], at[own]
-            weights = {u for u, i in zip(*(t.tolist() for t in makers[name]), strict=True) if self._made(i).slots}
-            for u in {*range(sites[name].count)} - weights - refused[name].keys():
-                refused[name][u] = "what makes it makes other units too"
+            able[unit[own & self._weights[at]]] = False
+            refused[name] |= dict.fromkeys(able.nonzero().flatten().tolist(), "what makes it makes other units too")
         return refused, makers
-
-    def _made(self, number: int) -> Made:
-        return self.flow.made[int(self._block[number])]
 
     def active(self, chosen: Mapping[str, Tensor]) -> Tensor:
         """bool over ids: these units of the sites."""
@@ -282,15 +277,14 @@ class Reach:
 
     def _without_makers(self, name: str, units: Tensor, values: Tensor, makers: Tensor) -> Iterator[tuple[int, str]]:
         """Units of which nothing that makes them is free, or a norm on the way is not, with the reason."""
-        made = {u for u, call, _ in self.makers(name, units, makers == 0) if call.slots}
         unit, at = self._chains[name]
-        norms = torch.tensor([call.kind == "norm" for call in self.flow.made])
-        for u in units.nonzero().flatten().tolist():
-            ids = at[unit == u]
-            fixed = ids[norms[self._block[ids]] & (makers[ids] > 0) & (values[ids] == 0)]
-            if u in made and not len(fixed):
-                continue
-            why = makers[fixed] if u in made else makers[ids][makers[ids] > 0]
+        held = self._norms[at] & (makers[at] > 0) & (values[at] == 0)
+        has, lacks = torch.zeros_like(units), torch.zeros_like(units)
+        has[unit[self._weights[at] & (makers[at] == 0)]] = True
+        lacks[unit[held]] = True
+        for u in (units & (lacks | ~has)).nonzero().flatten().tolist():
+            ids, fixed = at[unit == u], at[(unit == u) & held]
+            why = makers[fixed] if has[u] else makers[ids][makers[ids] > 0]
             if len(why):
                 yield u, f"what makes it cannot be changed: {self.reason(why[0])}"
             elif len(ids):

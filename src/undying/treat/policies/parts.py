@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import torch
 from torch import Tensor
@@ -58,12 +59,12 @@ class Part:
         """float, over the units of the site, on the target's device: sum of the absolute values of each one's elements."""
         weights = self.target.detach()
         places, owner, each = self._on(weights.device)
-        if self.axis is None:
-            along = weights.flatten().abs()
-        else:
-            others = [d for d in range(weights.dim()) if d != self.axis]
-            along = torch.linalg.vector_norm(weights, 1, dim=others) if others else weights.abs()
+        along = weights.abs().flatten()
         along = along if along.dtype == torch.float64 else along.float()
+        if self.axis is not None:  # by axis, slowest first: torch's own sums over several take ten times as long
+            size = weights.shape[self.axis]
+            before = math.prod(weights.shape[: self.axis])
+            along = along.view(before, -1).sum(0).view(size, -1).sum(1)
         found = along if places is None else along[places]
         if each:  # as many of each unit, which needs no sum in an order that a GPU chooses
             return found.view(self._units, each).sum(1)

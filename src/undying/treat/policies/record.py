@@ -15,7 +15,7 @@ class RecycleRecord:
     recycled: dict[str, list[int]]
     """Those that were recycled."""
     revived: dict[str, list[int]]
-    """Recycled units that fired in this step, and had not in a record since they were recycled."""
+    """Of those recycled before: that fired in this step, and had not in a record since."""
     died_again: dict[str, list[int]]
     """Units that had revived and fire in no batch of this step."""
     total: int

@@ -10,7 +10,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from undying._base.unwrap import unwrap_model
+from undying._base.unwrap import is_compiled, unwrap_model
 from undying.census.batches import Inputs
 from undying.census.sinks import Sinks, sinks_of
 from undying.treat.edits import check_held, optimizers_in, remembered
@@ -50,6 +50,8 @@ class Recycler:
         sinks: those of :func:`undying.watch`, which are given a record every ``every`` steps: units recycled, revived, died
             again.
         every: steps between records.
+        distributed: add what is measured over all ranks, and recycle the same on each; default: where the model is in
+            DistributedDataParallel. Every rank then takes the same steps, and reaches the same sites in each.
 
     Raises:
         ValueError: no site can be recycled, an optimizer does not hold what would change, or ``init`` is not known.
@@ -83,6 +85,7 @@ class Recycler:
         generator: torch.Generator | None = None,
         sinks: Sinks = (),
         every: int = 1000,
+        distributed: bool | None = None,
     ) -> None:
         if not isinstance(policy, Policy):
             raise TypeError(f"policy must be one of undying's, such as undying.ReDo(), not {policy!r}")
@@ -96,7 +99,10 @@ class Recycler:
         self.recycled = 0
         """Units recycled so far."""
         self._optimizers = optimizers_in(optimizer)
-        self._group = model.process_group if isinstance(model, nn.parallel.DistributedDataParallel) else None
+        in_ddp = isinstance(model, nn.parallel.DistributedDataParallel)
+        self._group: Any = None
+        if in_ddp if distributed is None else distributed:
+            self._group = model.process_group if in_ddp else torch.distributed.group.WORLD
         # Before the network runs: one that draws is to draw the same each time.
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device if generator else "cpu"))
         self._draws = Draws(init, _of_first_rank(seed, self._group))
@@ -123,8 +129,11 @@ class Recycler:
         self._revived = {name: mask.clone() for name, mask in self._since.items()}
         self.sinks = sinks_of(sinks)
         self._taps = Taps(self.model, self.sites)
-        self._looking = self._recording = self._warned = False
+        self._looking = self._recording = False
+        self._said: set[str] = set()
         self._closed = False
+        if is_compiled(model) and all(policy.listens(step) for step in (1, 2)):
+            self._say(f"{type(policy).__name__} looks at every step, and a step that is looked at runs uncompiled")
         self._listen()
 
     def __enter__(self) -> Recycler:
@@ -154,27 +163,37 @@ class Recycler:
             seen = self._taps.take(self._group)
             if seen:
                 self._work(seen)
-            elif not self._warned:
-                self._warned = True
-                warnings.warn(
-                    f"Recycler: no forward pass of {type(self.model).__name__} with gradients before step {self.steps}, so that "
-                    "nothing is recycled until one comes",
-                    stacklevel=2,
+            elif not self._said:
+                self._said.add("")
+                self._say(
+                    f"no forward pass of {type(self.model).__name__} with gradients before step {self.steps}, so that nothing is "
+                    "recycled until one comes"
                 )
         self._listen()
 
     def _work(self, seen: dict[str, Measured]) -> None:
-        chosen: dict[str, Chosen] = {}
+        fates = self._fates(seen) if self._recording else None
         if self._looking:
+            self._say_missing(seen)
+            chosen: dict[str, Chosen] = {}
             for name, measured in seen.items():
-                found = self.policy.choose(Look(self.sites[name], self._able[name], self._state[name], measured))
+                look = Look(self.sites[name], self._able[name], self._state[name], measured)
+                found = self.policy.choose(look)
                 if found is not None and len(found.units):
                     chosen[name] = found
-            self._looking = False
             self._recycle(chosen)
-        if self._recording:
-            self._recording = False
-            self._record({name: m.fired for name, m in seen.items() if m.fired is not None})
+        if fates is not None:
+            self._record(*fates)
+        self._looking = self._recording = False
+
+    def _say_missing(self, seen: Mapping[str, Measured]) -> None:
+        missing = [name for name in self.sites if name not in seen and name not in self._said]
+        self._said.update(missing)
+        if missing:
+            self._say(
+                f"nothing was measured at {', '.join(missing)} in step {self.steps}: no forward pass reached it, or no gradient "
+                "did; none of its units is recycled in such a step"
+            )
 
     def _listen(self) -> None:
         """Measure in the next step what is needed; what was due and could not be done stays due."""
@@ -182,6 +201,9 @@ class Recycler:
         self._recording |= bool(self.sinks) and (self.steps + 1) % self.every == 0
         what = self.policy.measures if self._looking else frozenset()
         self._taps.listen(what | {"fired"} if self._recording else what)
+
+    def _say(self, what: str) -> None:
+        warnings.warn(f"Recycler: {what}", stacklevel=4)
 
     # Making units anew
 
@@ -216,23 +238,28 @@ class Recycler:
 
     # Records
 
-    def _record(self, fired: Mapping[str, Tensor]) -> None:
-        found: dict[str, dict[str, list[int]]] = {"recycled": {}, "revived": {}, "died_again": {}}
-        for name, of in fired.items():
-            fires, fresh = of.cpu() > 0, self._since[name]
-            # What was recycled at the end of this step had no pass yet.
-            revived = self._waiting[name] & fires & ~fresh
-            died = self._revived[name] & ~fires
-            for units, mask in zip(found.values(), (fresh, revived, died), strict=True):
-                if mask.any():
-                    units[name] = mask.nonzero().flatten().tolist()
-            self._revived[name] = (self._revived[name] & ~died) | revived
-            self._waiting[name] = (self._waiting[name] & ~revived) | died
-            self._since[name] = torch.zeros_like(fires)
-        record = RecycleRecord(self.steps - 1, total=self.recycled, **found)
+    def _fates(self, seen: Mapping[str, Measured]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """(units that revived, units that died again), bool by site: of those that were recycled before this step's end."""
+        revived, died = {}, {}
+        for name, measured in seen.items():
+            if measured.fired is not None:
+                fires = measured.fired.cpu() > 0
+                revived[name], died[name] = self._waiting[name] & fires, self._revived[name] & ~fires
+                self._revived[name] = (self._revived[name] | revived[name]) & ~died[name]
+                self._waiting[name] = (self._waiting[name] | died[name]) & ~revived[name]
+        return revived, died
+
+    def _record(self, revived: Mapping[str, Tensor], died: Mapping[str, Tensor]) -> None:
+        record = RecycleRecord(self.steps - 1, _numbers(self._since), _numbers(revived), _numbers(died), self.recycled)
+        for mask in self._since.values():
+            mask.zero_()
         if self._group is None or torch.distributed.get_rank(self._group) == 0:
-            for sink in self.sinks:
-                sink.write(record)  # type: ignore[arg-type]
+            for sink in list(self.sinks):
+                try:
+                    sink.write(record)  # type: ignore[arg-type]
+                except Exception as error:  # of no training's doing, so it ends none
+                    self.sinks.remove(sink)
+                    self._say(f"{type(sink).__name__} takes no records of it any more: {type(error).__name__}: {error}")
 
     # Resuming
 
@@ -299,6 +326,10 @@ def _move(reader: Reader, places: Tensor, means: Tensor) -> None:
     else:
         assert isinstance(into[1], str)
         into[0].get_buffer(into[1]).sub_(moved)
+
+
+def _numbers(masks: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    return {name: mask.nonzero().flatten().tolist() for name, mask in masks.items() if mask.any()}
 
 
 def _copied(state: Mapping[str, Any], device: torch.device | None = None) -> dict[str, Any]:
