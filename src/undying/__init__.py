@@ -21,6 +21,11 @@ from undying.integrations import register
 from undying.ops.lean import lean
 from undying.surrogates import SURROGATES, Surrogate, register_surrogate, surrogate, unit_scaled
 from undying.treat.convert import audit, convert_
+from undying.treat.policies.continual_backprop import ContinualBackprop
+from undying.treat.policies.gradient_dormancy import GradientDormancy
+from undying.treat.policies.recycler import Recycler
+from undying.treat.policies.redo import ReDo
+from undying.treat.policies.self_normalized_resets import SelfNormalizedResets
 from undying.treat.recycle import recycle_
 from undying.treat.recycled import RecycledSite, RecycleReport
 from undying.treat.report import ConversionReport, RevertReport
@@ -37,13 +42,18 @@ __all__ = [
     "Certificate",
     "CertifiedSite",
     "Changes",
+    "ContinualBackprop",
     "ConversionReport",
+    "GradientDormancy",
     "Memory",
     "NeLU",
+    "ReDo",
     "Record",
     "RecycleReport",
     "RecycledSite",
+    "Recycler",
     "RevertReport",
+    "SelfNormalizedResets",
     "Site",
     "StrengthSchedule",
     "Surrogate",

@@ -141,3 +141,20 @@ def test_a_finished_comparison_is_the_same_whether_partial_ones_are_allowed_or_n
     whole = collect(store, SETTINGS)
     assert not whole.partial
     assert collect(store, SETTINGS, partial=True).to_dict() == whole.to_dict()
+
+
+def test_units_recycled_are_summed_up_of_the_arms_that_recycle(tmp_path):
+    settings = Settings(activations=("relu", "relu+recycle:at=0.5"), seeds=2, epochs=2)
+    store, configs = prepared(tmp_path, settings)
+    for config in configs:
+        epochs = epochs_of(config)
+        for epoch in epochs if "recycle" in config.activation else ():
+            epoch["recycled"] = epoch["epoch"] * (3 + config.seed)
+            epoch["refused"] = {"act1": "why"} if epoch["epoch"] == 2 else {}
+        finish(store, config, epochs)
+    relu, recycling = collect(store, settings).activations
+    assert (relu.recycled, "recycled" in relu.curves) == (None, False)
+    assert (recycling.recycled.values, recycling.recycled.mean) == ([6, 8], 7)
+    assert recycling.curves["recycled"].median == [0, 3.5, 7]
+    assert (relu.refused, recycling.refused) == ({}, {"act1": "why"})
+    assert recycling.module == "ReLU(), Recycle(at=0.5, init='default')"

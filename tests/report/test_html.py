@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from undying.lab.results import Results
+from undying.lab.results import Curve, Results, Summary
 from undying.report.figures import draw
 from undying.report.html import page
 from undying.report.write import write_report
@@ -28,6 +28,9 @@ HOSTILE = [
     "</style></svg><b onload=x>",
     "#010101",
 ]
+
+
+RECYCLED = Summary([3.0, 8.0], 5.5, None, None, 5.5)
 
 
 class Page(HTMLParser):
@@ -211,3 +214,24 @@ def test_what_is_unknown_is_said_so_and_is_not_zero(make_results: Callable[..., 
     text = " ".join(Page(html).text.split())
     assert text.count("unknown") >= 5  # silent and dead, the table of silent units, its figure, the layer
     assert "No seed is finished that the baseline has too." in text
+
+
+def test_recycled_units_stand_beside_the_silent_and_dead_where_a_treatment_makes_any(
+    make_results: Callable[..., Results], tmp_path: Path
+) -> None:
+    results = make_results(names=("relu", "relu+redo"), seeds=2, epochs=2)
+    relu, redo = results.activations
+    curve = Curve([0.0, 3.0, 5.5], [0.0, 2.0, 3.0], [0.0, 4.0, 8.0])
+    redo = replace(redo, refused={"<b>act": "<i>why"}, recycled=RECYCLED, curves={**redo.curves, "recycled": curve})
+    treated = replace(results, activations=[relu, redo])
+    without, shown = (Page(page(r, draw(r))) for r in (results, treated))
+    assert "Recycled" not in without.text
+    assert "Recycled" in shown.text
+    assert "5.5" in shown.text
+    assert "relu+redo does not recycle all units of 1 layer:\n<b>act (<i>why)." in shown.text
+    [figure] = [figure for figure in draw(treated) if figure.name == "recycled"]
+    assert "relu+redo 0 to 5.5" in figure.alt
+    write_report(treated, tmp_path)
+    rows = [line.split(",") for line in (tmp_path / "results.csv").read_text().splitlines()]
+    column = rows[0].index("recycled")
+    assert [row[column] for row in rows[1:]] == ["", "", "3.0", "8.0"]

@@ -31,11 +31,15 @@ class Places:
         """Begin a forward pass."""
         self._turns.clear()
 
+    def is_shared(self, module: nn.Module) -> bool:
+        """Whether ``module`` stands at several places, so that the caller tells which."""
+        return len(self._held.get(module, [])) > 1
+
     def name(self, module: nn.Module, caller: nn.Module | None) -> str:
         """The qualified name of ``module`` for a call by ``caller``; empty for the network itself."""
         held = self._held.get(module, [])
         here = [name for owner, name in held if owner is caller]
-        if len(held) < 2 or caller is None or not here:
+        if not self.is_shared(module) or caller is None or not here:
             return self._first[module]
         turn = self._turns[module, caller] = self._turns.get((module, caller), -1) + 1
         return here[turn % len(here)]

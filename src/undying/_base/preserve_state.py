@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,23 @@ def device_of(model: nn.Module) -> torch.device | None:
     return None if parameter is None else parameter.device
 
 
+_under_way = threading.local()
+
+
+def is_preserving() -> bool:
+    """Whether a network is being run to be left as it was, in this thread: to be looked at, not to be trained."""
+    return getattr(_under_way, "depth", 0) > 0
+
+
+@contextlib.contextmanager
+def _noted() -> Iterator[None]:
+    _under_way.depth = getattr(_under_way, "depth", 0) + 1
+    try:
+        yield
+    finally:
+        _under_way.depth -= 1
+
+
 @contextlib.contextmanager
 def preserve_state(model: nn.Module) -> Iterator[None]:
     """Afterwards restore training flags, buffers, tensors held as attributes, and the random number generators of
@@ -33,6 +51,7 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
     training = {module: module.training for module in model.modules()}
     attributes = [(m, name, v) for m in model.modules() for name, v in vars(m).items() if isinstance(v, Tensor)]
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_noted())
         stack.enter_context(_random_state(model))
         # Undone in the opposite order: contents first, since they hold flags and buffers of their own.
         stack.callback(_restore_flags, training)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from undying._torch import compiler_is_loaded, without_compile
+from undying._torch import compiler_is_loaded, is_compiled_in_place, without_compile
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
@@ -30,6 +30,12 @@ def unwrap_model(model: nn.Module) -> nn.Module:
             where = f"{name!r} is" if name else "the model is"
             raise TypeError(f"{where} in nn.DataParallel; give its .module, or use DistributedDataParallel")
     return model
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether calls of it, or of the network in DistributedDataParallel, are compiled."""
+    within = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    return any(without_compile(m) is not m or is_compiled_in_place(m) for m in (model, within))
 
 
 class _Uncompiled:

@@ -1,4 +1,4 @@
-"""Watch a network that Lightning trains."""
+"""Watch a network that Lightning trains, and recycle its units."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ except ModuleNotFoundError:
 
 from undying.census.sinks import sinks_of
 from undying.census.watch import Watch, watch
+from undying.integrations.recycling import Recycling
+from undying.treat.policies.policy import Policy
+from undying.treat.policies.recycler import Recycler
 
 
 class WatchCallback(Callback):  # type: ignore[misc]
@@ -32,8 +35,7 @@ class WatchCallback(Callback):  # type: ignore[misc]
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._close()
-        # Where there is none Lightning puts one in its place, which is never stepped.
-        optimizers = [each for each in trainer.optimizers if type(each).__name__ != "_MockOptimizer"]
+        optimizers = _optimizers(trainer)
         self._by_batch = not optimizers
         steps = trainer.fit_loop.epoch_loop.total_batch_idx + 1 if self._by_batch else trainer.global_step
         settings = {"first": steps // max(1, len(optimizers)), "distributed": trainer.world_size > 1, **self.settings}
@@ -52,3 +54,43 @@ class WatchCallback(Callback):  # type: ignore[misc]
     def _close(self) -> None:
         if self.watch is not None:
             self.watch.close()
+
+
+class RecyclerCallback(Callback):  # type: ignore[misc]
+    """A :class:`undying.Recycler` from the start of training to its end, which steps after the module's optimizers.
+
+    What it remembers is in the trainer's checkpoints, and goes on from there.
+
+    Args:
+        policy: of the Recycler.
+        settings: its others by name; ``probe`` is needed.
+
+    ``callback.recycler`` is the Recycler.
+    """
+
+    def __init__(self, policy: Policy, **settings: Any) -> None:
+        self._recycling = Recycling(policy, settings)
+
+    @property
+    def recycler(self) -> Recycler | None:
+        return self._recycling.recycler
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._recycling.start(pl_module, _optimizers(trainer), distributed=trainer.world_size > 1)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self._recycling.stop()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self._recycling.stop()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._recycling.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._recycling.load_state_dict(state_dict)
+
+
+def _optimizers(trainer: Any) -> list[Any]:
+    """Where there is none Lightning puts one in its place, which is never stepped."""
+    return [each for each in trainer.optimizers if type(each).__name__ != "_MockOptimizer"]

@@ -7,7 +7,6 @@ from dataclasses import asdict
 
 from undying._base.errors import UndyingError
 from undying._version import __version__
-from undying.lab.activations import build_activation
 from undying.lab.finished import check_alike
 from undying.lab.plan import Plan, stored
 from undying.lab.results import ActivationResult, Comparison, Curve, Results, SiteHistory, Summary
@@ -17,6 +16,7 @@ from undying.lab.runs.lines import last_counted, share
 from undying.lab.settings import Settings
 from undying.lab.statistics import compare_pairs, curve, summarise
 from undying.lab.store import Store
+from undying.lab.treatments import build_treatment
 
 _CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "sparsity", "gradient_norm", "update_norm")
 
@@ -97,9 +97,10 @@ def _activation(
 ) -> ActivationResult:
     diverged = sum(run.status == "diverged" for run in runs)
     losses = [run.epochs[-1].get("test_loss") for run in runs]
+    recycled = _summary([run.epochs[-1].get("recycled") for run in runs])
     return ActivationResult(
         name=name,
-        module=repr(build_activation(name)),
+        module=str(build_treatment(name)),
         seeds=[run.config.seed for run in runs],
         diverged=diverged,
         accuracy=summarise(accuracy),
@@ -110,8 +111,10 @@ def _activation(
         sparsity=_summary([last_counted(run.epochs).get("sparsity") for run in runs]),
         seconds=summarise([run.seconds for run in runs]),
         comparisons=comparisons,
-        curves={metric: _curve(runs, metric) for metric in _CURVES},
+        curves={metric: _curve(runs, metric) for metric in (*_CURVES, *(["recycled"] if recycled else []))},
         sites=_sites(runs),
+        recycled=recycled,
+        refused={site: reason for run in runs for site, reason in run.epochs[-1].get("refused", {}).items()},
     )
 
 

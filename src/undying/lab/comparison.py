@@ -69,6 +69,7 @@ def estimate_seconds(the_plan: Plan, execution: Execution) -> float:
     """
     if not the_plan.missing:
         return 0.0
+    executors.check_treatments(the_plan.missing, execution)
     if the_plan.finished:
         per_run = sum(run.seconds for run in the_plan.finished.values()) / len(the_plan.finished)
     else:

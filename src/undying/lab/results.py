@@ -7,7 +7,7 @@ same bytes; they are in ``results.csv`` and in the report.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from undying.lab.interval import Interval
@@ -78,7 +78,7 @@ class SiteHistory:
 
 @dataclass(frozen=True)
 class ActivationResult:
-    """Everything known about one activation."""
+    """Everything known about one activation or treatment."""
 
     name: str
     """As the user named it: ``sugar:nelu``."""
@@ -105,8 +105,13 @@ class ActivationResult:
     """By metric, ``accuracy`` and ``silent``, over the seeds that both have; without a metric that is unknown or has no
     such seed, and empty for the baseline."""
     curves: Mapping[str, Curve]
-    """``train_loss``, ``test_loss``, ``train_accuracy``, ``test_accuracy``, ``sparsity``, ``gradient_norm``, ``update_norm``."""
+    """``train_loss``, ``test_loss``, ``train_accuracy``, ``test_accuracy``, ``sparsity``, ``gradient_norm``, ``update_norm``,
+    and ``recycled`` where there is that."""
     sites: Sequence[SiteHistory]
+    recycled: Summary | None = None
+    """Units that the treatment has made anew by the last epoch, each as often as it was; None for one that does not."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Sites of which it cannot make all units anew, with the reasons."""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 from undying._base.errors import UndyingError
 from undying.lab import data, models
-from undying.lab.activations import build_activation
 from undying.lab.optimizers import OPTIMIZERS
 from undying.lab.recipe import Recipe, one_of
+from undying.lab.treatments import build_treatment
 
 FORMAT = 1
 """Of everything in the run store. A reader refuses a higher one."""
@@ -53,8 +53,11 @@ class Essentials:
     swin_narrow, conv2next_narrow (for a CPU); torchvision:NAME, timm:NAME; or package.module:function, which returns
     one."""
     activations: tuple[str, ...] = ("relu", "leaky_relu", "barelu", "sugar", "sugar:nelu", "gelu")
-    """Activations to compare. The first is the baseline. A name may carry a surrogate and arguments, such as
-    sugar:nelu:a=0.1, sugar:region=negative or barelu:eps=0.01."""
+    """Activations or treatments to compare. The first is the baseline. A name may carry a surrogate and arguments, such as
+    sugar:nelu:a=0.1, sugar:region=negative or barelu:eps=0.01; sugar:anneal=0.5 and barelu:anneal=0.5 end as ReLU, over
+    the last half of the steps. Parts of a treatment follow after plus signs, such as relu+redo:every=200 or
+    relu+recycle:at=0.5+l2init:1e-3; there are redo, cbp, snr, grama, recycle, fresh, l2init, layernorm and
+    shrink_perturb. crelu stands in the place of an activation."""
     seeds: int = 10
     """Number of seeds. The same seed gives every activation the same initial weights and data order."""
     epochs: int = 15
@@ -88,7 +91,7 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
         for spec in self.activations:
             if self.activations.count(spec) > 1:
                 raise UndyingError(f"--activations names {spec!r} twice; name it once")
-            build_activation(spec)
+            build_treatment(spec).check(averaged=self.ema > 0)
 
     def runs(self, data_sha256: str, model_sha256: str = "") -> list[RunConfig]:
         """Every run of the comparison, one seed after the other; see ``RunConfig`` for the hashes."""

@@ -25,6 +25,7 @@ METRICS = {
     "area": "area under the learning curve",
     "online": "accuracy at the end of each task",
     "revived": "share of revived units",
+    "recycled": "units recycled, over all units",
 }
 """What is measured of a run: after its last epoch, a share in [0, 1]; and those of ``LOGARITHMS``. Those from ``area`` on
 are of kinds of run of their own."""
@@ -57,7 +58,7 @@ class Stage:
     """Runs that belong together: every arm at every rate, one seed after the other."""
 
     arms: tuple[str, ...]
-    """Activations, as ``undying.lab.activations`` spells them."""
+    """Activations or treatments, as ``undying.lab.treatments`` spells them."""
     rates: tuple[float, ...]
     """Learning rates."""
 

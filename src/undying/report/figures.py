@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from matplotlib.figure import Figure as Canvas
@@ -46,6 +46,7 @@ def draw(results: Results) -> list[Figure]:
             *norms(results),
             layers(results, "silent"),
             layers(results, "dead"),
+            *recycled(results),
             *sparsity(results),
             cost(results),
         ]
@@ -178,6 +179,15 @@ def norms(results: Results) -> list[Figure]:
 def sparsity(results: Results) -> list[Figure]:
     """Share of outputs that are exactly 0, by epoch."""
     return _curves(results, "sparsity", "Sparsity", [_Metric("sparsity", "Outputs that are exactly 0 (%)", 100)])
+
+
+def recycled(results: Results) -> list[Figure]:
+    """Units made anew so far, by epoch, of the treatments that do so; nothing where none does."""
+    recycling = [activation for activation in results.activations if activation.recycled is not None]
+    if not recycling:
+        return []
+    shown = replace(results, activations=recycling)
+    return _curves(shown, "recycled", "Recycled units", [_Metric("recycled", "Units recycled so far")])
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ COLUMNS = (
     "dead",
     "dormant",
     "sparsity",
+    "recycled",
     "seconds",
     "finished",
 )

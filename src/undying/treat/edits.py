@@ -137,23 +137,30 @@ def reset_state(optimizers: list[torch.optim.Optimizer], changes: Iterable[tuple
         mask[_index(at, parameter)] = True
         if parameter.grad is not None and not parameter.grad.is_sparse:
             parameter.grad.masked_fill_(mask, 0)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                if any(p is parameter for p in group["params"]):
-                    _reset(optimizer.state.get(parameter, {}), parameter, mask, float(group.get("lr", 0.0)))
+        for value, start in remembered(optimizers, parameter):
+            where = mask.to(value.device)
+            if start is None:
+                value.copy_(torch.where(where, parameter.to(value.device, value.dtype), value))
+            else:
+                value.masked_fill_(where, start)
 
 
-def _reset(state: Any, parameter: Tensor, mask: Tensor, lr: float) -> None:
-    """Every tensor of the parameter's shape, however deep."""
+def remembered(optimizers: Iterable[torch.optim.Optimizer], parameter: Tensor) -> Iterator[tuple[Tensor, float | None]]:
+    """(tensor of the parameter's shape in an optimizer's state, what it begins with; None: the weights themselves)."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            if any(p is parameter for p in group["params"]):
+                yield from _of_its_shape(optimizer.state.get(parameter, {}), parameter, float(group.get("lr", 0.0)))
+
+
+def _of_its_shape(state: Any, parameter: Tensor, lr: float) -> Iterator[tuple[Tensor, float | None]]:
+    """However deep in the state."""
     named = (
         state.items() if isinstance(state, Mapping) else enumerate(state) if isinstance(state, (list, tuple)) else ()
     )
     for key, value in named:
         if isinstance(value, Tensor) and value.shape == parameter.shape and value.dim():
-            where = mask.to(value.device)
-            if key in _COPIES:
-                value.copy_(torch.where(where, parameter.to(value.device, value.dtype), value))
-            else:
-                value.masked_fill_(where, lr if key == "step_size" else 0)  # Rprop's steps begin at the rate
+            # Rprop's steps begin at the rate.
+            yield value, None if key in _COPIES else lr if key == "step_size" else 0.0
         elif not isinstance(value, Tensor):
-            _reset(value, parameter, mask, lr)
+            yield from _of_its_shape(value, parameter, lr)

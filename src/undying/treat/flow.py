@@ -98,6 +98,8 @@ class Reading:
     """float64, as ``columns``: mean of the unit's values on the probe, each as often as the element meets it."""
     places: int
     """How many values that is a mean of."""
+    share: float = 1.0
+    """In how many outputs, of those that a value is next to, an element meets it."""
 
     @property
     def ids(self) -> Tensor:
@@ -153,6 +155,8 @@ class Flow:
     def __init__(self, model: nn.Module, module_name: Callable[[], str]) -> None:
         self.made: list[Made] = []
         self.sites: dict[str, Made] = {}
+        self.layouts: dict[str, Layout] = {}
+        """Of what each site gave."""
         self.reads: list[tuple[Tensor, str]] = []
         """(ids, by what), where it is no weighted sum of units."""
         self.parameter_reads: dict[nn.Parameter, str] = {}
@@ -196,7 +200,7 @@ class Flow:
         else:
             pairs = torch.stack([t.flatten() for t in torch.broadcast_tensors(numbers + made.first, below)])
             made.child, made.parent = pairs.long().unique(dim=1).cpu()
-        self.sites[name] = made
+        self.sites[name], self.layouts[name] = made, layout
         self._labels[h] = numbers + made.first
 
     def returned(self, output: Any) -> None:
@@ -281,7 +285,7 @@ class Flow:
             places = w.x.numel() // max(1, w.x.shape[w.input_axis])
             means = total.cpu() * w.share / places
             columns, mean = (over_axes(values[w.columns], w.weight) for values in (ids, means))
-            made.reading = Reading(weight, columns, mean, places)
+            made.reading = Reading(weight, columns, mean, places, w.share)
         elif w.x in self._labels:
             self._read(self._labels[w.x], f"{self._at} weighs different units as one")
         self._set_along(out, w.output_axis, made)

@@ -28,12 +28,17 @@ class Seen:
     """Every tensor that the network gave, batch by batch."""
     fired: dict[str, Tensor] = field(default_factory=dict)
     """By site, int64 over units: how many values were > 0."""
-    kinds: dict[str, str] = field(default_factory=dict)
+    types: dict[str, type[nn.Module]] = field(default_factory=dict)
     """By site: type of the activation."""
     ambiguous: dict[str, tuple[int, ...]] = field(default_factory=dict)
     middle: dict[str, Tensor] = field(default_factory=dict)
     """By site, float64 over units: median of the pre-activation; only where it was asked for."""
     flow: Flow | None = None
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """By site: name of the type of the activation."""
+        return {name: kind.__name__ for name, kind in self.types.items()}
 
     def change_from(self, before: Seen) -> float:
         """Largest change of an output; infinite where one became NaN or infinite, or ceased to be."""
@@ -93,7 +98,7 @@ class Probe:
                 f"{type(self.model).__name__} gives no tensor by which to tell whether it still computes the same"
             )
         seen.fired = {name: counts.before.fired.cpu() for name, counts in tracer.counts.items()}
-        seen.kinds = {name: counts.kind.__name__ for name, counts in tracer.counts.items()}
+        seen.types = {name: counts.kind for name, counts in tracer.counts.items()}
         seen.ambiguous, seen.middle = tracer.ambiguous, tracer.middles()
         seen.flow = _together(flows) if flows else None
         return seen

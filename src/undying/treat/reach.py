@@ -19,10 +19,15 @@ _SINGLE = ("norm", "bias", "scaled")
 
 
 class Reach:
-    """Questions about the units in a flow; a vector over ids has an entry for each id."""
+    """Questions about the units in a flow; a vector over ids has an entry for each id.
 
-    def __init__(self, flow: Flow) -> None:
-        self.flow = flow
+    Args:
+        flow: of one forward pass.
+        keep: whether outputs are to stay as they are, so that a unit is blocked whose mean has no place to go.
+    """
+
+    def __init__(self, flow: Flow, *, keep: bool = True) -> None:
+        self.flow, self._keep = flow, keep
         self._reasons = [""]
         self._slots: dict[nn.Parameter, list[tuple[Made, Slot]]] = defaultdict(list)
         for made in flow.made:
@@ -43,6 +48,9 @@ class Reach:
             self._block[made.first : made.first + made.count] = i
             for block in self._block[made.parent[made.parent > 0]].unique().tolist():
                 self._behind[flow.made[block].first].append(made)
+        self._norms = torch.tensor([made.kind == "norm" for made in flow.made])[self._block]
+        self._weights = torch.tensor([bool(made.slots) for made in flow.made])[self._block]
+        """bool over ids: made by a norm of each unit by itself; by a call with weights."""
         self.origin, self.blocked = self._origins()
         self._chains = {name: self._chain(made) for name, made in flow.sites.items()}
 
@@ -83,7 +91,7 @@ class Reach:
                 self._note(blocked, read, problem)
         for made in self.flow.sites.values():
             self._note(blocked, made.ids[~weighed[made.ids]], "nothing that is followed reads it")
-        for made, reading in self._readings():
+        for made, reading in self._readings() if self._keep else ():
             if self.shifted(made) is None:
                 weighs = reading.weight.given.cpu() != 0
                 for d in repeated(reading.columns):
@@ -216,6 +224,36 @@ class Reach:
                 break
         return chosen, refused, makers == 0
 
+    def alone(self) -> tuple[dict[str, dict[int, str]], dict[str, tuple[Tensor, Tensor]]]:
+        """(by site and unit: why it cannot be recycled while no other is; by site: (unit, id) of what is made anew for
+        each unit that can).
+
+        Two units differ in a bit of their numbers. So each is asked for beside all that share a bit with it, for each
+        bit in turn: one that needs another is refused where that one is missing.
+        """
+        sites = self.flow.sites
+        counts = [made.count for made in sites.values()]
+        numbers = dict(zip(sites, torch.arange(sum(counts)).split(counts), strict=True))
+        refused: dict[str, dict[int, str]] = {name: {} for name in sites}
+        free = {name: torch.ones(len(unit), dtype=torch.bool) for name, (unit, _) in self._chains.items()}
+        for bit in range(max(1, sum(counts).bit_length())):
+            for value in (0, 1):
+                chosen = {name: (n >> bit & 1) == value for name, n in numbers.items()}
+                _, reasons, may = self.choose(chosen)
+                for name, (unit, at) in self._chains.items():
+                    refused[name] |= reasons[name]
+                    free[name] &= ~chosen[name][unit] | may[at]
+        makers = {}
+        running = torch.tensor([bool(made.running) for made in self.flow.made])[self._block]
+        for name, (unit, at) in self._chains.items():
+            able = torch.ones(sites[name].count, dtype=torch.bool)
+            able[[*refused[name]]] = False
+            own = free[name] & able[unit] & (self._weights | running)[at]
+            makers[name] = unit[own], at[own]
+            able[unit[own & self._weights[at]]] = False
+            refused[name] |= dict.fromkeys(able.nonzero().flatten().tolist(), "what makes it makes other units too")
+        return refused, makers
+
     def active(self, chosen: Mapping[str, Tensor]) -> Tensor:
         """bool over ids: these units of the sites."""
         active = self._none().bool()
@@ -239,15 +277,14 @@ class Reach:
 
     def _without_makers(self, name: str, units: Tensor, values: Tensor, makers: Tensor) -> Iterator[tuple[int, str]]:
         """Units of which nothing that makes them is free, or a norm on the way is not, with the reason."""
-        made = {u for u, call, _ in self.makers(name, units, makers == 0) if call.slots}
         unit, at = self._chains[name]
-        norms = torch.tensor([call.kind == "norm" for call in self.flow.made])
-        for u in units.nonzero().flatten().tolist():
-            ids = at[unit == u]
-            fixed = ids[norms[self._block[ids]] & (makers[ids] > 0) & (values[ids] == 0)]
-            if u in made and not len(fixed):
-                continue
-            why = makers[fixed] if u in made else makers[ids][makers[ids] > 0]
+        held = self._norms[at] & (makers[at] > 0) & (values[at] == 0)
+        has, lacks = torch.zeros_like(units), torch.zeros_like(units)
+        has[unit[self._weights[at] & (makers[at] == 0)]] = True
+        lacks[unit[held]] = True
+        for u in (units & (lacks | ~has)).nonzero().flatten().tolist():
+            ids, fixed = at[unit == u], at[(unit == u) & held]
+            why = makers[fixed] if has[u] else makers[ids][makers[ids] > 0]
             if len(why):
                 yield u, f"what makes it cannot be changed: {self.reason(why[0])}"
             elif len(ids):

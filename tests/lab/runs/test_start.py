@@ -115,7 +115,9 @@ def own(tmp_path, monkeypatch):
 
     def of(source):
         Path("mine.py").write_text(HEAD + source)
-        settings = Settings(model="mine:net", activations=("relu", "sloped"), seeds=2, epochs=1, subset=200)
+        settings = Settings(
+            model="mine:net", activations=("relu", "sloped", "sloped+l2init+recycle"), seeds=2, epochs=1, subset=200
+        )
 
         def run(activation, seed):
             [config] = [
@@ -145,7 +147,7 @@ def test_the_first_run_of_a_process_starts_as_every_other(own, what):
     run = own(FRESH[what])
     first, other, again = run("relu", 0), run("sloped", 0), run("relu", 0)
     assert first.start == again.start
-    check_alike([first, other, run("relu", 1)])
+    check_alike([first, other, run("relu", 1), run("sloped+l2init+recycle", 0)])
     assert first.start.weights.keys() < other.start.weights.keys()  # the slope is the activation's own
 
 

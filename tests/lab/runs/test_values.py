@@ -44,10 +44,10 @@ def test_cartpole():
             "sites": [site("mlp_extractor.policy_net.1", 2, 2), site("mlp_extractor.value_net.1", 4, 2)],
         },
     ]
-    lines[-1] |= {"test_return": 250.0, "validation_return": 50.0}
+    lines[-1] |= {"test_return": 250.0, "validation_return": 50.0, "recycled": 6}
     values, curves = said(PLAYED, lines)
     assert values == pytest.approx(
-        {"accuracy": 0.5, "validation": 0.1, "area": 0.4, "policy_silent": 0.5, "value_silent": 1.0}
+        {"accuracy": 0.5, "validation": 0.1, "area": 0.4, "policy_silent": 0.5, "value_silent": 1.0, "recycled": 0.75}
     )
     assert curves == {
         "over": (0, 100, 200),
@@ -55,6 +55,7 @@ def test_cartpole():
         "policy_silent": (0.0, 0.25, 0.5),
         "value_silent": (0.25, 0.75, 1.0),
         "dead": (0.0, 0.125, 0.5),
+        "recycled": (0.0, 0.0, 0.75),
     }
 
 
@@ -92,6 +93,10 @@ def test_the_revived_are_a_share_of_those_that_were_silent():
     values, curves = said(replace(NETWORK, relu_epochs=4), lines)
     assert (values["revived_at_once"], values["revived_soon"], values["revived"]) == (0.0, 0.2, 0.5)
     assert curves["revived"] == (None, None, None, None, 0.0, 0.2, 0.3, 0.4, 0.5)
+    lines[4] |= {"recycled": 2}
+    lines[8] |= {"recycled": 5}  # more than there are: a unit may be recycled again
+    values, curves = said(NETWORK, lines)
+    assert (values["recycled"], curves["recycled"][4]) == (1.25, 0.5)
 
 
 def test_what_diverged_counts_as_guessing_in_a_comparison():

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from undying._base.errors import RunsFailedError
+from undying._base.errors import RunsFailedError, UndyingError
+from undying.lab.checkpoints import random_state, restore_random
 from undying.lab.execution import Execution
+from undying.lab.runs.kind import kind_of
 from undying.lab.settings import AnyRun
 from undying.lab.store import Store
+from undying.lab.treatments import build_treatment
 
-__all__ = ["run"]
+__all__ = ["check_treatments", "run"]
 
 
 def run(configs: Sequence[AnyRun], out: Path, execution: Execution, finished: Callable[[AnyRun], None]) -> None:
@@ -24,6 +28,7 @@ def run(configs: Sequence[AnyRun], out: Path, execution: Execution, finished: Ca
     """
     if not configs:
         return
+    check_treatments(configs, execution)
     if execution.executor == "submitit":
         from undying.lab.executors.jobs import run_in_jobs as run_in
     elif execution.executor == "ray":
@@ -38,3 +43,23 @@ def run(configs: Sequence[AnyRun], out: Path, execution: Execution, finished: Ca
             f"{failed[0].activation}, seed {failed[0].seed}: {error.splitlines()[-1]} (see {path}); "
             "run the same command again to try them once more"
         )
+
+
+def check_treatments(configs: Sequence[AnyRun], execution: Execution) -> None:
+    """Try each treatment on its network, before any run is begun: an activation alone fits all, a part may not.
+
+    Raises:
+        UndyingError: one does not fit.
+    """
+    here = replace(execution, device="cpu", devices=1, compile=False)
+    treated = (config for config in configs if build_treatment(config.activation).parts)
+    state = random_state()
+    for config in {replace(config, seed=0, lr=1.0): config for config in treated}.values():
+        try:
+            kind_of(config).rehearse(config, here)
+        except UndyingError:
+            raise
+        except Exception:  # the network's own: the run will say so, and is tried again
+            continue
+        finally:
+            restore_random(state)

@@ -20,9 +20,18 @@ from undying.lab.activations import build_activation
 from undying.lab.checkpoints import Checkpoint
 from undying.lab.execution import Execution
 from undying.lab.runs.kind import Curve, Epoch, Kind, Lines
-from undying.lab.runs.lines import last_counted, or_nan, share, unit_metrics, weights_sha256
+from undying.lab.runs.lines import (
+    last_counted,
+    or_nan,
+    recycled_share,
+    share,
+    treatment_metrics,
+    unit_metrics,
+    weights_sha256,
+)
 from undying.lab.runs.start import start_of
 from undying.lab.settings import AnyRun
+from undying.lab.treatments import Applied, Treatment, build_treatment
 
 TASK = "CartPole-v1"
 MOST = 500
@@ -58,7 +67,11 @@ def train(config: CartPoleRun, execution: Execution | None = None) -> Iterator[E
     """
     execution = execution or Execution()
     agent, episodes = _agent(config, execution)
-    start = start_of(agent.policy, config.activation)
+    planned = build_treatment(config.activation)
+    networks = _Networks(agent.policy)
+    prepared = _prepare(agent, networks, planned)
+    start = start_of(agent.policy, planned, prepared=prepared)
+    treatment = _begin(agent, networks, planned, config)
     counted: Census | None = None
     for epoch in range(config.epochs + 1):
         started = time.perf_counter()
@@ -77,12 +90,34 @@ def train(config: CartPoleRun, execution: Execution | None = None) -> Iterator[E
             "return": sum(ended) / len(ended) if ended else None,
             **(unit_metrics(counted) if counted and not diverged else {}),
             **(_evaluated(agent) if last and not diverged else {}),
+            **treatment_metrics(treatment, last=last),
             **({"weights_sha256": weights_sha256(agent.policy)} if last else {}),
             "seconds": time.perf_counter() - started,
         }
         yield Epoch(metrics, counted, diverged, start=start if epoch == 0 else None)
         if diverged:
             return
+
+
+def _prepare(agent: Any, networks: nn.Module, planned: Treatment) -> list[str]:
+    """Have the treatment change the networks. Returns the names of what it owns."""
+    policy, prepared = agent.policy, planned.prepare(networks, [probe()])
+    if prepared:  # an optimizer of what is there now, as the policy makes its own
+        policy.optimizer = policy.optimizer_class(
+            policy.parameters(), lr=agent.learning_rate, **policy.optimizer_kwargs
+        )
+    return prepared
+
+
+def _begin(agent: Any, networks: nn.Module, planned: Treatment, config: CartPoleRun) -> Applied:
+    """Put the treatment to work. The library takes the steps, of which each is one of the treatment; by then it has limited
+    the gradient's norm."""
+    optimizer = agent.policy.optimizer
+    steps = -(-config.steps // config.batch_size) * config.passes * config.epochs
+    treatment = planned.start(networks, optimizer, [probe()], steps, config.seed)
+    optimizer.register_step_pre_hook(lambda *_: treatment.before_step())
+    optimizer.register_step_post_hook(lambda *_: treatment.after_step())
+    return treatment
 
 
 def count(policy: nn.Module) -> Census:
@@ -159,7 +194,7 @@ def _agent(config: CartPoleRun, execution: Execution) -> tuple[Any, Any]:
         # Seeded before the networks are made: the same initial weights for every activation.
         seed=config.seed,
         device=execution.device,
-        policy_kwargs={"activation_fn": partial(build_activation, config.activation)},
+        policy_kwargs={"activation_fn": partial(build_activation, build_treatment(config.activation).activation)},
     )
     return agent, env.get_episode_rewards
 
@@ -197,6 +232,12 @@ class CartPole(Kind[CartPoleRun]):
     def train(self, config: CartPoleRun, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
         return train(config, execution)
 
+    def rehearse(self, config: CartPoleRun, execution: Execution) -> None:
+        agent, _ = _agent(config, execution)
+        planned, networks = build_treatment(config.activation), _Networks(agent.policy)
+        _prepare(agent, networks, planned)
+        _begin(agent, networks, planned, config)
+
     def versions(self) -> dict[str, str]:
         gymnasium, baselines = _libraries()
         return {"gymnasium": gymnasium.__version__, "stable-baselines3": baselines.__version__}
@@ -208,6 +249,7 @@ class CartPole(Kind[CartPoleRun]):
             "accuracy": lines[-1].get("test_return", 0.0) / MOST,
             "validation": lines[-1].get("validation_return", 0.0) / MOST,
             "area": sum(returns) / len(returns) if returns else 0.0,
+            "recycled": recycled_share(counted),
             **{f"{network}_silent": or_nan(_silent(counted, network)) for network in _NETWORKS},
         }
 
@@ -216,6 +258,7 @@ class CartPole(Kind[CartPoleRun]):
             "over": tuple(line["steps"] for line in lines),
             "return": tuple(None if line["return"] is None else line["return"] / MOST for line in lines),
             "dead": tuple(share(line, "dead") for line in lines),
+            "recycled": tuple(map(recycled_share, lines)),
             **{f"{network}_silent": tuple(_silent(line, network) for line in lines) for network in _NETWORKS},
         }
 

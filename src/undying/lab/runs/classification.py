@@ -18,7 +18,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from undying.census.census import census
 from undying.census.results import Census
 from undying.lab import models
-from undying.lab.activations import build_activation
 from undying.lab.checkpoints import Checkpoint, random_state, restore_random, seed_everything
 from undying.lab.data.dataset import Dataset
 from undying.lab.execution import Execution
@@ -26,13 +25,15 @@ from undying.lab.optimizers import build_optimizer, lr_factor
 from undying.lab.process_group import SingleProcess
 from undying.lab.runs.batches import Batches, dataset_of
 from undying.lab.runs.kind import Epoch, Kind, Lines
-from undying.lab.runs.lines import unit_metrics, weights_sha256
+from undying.lab.runs.lines import treatment_metrics, unit_metrics, weights_sha256
 from undying.lab.runs.start import Start, check_fresh, start_of
 from undying.lab.settings import RunConfig
+from undying.lab.treatments import build_treatment
 
 PROBE = 2048
 """Units are counted on the first so many training samples, the same for every run."""
 
+_TRIAL = 16  # samples on which a treatment is tried before any run
 _NORMS_EVERY = 4  # steps; 20 for a network of a million parameters: each norm reads all of them several times
 _METRICS = ("train_loss", "train_accuracy", "gradient_norm", "update_norm")
 
@@ -58,10 +59,10 @@ def train(
     group = group or SingleProcess()
     run = _Run(config, execution, group)
     state = checkpoint.read() if checkpoint is not None else None
+    start = run.start() if state is None and group.first else None
+    run.begin(PROBE)
     if state is not None:
         run.load(state)
-
-    start = run.start() if state is None and group.first else None
 
     for epoch in range(run.epoch, config.epochs + 1):
         run.epoch = epoch
@@ -78,6 +79,7 @@ def train(
             **steps,
             **(dict.fromkeys(measured) if diverged else measured),
             **(unit_metrics(counted) if counted else {}),
+            **treatment_metrics(run.treatment, last=diverged or epoch == config.epochs),
             **({"weights_sha256": weights_sha256(run.model)} if diverged or epoch == config.epochs else {}),
             **({"norms": run.take_norms()} if "norms" in config.keep and epoch > 0 else {}),
             "train_seconds": trained,
@@ -94,11 +96,9 @@ def build_model(config: RunConfig, dataset: Dataset) -> nn.Module:
     """The network with its activation: the same initial weights for every activation of a seed."""
     seed_everything(config.seed)
     model = models.build(config.model, dataset.shape, dataset.classes, config.drop_path)
-    state = random_state()
-    activation = build_activation(config.activation)
-    restore_random(state)  # an activation may draw its parameters, and a network some of its own at its first use
+    activation, state = build_treatment(config.activation).build(), random_state()
     models.put_in(model, config.model, dataset.shape, dataset.classes, activation, config.targets)
-    restore_random(state)
+    restore_random(state)  # a network may draw some of its parameters at its first use
     return model
 
 
@@ -112,6 +112,8 @@ class _Run:
         self.batches = Batches(dataset, config, execution)
         self.device = self.batches.device
         self.model = build_model(config, dataset).to(self.device)
+        self.planned = build_treatment(config.activation)
+        self.prepared = self.planned.prepare(self.model, self.batches.probe(2))
         if execution.channels_last:
             self.model.to(memory_format=torch.channels_last)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -120,9 +122,8 @@ class _Run:
         average = get_ema_multi_avg_fn(config.ema)
         self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True) if config.ema else None
         # Hooks, which the census needs, do not fire in a compiled network; the uncompiled one has the same weights.
-        self.forward: Any = group.wrap(self.model)
-        if execution.compile:
-            self.forward = torch.compile(self.forward)
+        self.wrapped = group.wrap(self.model)
+        self.forward: Any = torch.compile(self.wrapped) if execution.compile else self.wrapped
         self.every = _NORMS_EVERY if sum(p.numel() for p in self.parameters) <= 1_000_000 else 5 * _NORMS_EVERY
         self.steady = config.schedule == "constant" and not config.warmup
         self.sums = torch.zeros(4, dtype=torch.float32 if self.device.type == "mps" else torch.float64)
@@ -136,7 +137,22 @@ class _Run:
 
     def start(self) -> Start:
         """How it starts, before anything is drawn for training."""
-        return start_of(self.model, self.config.activation, self.batches.first())
+        return start_of(self.model, self.planned, self.batches.first(), self.prepared)
+
+    def begin(self, samples: int) -> None:
+        """Put the treatment to work, after the start was noted: a part may act before the first step.
+
+        Args:
+            samples: on which it looks at units.
+        """
+        self.treatment = self.planned.start(
+            self.wrapped,
+            self.optimizer,
+            self.batches.probe(samples),
+            self.batches.steps * self.config.epochs,
+            self.config.seed,
+            self.average,
+        )
 
     def train(self, started: float, checkpoint: Checkpoint | None) -> dict[str, float | None]:
         """The rest of an epoch. Means over samples (loss, accuracy) and over steps (norms); None where not finite."""
@@ -151,6 +167,7 @@ class _Run:
                     loss = F.cross_entropy(output, target, label_smoothing=self.config.label_smoothing)
                 self.scaler.scale(self.group.weighted(loss)).backward()
             self.scaler.unscale_(self.optimizer)
+            self.treatment.before_step()
             normed = self.step % self.every == 0
             if normed or self.config.clip:
                 norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
@@ -160,6 +177,7 @@ class _Run:
             before = self._weights() if normed else None
             self.scaler.step(self.optimizer)
             self.scaler.update()
+            self.treatment.after_step()
             if self.average is not None:
                 self.average.update_parameters(self.model)
             self.sums[:2] += self.group.total(torch.stack([loss.detach() * len(y), (output.argmax(1) == y).sum()]))
@@ -237,6 +255,7 @@ class _Run:
             "average": self.average.state_dict() if self.average is not None else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "treatment": self.treatment.state_dict(),
             "batches": self.batches.state(),
             "random": random_state(),
             "census": self.counted.to_dict() if self.counted else None,
@@ -253,6 +272,8 @@ class _Run:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        if "treatment" in state:  # a checkpoint of before has none
+            self.treatment.load_state_dict(state["treatment"])
         self.batches.load(state["batches"])
         restore_random(state["random"])
         self.counted = Census.from_dict(state["census"]) if state["census"] else None
@@ -314,6 +335,10 @@ class Classification(Kind[RunConfig]):
         samples = dataset.standardised(dataset.x_train[:2])
         check_fresh(lambda: build_model(config, dataset), samples, f"model {config.model!r}")
         self._fresh.add(function)
+
+    def rehearse(self, config: RunConfig, execution: Execution) -> None:
+        build_treatment(config.activation).check(averaged=config.ema > 0)
+        _Run(config, execution, SingleProcess()).begin(_TRIAL)
 
     def train(self, config: RunConfig, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
         return train(config, execution, checkpoint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -23,9 +23,10 @@ from undying.lab.optimizers import build_optimizer
 from undying.lab.recipe import Recipe
 from undying.lab.runs.classification import evaluate
 from undying.lab.runs.kind import Curve, Epoch, Kind, Lines
-from undying.lab.runs.lines import share, unit_metrics, weights_sha256
+from undying.lab.runs.lines import last_counted, recycled_share, share, treatment_metrics, unit_metrics, weights_sha256
 from undying.lab.runs.start import start_of
 from undying.lab.settings import AnyRun
+from undying.lab.treatments import build_treatment
 from undying.treat.convert import convert_
 
 _CHANCE = 0.1  # of ten digits
@@ -62,7 +63,9 @@ def train(config: DyingRun, execution: Execution | None = None) -> Iterator[Epoc
     run = _Run(config, execution or Execution())
     counted: Census | None = None
     silent_before = torch.empty(0)
-    start = start_of(run.model, config.activation)
+    start = start_of(run.model, run.planned, prepared=run.prepared)
+    if not config.relu_epochs:
+        run.begin()
     for epoch in range(config.epochs + 1):
         started = time.perf_counter()
         if epoch > 0:
@@ -82,6 +85,7 @@ def train(config: DyingRun, execution: Execution | None = None) -> Iterator[Epoc
                 silent_before = silent
                 if epoch > 0:
                     run.switch()
+                    run.begin()
                     silent = _silent(run.count(epoch))  # other outputs of one layer are other inputs of the next
             if epoch >= config.relu_epochs:
                 metrics |= {
@@ -89,7 +93,9 @@ def train(config: DyingRun, execution: Execution | None = None) -> Iterator[Epoc
                     "revived": int((silent_before & ~silent).sum()),
                     "lost": int((silent & ~silent_before).sum()),
                 }
-        if diverged or epoch == config.epochs:
+        last = diverged or epoch == config.epochs
+        metrics |= treatment_metrics(run.treatment, last=last)
+        if last:
             metrics["weights_sha256"] = weights_sha256(run.model)
         metrics["seconds"] = time.perf_counter() - started
         yield Epoch(metrics, counted, diverged, start=start if epoch == 0 else None)
@@ -120,13 +126,25 @@ class _Run:
         permutations = [torch.randperm(dataset.classes, generator=self.draws) for _ in range(config.tasks - 1)]
         self.permutations = [p.to(device) for p in (torch.arange(dataset.classes), *permutations)]
         self.optimizer = self._optimizer(config.relu_lr)
+        self.planned, self.prepared = build_treatment(config.activation), list[str]()
+        self.treatment = build_treatment("relu").start(self.model, self.optimizer, [], 1, config.seed)
         if not config.relu_epochs:
             self.switch()
 
     def switch(self) -> None:
         """Put the activation in. A new optimizer: what the old one remembers is of another rate."""
-        convert_(self.model, build_activation(self.config.activation))
+        convert_(self.model, build_activation(self.planned.activation))
+        self.prepared = self.planned.prepare(self.model, self.probe)
         self.optimizer = self._optimizer(self.config.lr)
+
+    def begin(self) -> None:
+        """Put the treatment to work for the epochs that are left: its steps are counted from the switch on."""
+        steps = -(-len(self.y) // self.config.batch_size) * (self.config.epochs - self.config.relu_epochs)
+        self.treatment = self.planned.start(self.model, self.optimizer, self.probe, steps, self.config.seed)
+
+    @property
+    def probe(self) -> list[tuple[Tensor, Tensor]]:
+        return [(self.x, self.y)]
 
     def train(self, epoch: int) -> None:
         self.model.train()
@@ -134,7 +152,9 @@ class _Run:
         for batch in torch.randperm(len(y), generator=self.draws).to(y.device).split(self.config.batch_size):
             self.optimizer.zero_grad()
             F.cross_entropy(self.model(self.x[batch]), y[batch]).backward()
+            self.treatment.before_step()
             self.optimizer.step()
+            self.treatment.after_step()
 
     def measure(self, part: tuple[Tensor, Tensor], epoch: int) -> tuple[float, float]:
         """(loss, accuracy) with the labels of the epoch's task."""
@@ -165,6 +185,10 @@ class Dying(Kind[DyingRun]):
 
     config = DyingRun
 
+    def rehearse(self, config: DyingRun, execution: Execution) -> None:
+        build_treatment(config.activation).check(trained=config.relu_epochs > 0)
+        _Run(replace(config, relu_epochs=0), execution).begin()
+
     def train(self, config: DyingRun, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
         return train(config, execution)
 
@@ -181,6 +205,7 @@ class Dying(Kind[DyingRun]):
             "revived_at_once": _at(revived, at),
             "revived_soon": _at(revived, at + 1),
             "revived": _at(revived, config.epochs),
+            "recycled": recycled_share(last_counted(lines)),
         }
 
     def curves(self, config: DyingRun, lines: Lines) -> dict[str, Curve]:
@@ -189,6 +214,7 @@ class Dying(Kind[DyingRun]):
             "accuracy": tuple(line["test_accuracy"] for line in lines),
             "silent": tuple(share(line, "silent") for line in lines),
             "revived": _revived(lines),
+            "recycled": tuple(map(recycled_share, lines)),
         }
 
 

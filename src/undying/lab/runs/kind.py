@@ -80,6 +80,14 @@ class Kind(ABC, Generic[Config]):
             UndyingError: no run with its network can be trusted.
         """
 
+    @abstractmethod
+    def rehearse(self, config: Config, execution: Execution) -> None:
+        """Begin a run on a few samples and train nothing, to see whether its treatment fits its network.
+
+        Raises:
+            UndyingError: it does not.
+        """
+
     def versions(self) -> dict[str, str]:
         """Of libraries beside torch that decide its numbers."""
         return {}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from undying.census.results import Census
+from undying.lab.treatments import Applied
 
 
 def unit_metrics(counted: Census) -> dict[str, Any]:
@@ -30,6 +31,15 @@ def unit_metrics(counted: Census) -> dict[str, Any]:
     }
 
 
+def treatment_metrics(treatment: Applied, *, last: bool) -> dict[str, Any]:
+    """What a line says of a treatment that recycles: units so far; the last one also the sites of which it cannot recycle
+    all units, with the reasons."""
+    if not treatment.recycles:
+        return {}
+    refused = treatment.refused if last else {}
+    return {"recycled": treatment.recycled, **({"refused": refused} if refused else {})}
+
+
 def check_lines(lines: Sequence[Any]) -> None:
     """Of a file that anybody may have written.
 
@@ -43,11 +53,14 @@ def check_lines(lines: Sequence[Any]) -> None:
         wrong = [name for name in _MEASURED & line.keys() if line[name] is not None and not _number(line[name])]
         if wrong or not isinstance(sites, list) or not all(map(_is_site, sites)):
             raise ValueError(f"line {number} holds something else as {wrong[0] if wrong else 'sites'}")
+        refused = line.get("refused", {})
+        if not isinstance(refused, dict) or not all(isinstance(reason, str) for reason in refused.values()):
+            raise ValueError(f"line {number} holds something else as refused")
 
 
 _MEASURED = {
     *(f"{part}_{what}" for part in ("train", "test", "validation") for what in ("loss", "accuracy")),
-    *("gradient_norm", "update_norm", "sparsity", "train_seconds"),
+    *("gradient_norm", "update_norm", "sparsity", "recycled", "train_seconds"),
 }
 
 
@@ -78,6 +91,12 @@ def share(line: Mapping[str, Any], state: str) -> float | None:
         return None
     value: float = sum(site[state] for site in sites) / sum(site["units"] for site in sites)
     return value
+
+
+def recycled_share(line: Mapping[str, Any]) -> float:
+    """Units recycled so far over all units, which may be more than 1; 0 in a line that says nothing of either."""
+    units = sum(site["units"] for site in line.get("sites", ()))
+    return line.get("recycled", 0) / units if units else 0.0
 
 
 def last_counted(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:

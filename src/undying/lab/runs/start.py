@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from undying._base.errors import UndyingError
-from undying.lab.activations import build_activation
-from undying.lab.checkpoints import random_state, restore_random, seed_everything
+from undying.lab.checkpoints import random_state, seed_everything
 from undying.lab.runs.lines import sha256
+from undying.lab.treatments import Treatment
 
 CAUSES = (
     "a run must not depend on those before it: let the network's function make every part anew, not on import and not from "
@@ -34,18 +34,26 @@ class Start:
     random: str
     """Of the state of the generators that a network draws from."""
     owned: list[str] = field(default_factory=list)
-    """Names in ``weights`` that the activation brought, such as the slope of PReLU. Other activations lack them."""
+    """Names in ``weights`` that the treatment brought, such as the slope of PReLU or the weight of a layer norm. Other
+    treatments lack them, or have others."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.weights, dict) or not isinstance(self.owned, list):
             raise TypeError("its weights are not named")
 
 
-def start_of(model: nn.Module, activation: str, batch: Iterable[Tensor] = ()) -> Start:
-    """How a run starts with ``model``, into which ``activation`` was put, and the tensors of its first ``batch``."""
-    state = random_state()
-    kind = type(build_activation(activation))
-    restore_random(state)
+def start_of(
+    model: nn.Module, treatment: Treatment, batch: Iterable[Tensor] = (), prepared: Iterable[str] = ()
+) -> Start:
+    """How a run starts.
+
+    Args:
+        model: the network, with the activation in it.
+        treatment: which one.
+        batch: tensors of the first batch.
+        prepared: names of what the treatment added or replaced in the network.
+    """
+    state, kind = random_state(), type(treatment.build())
     device = next((p.device.type for p in model.parameters()), "cpu")
     owned = {
         f"{path}.{name}" if path else name
@@ -58,7 +66,7 @@ def start_of(model: nn.Module, activation: str, batch: Iterable[Tensor] = ()) ->
         weights={name: sha256([tensor]) for name, tensor in _tensors(model).items()},
         batch=sha256(batch),
         random=sha256([state["torch"], state["numpy"][1], repr((state["python"], state["numpy"][2:]))]),
-        owned=sorted(owned),
+        owned=sorted({*owned, *prepared}),
     )
 
 

@@ -1,0 +1,347 @@
+"""Carry a policy out: measure, ask it, and make the units that it names anew, in the network and the optimizer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from undying._base.unwrap import is_compiled, unwrap_model
+from undying.census.batches import Inputs
+from undying.census.sinks import Sinks, sinks_of
+from undying.treat.edits import check_held, optimizers_in, remembered
+from undying.treat.flow import Slot
+from undying.treat.policies.parts import Part
+from undying.treat.policies.policy import Chosen, Look, Policy, whole
+from undying.treat.policies.record import RecycleRecord
+from undying.treat.policies.taps import Measured, Taps
+from undying.treat.policies.wiring import INITS, Draws, Reader, wire
+from undying.treat.probe import Probe
+from undying.treat.recycle import Optimizers
+
+__all__ = ["Recycler"]
+
+
+class Recycler:
+    """Recycles units of a network while it trains, as a policy says: call :meth:`step` after ``optimizer.step()``.
+
+    A unit that the policy names is given new incoming weights and outgoing weights of 0; its row of a norm in between is set
+    back, and what the optimizer remembers of all these, and their gradients, become 0. What makes a unit and what weighs it
+    is found once, on the probe, as :func:`undying.recycle_` finds it. Units that one cannot recycle without others are left
+    out: :attr:`refused` names the sites with the reasons.
+
+    The policy sees the forward passes of training: those that record gradients. Between the steps that it looks at nothing
+    is on the network, and a step in which nothing can be due does not wait for the device.
+
+    Args:
+        model: the network; one in DistributedDataParallel is changed inside, and all ranks do the same.
+        optimizer: what trains it: one, several, or None.
+        policy: :class:`undying.ReDo`, :class:`undying.ContinualBackprop`, :class:`undying.SelfNormalizedResets` or
+            :class:`undying.GradientDormancy`.
+        probe: batches, as :func:`undying.census` takes them; a few samples, by which the network is followed.
+        init: the incoming weights. ``"default"``: as the layer's own ``reset_parameters`` draws them; ``"kaiming"``: normal
+            with variance 2 / fan_in, and biases 0.
+        inputs, axes: as in :func:`undying.census`.
+        generator: whence the seed of the draws comes; default: torch's own.
+        sinks: those of :func:`undying.watch`, which are given a record every ``every`` steps: units recycled, revived, died
+            again.
+        every: steps between records.
+        distributed: add what is measured over all ranks, and recycle the same on each; default: where the model is in
+            DistributedDataParallel. Every rank then takes the same steps, and reaches the same sites in each.
+
+    Raises:
+        ValueError: no site can be recycled, an optimizer does not hold what would change, or ``init`` is not known.
+        TypeError: the policy is none.
+
+    >>> import torch, undying
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+    >>> _ = nn.init.constant_(net[0].bias[:3].data, -100.0)
+    >>> optimizer = torch.optim.Adam(net.parameters())
+    >>> x = torch.rand(32, 4)
+    >>> with undying.Recycler(net, optimizer, undying.ReDo(every=5), probe=x) as recycler:
+    ...     for _ in range(5):
+    ...         optimizer.zero_grad()
+    ...         net(x).square().mean().backward()
+    ...         optimizer.step()
+    ...         recycler.step()
+    >>> recycler.recycled >= 3
+    True
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizers,
+        policy: Policy,
+        *,
+        probe: Iterable[Any],
+        init: str = "default",
+        inputs: Inputs | None = None,
+        axes: Mapping[str, int] | None = None,
+        generator: torch.Generator | None = None,
+        sinks: Sinks = (),
+        every: int = 1000,
+        distributed: bool | None = None,
+    ) -> None:
+        if not isinstance(policy, Policy):
+            raise TypeError(f"policy must be one of undying's, such as undying.ReDo(), not {policy!r}")
+        if init not in INITS:
+            raise ValueError(f"init must be one of {', '.join(INITS)}, not {init!r}")
+        whole("every", every)
+        self.policy, self.every = policy, every
+        self.model = unwrap_model(model)
+        self.steps = 0
+        """Steps that have ended."""
+        self.recycled = 0
+        """Units recycled so far."""
+        self._optimizers = optimizers_in(optimizer)
+        in_ddp = isinstance(model, nn.parallel.DistributedDataParallel)
+        self._group: Any = None
+        if in_ddp if distributed is None else distributed:
+            self._group = model.process_group if in_ddp else torch.distributed.group.WORLD
+        # Before the network runs: one that draws is to draw the same each time.
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device if generator else "cpu"))
+        self._draws = Draws(init, _of_first_rank(seed, self._group))
+        seen = Probe(self.model, probe, inputs, axes or {}).look()
+        self.sites, self.refused = wire(self.model, seen)
+        """Sites of which units can be recycled, by name; and why some or all units of a site cannot."""
+        self.refused |= {
+            name: f"nothing decides which axis of its {shape} input holds the units; name it in axes="
+            for name, shape in seen.ambiguous.items()
+        }
+        if not self.sites:
+            reasons = "; ".join(f"{name}: {why}" for name, why in self.refused.items()) or "it calls no activation"
+            raise ValueError(f"no unit of {type(self.model).__name__} can be recycled: {reasons}")
+        names = {id(t): name for name, t in [*self.model.named_parameters(), *self.model.named_buffers()]}
+        targets = {id(t): t for site in self.sites.values() for t in site.targets}
+        check_held(self._optimizers, targets.values(), lambda t: names[id(t)])
+        self._able = {name: site.able.to(site.makers[0].part.target.device) for name, site in self.sites.items()}
+        self._state = {name: policy.begin(able) for name, able in self._able.items()}
+        self._since: dict[str, Tensor] = {
+            name: torch.zeros(site.units, dtype=torch.bool) for name, site in self.sites.items()
+        }
+        """Recycled since the last record; below, of all so far those that have not fired in one, and those that have."""
+        self._waiting = {name: mask.clone() for name, mask in self._since.items()}
+        self._revived = {name: mask.clone() for name, mask in self._since.items()}
+        self.sinks = sinks_of(sinks)
+        self._taps = Taps(self.model, self.sites)
+        self._looking = self._recording = False
+        self._said: set[str] = set()
+        self._closed = False
+        if is_compiled(model) and all(policy.listens(step) for step in (1, 2)):
+            self._say(f"{type(policy).__name__} looks at every step, and a step that is looked at runs uncompiled")
+        self._listen()
+
+    def __enter__(self) -> Recycler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the network alone, and close the sinks."""
+        if not self._closed:
+            self._closed = True
+            self._taps.listen(frozenset())
+            for sink in self.sinks:
+                sink.close()
+
+    def step(self) -> None:
+        """Say that a step of the optimizer has ended: what the policy names is recycled.
+
+        Raises:
+            RuntimeError: it is closed.
+        """
+        if self._closed:
+            raise RuntimeError("this Recycler is closed; make another")
+        self.steps += 1
+        if self._looking or self._recording:
+            seen = self._taps.take(self._group)
+            if seen:
+                self._work(seen)
+            elif not self._said:
+                self._said.add("")
+                self._say(
+                    f"no forward pass of {type(self.model).__name__} with gradients before step {self.steps}, so that nothing is "
+                    "recycled until one comes"
+                )
+        self._listen()
+
+    def _work(self, seen: dict[str, Measured]) -> None:
+        fates = self._fates(seen) if self._recording else None
+        if self._looking:
+            self._say_missing(seen)
+            chosen: dict[str, Chosen] = {}
+            for name, measured in seen.items():
+                look = Look(self.sites[name], self._able[name], self._state[name], measured)
+                found = self.policy.choose(look)
+                if found is not None and len(found.units):
+                    chosen[name] = found
+            self._recycle(chosen)
+        if fates is not None:
+            self._record(*fates)
+        self._looking = self._recording = False
+
+    def _say_missing(self, seen: Mapping[str, Measured]) -> None:
+        missing = [name for name in self.sites if name not in seen and name not in self._said]
+        self._said.update(missing)
+        if missing:
+            self._say(
+                f"nothing was measured at {', '.join(missing)} in step {self.steps}: no forward pass reached it, or no gradient "
+                "did; none of its units is recycled in such a step"
+            )
+
+    def _listen(self) -> None:
+        """Measure in the next step what is needed; what was due and could not be done stays due."""
+        self._looking |= self.policy.listens(self.steps + 1)
+        self._recording |= bool(self.sinks) and (self.steps + 1) % self.every == 0
+        what = self.policy.measures if self._looking else frozenset()
+        self._taps.listen(what | {"fired"} if self._recording else what)
+
+    def _say(self, what: str) -> None:
+        warnings.warn(f"Recycler: {what}", stacklevel=4)
+
+    # Making units anew
+
+    @torch.no_grad()
+    def _recycle(self, chosen: Mapping[str, Chosen]) -> None:
+        """All outgoing weights first: a row that is itself made anew may read recycled units, whose outputs are new too."""
+        units = {name: found.units.tolist() for name, found in chosen.items()}
+        for name, found in chosen.items():
+            for reader in self.sites[name].readers:
+                places, which = reader.part.places(units[name])
+                if found.means is not None and reader.into is not None:
+                    _move(reader, places, found.means[which.to(found.means.device)])
+                self._put(reader.part, places, 0.0)
+        for name in chosen:
+            for maker in self.sites[name].makers:
+                places, _ = maker.part.places(units[name])
+                if len(places):
+                    self._put(maker.part, places, self._draws.values(maker, places))
+        for name, numbers in units.items():
+            self.recycled += len(numbers)
+            self._since[name][numbers] = True
+            self._waiting[name][numbers] = True
+            self._revived[name][numbers] = False
+
+    def _put(self, part: Part, places: Tensor, values: Tensor | float) -> None:
+        """Write, and have the optimizers forget."""
+        part.put(part.target.detach(), places, values)
+        if part.target.grad is not None and not part.target.grad.is_sparse:
+            part.put(part.target.grad, places, 0.0)
+        for tensor, start in remembered(self._optimizers, part.target):
+            part.put(tensor, places, part.take(part.target.detach(), places) if start is None else start)
+
+    # Records
+
+    def _fates(self, seen: Mapping[str, Measured]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """(units that revived, units that died again), bool by site: of those that were recycled before this step's end."""
+        revived, died = {}, {}
+        for name, measured in seen.items():
+            if measured.fired is not None:
+                fires = measured.fired.cpu() > 0
+                revived[name], died[name] = self._waiting[name] & fires, self._revived[name] & ~fires
+                self._revived[name] = (self._revived[name] | revived[name]) & ~died[name]
+                self._waiting[name] = (self._waiting[name] | died[name]) & ~revived[name]
+        return revived, died
+
+    def _record(self, revived: Mapping[str, Tensor], died: Mapping[str, Tensor]) -> None:
+        record = RecycleRecord(self.steps - 1, _numbers(self._since), _numbers(revived), _numbers(died), self.recycled)
+        for mask in self._since.values():
+            mask.zero_()
+        if self._group is None or torch.distributed.get_rank(self._group) == 0:
+            for sink in list(self.sinks):
+                try:
+                    sink.write(record)  # type: ignore[arg-type]
+                except Exception as error:  # of no training's doing, so it ends none
+                    self.sinks.remove(sink)
+                    self._say(f"{type(sink).__name__} takes no records of it any more: {type(error).__name__}: {error}")
+
+    # Resuming
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that goes on, of a Recycler between two steps: plain data and tensors, which are copies.
+
+        Save it with the network, the optimizer and torch's own state of random numbers; a training that is resumed from all
+        four goes on as if it had not stopped, bit for bit.
+        """
+        fates = zip(("since", "waiting", "revived"), (self._since, self._waiting, self._revived), strict=True)
+        return {
+            "policy": type(self.policy).__name__,
+            "steps": self.steps,
+            "recycled": self.recycled,
+            "due": [self._looking, self._recording],
+            "random": self._draws.generator.get_state(),
+            "sites": {name: _copied(state) for name, state in self._state.items()},
+            **{key: {name: mask.clone() for name, mask in masks.items()} for key, masks in fates},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: it is of another policy, or of a network with other sites or units; nothing was changed then.
+        """
+        if state.get("policy") != type(self.policy).__name__:
+            raise ValueError(
+                f"the state is of the policy {state.get('policy')}, and this is {type(self.policy).__name__}"
+            )
+        theirs = {name: len(mask) for name, mask in state["since"].items()}
+        ours = {name: site.units for name, site in self.sites.items()}
+        if theirs != ours:
+            raise ValueError(f"the state is of a network with the sites and units {theirs}; this one has {ours}")
+        self.steps, self.recycled = state["steps"], state["recycled"]
+        self._draws.generator.set_state(state["random"].cpu())
+        for name, of in state["sites"].items():
+            self._state[name] = _copied(of, self._able[name].device)
+        for key, masks in (("since", self._since), ("waiting", self._waiting), ("revived", self._revived)):
+            masks.update({name: mask.cpu().clone() for name, mask in state[key].items()})
+        self._taps.take()
+        self._looking, self._recording = state["due"]
+        self._listen()
+
+
+def _move(reader: Reader, places: Tensor, means: Tensor) -> None:
+    """What is weighed at these places, with these mean values, into what is behind."""
+    part, into = reader.part, reader.into
+    assert into is not None
+    weights = part.take(part.target.detach(), places)
+    shape = [-1 if d == part.axis else 1 for d in range(weights.dim())] if part.axis is not None else [-1]
+    said = weights * (means * reader.share).to(weights.dtype).view(shape)
+    rows = reader.rows.to(said.device)
+    if part.axis is None:
+        rows = part.take(rows.expand(part.target.shape), places)
+    else:  # one sum for each row, in an order that is always the same
+        said = said.sum([d for d in range(said.dim()) if rows.shape[d] == 1], keepdim=True)
+    moved = said.new_zeros(reader.count).index_add_(0, rows.flatten(), said.flatten())
+    if isinstance(into[0], Slot):
+        assert into[0].parameter is not None
+        assert isinstance(into[1], Tensor)
+        bias = into[0].on(into[0].parameter.detach())
+        bias += moved[into[1].to(moved.device)]
+    else:
+        assert isinstance(into[1], str)
+        into[0].get_buffer(into[1]).sub_(moved)
+
+
+def _numbers(masks: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    return {name: mask.nonzero().flatten().tolist() for name, mask in masks.items() if mask.any()}
+
+
+def _copied(state: Mapping[str, Any], device: torch.device | None = None) -> dict[str, Any]:
+    return {
+        key: value.to(device or value.device).clone() if isinstance(value, Tensor) else value
+        for key, value in state.items()
+    }
+
+
+def _of_first_rank(seed: int, group: Any) -> int:
+    if group is None:
+        return seed
+    told = [seed]
+    torch.distributed.broadcast_object_list(told, group=group, group_src=0)
+    return told[0]
