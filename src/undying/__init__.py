@@ -10,9 +10,11 @@ from undying.activations.register import register_activation
 from undying.activations.schedule import StrengthSchedule
 from undying.activations.sugar import SUGAR, sugar
 from undying.census.census import census
+from undying.census.plasticity import Plasticity, PlasticSite, plasticity
 from undying.census.record import Record
-from undying.census.results import Census, Changes, Site
+from undying.census.results import Census, Changes
 from undying.census.sinks import JSONL, Memory
+from undying.census.site import Site
 from undying.census.watch import Watch, watch
 from undying.certify.box import Box
 from undying.certify.certificate import Certificate, CertifiedSite
@@ -40,6 +42,8 @@ __all__ = [
     "ConversionReport",
     "Memory",
     "NeLU",
+    "PlasticSite",
+    "Plasticity",
     "Record",
     "RecycleReport",
     "RecycledSite",
@@ -57,6 +61,7 @@ __all__ = [
     "convert_",
     "lean",
     "nelu",
+    "plasticity",
     "recycle_",
     "register",
     "register_activation",
