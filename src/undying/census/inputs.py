@@ -116,14 +116,21 @@ def _summed(columns: Columns) -> Iterable[tuple[Any, Tensor, Any]]:
     rows = max(1, _CHUNK // columns.values[0].numel())
     masks = [None] * len(columns.values) if columns.mask is None else columns.mask.split(rows)
     for part, mask in zip(columns.values.split(rows), masks, strict=False):
-        x = part.detach().double()
-        count: Any = x.shape[0] * x.shape[2] if mask is None else mask.sum(dtype=torch.float64)
-        x = x if mask is None else torch.where(mask, x, 0)
-        mean = x.sum((0, 2)) / (count if mask is None else count.clamp(min=1))
-        mean = torch.where(mean.isfinite(), mean, torch.nan)  # so that the order of the batches does not matter
-        away = x - mean[:, None]
-        away = away if mask is None else torch.where(mask, away, 0)
-        yield count, mean, away.square().sum()
+        x = part.detach()
+        count: Any
+        if mask is None:
+            count = x.shape[0] * x.shape[2]
+            x = x if x.element_size() > 2 else x.float()
+            first = x[:1, :, :1]  # near the mean against the spread, so that the squares around it lose no digits
+            away = (x - first).double()
+            mean = away.sum((0, 2)) / count
+            squares = (torch.dot(away.flatten(), away.flatten()) - count * mean.square().sum()).clamp(min=0)
+            mean = mean + first.flatten()
+        else:
+            x, count = x.double(), mask.sum(dtype=torch.float64)
+            mean = torch.where(mask, x, 0).sum((0, 2)) / count.clamp(min=1)
+            squares = torch.where(mask, x - mean[:, None], 0).square().sum()
+        yield count, torch.where(mean.isfinite(), mean, torch.nan), squares  # whatever the order of the batches
 
 
 def _joined(*parts: tuple[Any, Tensor, Any]) -> tuple[Any, Tensor, Any]:
