@@ -10,9 +10,11 @@ from undying.activations.register import register_activation
 from undying.activations.schedule import StrengthSchedule
 from undying.activations.sugar import SUGAR, sugar
 from undying.census.census import census
+from undying.census.plasticity import Plasticity, PlasticSite, plasticity
 from undying.census.record import Record
-from undying.census.results import Census, Changes, Site
+from undying.census.results import Census, Changes
 from undying.census.sinks import JSONL, Memory
+from undying.census.site import Site
 from undying.census.watch import Watch, watch
 from undying.certify.box import Box
 from undying.certify.certificate import Certificate, CertifiedSite
@@ -47,6 +49,8 @@ __all__ = [
     "GradientDormancy",
     "Memory",
     "NeLU",
+    "PlasticSite",
+    "Plasticity",
     "ReDo",
     "Record",
     "RecycleReport",
@@ -67,6 +71,7 @@ __all__ = [
     "convert_",
     "lean",
     "nelu",
+    "plasticity",
     "recycle_",
     "register",
     "register_activation",

@@ -408,8 +408,7 @@ def test_table_and_dict():
     plant(net[0].bias, (1,))
     result = undying.census(net, torch.randn(40, 2))
     assert str(result).splitlines()[0].split() == [
-        "site",
-        "layer",
+        *("layer", "->", "site"),
         "kind",
         "units",
         "N",
@@ -417,11 +416,10 @@ def test_table_and_dict():
         "dead",
         "dormant",
         "firing",
-        "rate",
     ]
     row = str(result).splitlines()[1].split()
-    assert row[:5] == ["1", "0", "SUGAR", "3", "40"]
-    assert row[6] == "unknown"
+    assert row[:6] == ["0", "->", "1", "SUGAR", "3", "40"]
+    assert row[7] == "unknown"
     assert result.to_dict()["sites"][0]["silent"] == [bool(s) for s in result.sites[0].silent]
 
 

@@ -101,11 +101,44 @@ def test_a_channel_of_the_layer_makes_that_unit():
         torch.testing.assert_close(after[site].peak - before[site].peak, moved)
 
 
-def test_the_table_has_layers_where_any_is_known():
-    text = undying.census(Functional(), torch.randn(4, 3, 12, 12)).table()
-    assert "site    layer  kind" in text
-    assert "relu#2  fc1    ReLU" in text
-    assert "layer" not in undying.census(nn.ReLU(), torch.randn(4, 3)).table()
+def test_the_table_names_the_layer_before_each_site():
+    counted = undying.census(Functional(), torch.randn(4, 3, 12, 12))
+    lines = counted.table().splitlines()
+    assert [line[:15] for line in lines[:6]] == [
+        "layer -> site  ",
+        "conv1 -> relu  ",
+        "conv2 -> gelu  ",
+        "  fc1 -> relu#2",
+        "  own -> relu#3",
+        "  fc2 -> relu#4",
+    ]
+    assert counted["relu#2"].label == "fc1 -> relu#2"
+    assert "<td>fc1 -&gt; relu#2</td>" in counted._repr_html_()
+    assert "->" not in undying.census(nn.ReLU(), torch.randn(4, 3)).table()
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2, self.relu = nn.Conv2d(512, 512, 1), nn.Conv2d(512, 512, 1), nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(x + self.conv2(self.relu(self.conv1(x))))
+
+
+def test_names_as_in_a_resnet_fit_80_columns():
+    """A layer is named from its dot on in the module of its site, and a sum of two has none."""
+    net = nn.Module()
+    net.layer4 = nn.Sequential(Residual(), Residual())
+    net.forward = net.layer4.forward
+    lines = undying.census(net, torch.randn(1, 512, 1, 1).expand(1000, -1, -1, -1)).table().splitlines()
+    assert [line.partition("  ReLU")[0] for line in lines[1:5]] == [
+        ".conv1 -> layer4.0.relu  ",
+        "          layer4.0.relu#2",
+        ".conv1 -> layer4.1.relu  ",
+        "          layer4.1.relu#2",
+    ]
+    assert max(map(len, lines)) <= 80
 
 
 class Block(nn.Module):

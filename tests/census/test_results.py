@@ -51,6 +51,9 @@ def run_rank(directory, rank):
 def assert_same(a, b, exact=False):
     a, b = a.to_dict(), b.to_dict()
     sites = zip(a.pop("sites"), b.pop("sites"), strict=True)
+    inputs = [census.pop("inputs") for census in (a, b)]
+    assert inputs[0] == inputs[1] or not exact
+    assert [list(each) for each in inputs] == [list(inputs[0])] * 2
     assert a == b
     for one, other in sites:
         assert one.keys() == other.keys()

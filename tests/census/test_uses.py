@@ -183,5 +183,6 @@ def test_each_batch_need_not_tell_and_an_empty_one_cannot():
 def test_the_table_has_a_column_for_it():
     net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), linear(6), nn.ReLU())
     lines = str(undying.census(net, torch.randn(9, 4))).splitlines()
-    assert lines[0].split()[-3:] == ["unused", "firing", "rate"]
-    assert [line.split()[-2] for line in lines[1:]] == ["2", "-"]
+    assert lines[0].split()[-3:] == ["dormant", "unused", "firing"]
+    assert [line.split()[-2] for line in lines[1:3]] == ["2", "-"]
+    assert "unused" not in str(undying.census(net[:2], torch.randn(9, 4)))

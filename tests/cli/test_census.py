@@ -116,7 +116,7 @@ def undying_digits():
 
 def test_data_of_every_kind(own, capsys):
     assert run("--model", "mlp", "--limit", "50", "--gradients") == 0
-    assert "act6  linear6  ReLU    128  50" in capsys.readouterr().out
+    assert "linear6 -> act6  ReLU    128  50" in capsys.readouterr().out
     assert run("--model", "mlp", "--train", "--limit", "70", "--batch-size", "32") == 0
     assert "128  70" in capsys.readouterr().out
     assert run("--model", "own_census_net:build", "--data", "random:30,64") == 0

@@ -10,6 +10,11 @@ from torch import Tensor
 from undying.ops import native
 from undying.units.layout import Columns
 
+WIDEST = 4096
+"""Units of a site up to which second moments are added up: the matrix then takes 128 MiB."""
+
+_CHUNK = 2**21
+"""Values that are brought to float64 at a time."""
 _NATIVE = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
@@ -77,6 +82,20 @@ class OutputAccumulator:
         _count_outputs(h, self.zeros, self.total)
         if left_out is not None:  # the 0 that stand for values that do not count
             self.zeros -= left_out
+
+
+class SecondMoments:
+    """X^T X of the outputs X, (values, units), in float64: what their singular values are read from, at any number of values."""
+
+    def __init__(self, units: int, device: torch.device) -> None:
+        self.matrix = torch.zeros(units, units, dtype=torch.float64, device=device)
+
+    def add(self, columns: Columns) -> None:
+        h = columns.values if columns.mask is None else torch.where(columns.mask, columns.values, 0)
+        units, inner = h.shape[1:]
+        for part in h.split(max(1, _CHUNK // (units * inner))):
+            by_unit = part.double().transpose(0, 1).reshape(units, -1)
+            self.matrix.addmm_(by_unit, by_unit.T)
 
 
 @functools.cache

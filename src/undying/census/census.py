@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,8 +18,10 @@ from undying.activations.known import is_flat_below_zero, is_two_sided
 from undying.census.batches import Inputs, Mask, batches_of, mask_of, moved, unpacked
 from undying.census.counting import Counter, SiteCounts
 from undying.census.fingerprint import Fingerprint
-from undying.census.results import Census, Site, dormancy
+from undying.census.inputs import FirstLayers
+from undying.census.results import Census
 from undying.census.samples import samples_in
+from undying.census.site import Site, dormancy
 from undying.census.uses import Uses
 from undying.units.unseen import Unrecognised
 
@@ -85,10 +88,29 @@ def census(
     >>> import torch, undying
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> _ = nn.init.constant_(net[0].bias, -100.0)
-    >>> print(undying.census(net, torch.rand(32, 4)))
-    site  layer  kind  units   N  silent  dead  dormant  unused  firing rate
-    1     0      ReLU      8  32       8     8        8       0        0.000
+    >>> print(undying.census(net, torch.linspace(0, 1, 128).view(32, 4)))
+    layer -> site  kind  units   N  silent  dead  dormant  firing
+        0 -> 1     ReLU      8  32       8     8        8   0.000
+    layer 0 reads the input: gamma 1.72 (|mean| / std)
     """
+    return counted(model, data, method, tau, gradients, loss, inputs, mask, axes, skip, device)[0]
+
+
+def counted(
+    model: nn.Module,
+    data: Iterable[Any],
+    method: str | Callable[..., Any] | None,
+    tau: float,
+    gradients: bool,
+    loss: Callable[[Any, Any], Tensor] | None,
+    inputs: Inputs | None,
+    mask: Mask | None,
+    axes: Mapping[str, int] | None,
+    skip: str | Sequence[str] | Skip,
+    device: torch.device | str | None,
+    moments: bool = False,
+) -> tuple[Census, dict[str, SiteCounts]]:
+    """The census, and the counts that it was read from; with ``moments`` the second moments of the outputs are in them."""
     if not tau >= 0:
         raise ValueError(f"tau must be at least 0, not {tau!r}")
     if loss is not None and not gradients:
@@ -99,6 +121,7 @@ def census(
     patterns = skip if isinstance(skip, Skip) else Skip(skip)
     counter = Counter(model, axes or {}, gradients, patterns)
     uses = counter.uses = Uses(counter.of)
+    counter.inputs, counter.moments = FirstLayers(counter.layer_of, counter.input_columns), moments
     fingerprint = Fingerprint()
     batches, whole = 0, False
     with contextlib.ExitStack() as stack:
@@ -113,7 +136,7 @@ def census(
             args, kwargs, target = unpacked(batch, inputs, whole=whole)
             counter.start_batch(mask_of(batch, mask, inputs), samples_in(args, kwargs, target))
             try:
-                counter.unseen.given(args, kwargs)
+                counter.given(args, kwargs)
                 with counter:
                     output = call(*args, **kwargs)
             except Exception as failure:
@@ -140,7 +163,8 @@ def census(
     _check(counter, model, axes or {}, unrecognised)
     name = None if loss is None else getattr(loss, "__name__", type(loss).__name__)
     sites = [site_of(counts, tau, gradients, uses.unused(counts.name)) for counts in counter.counts.values()]
-    return Census(sites, tau, name, fingerprint.read(), counter.ambiguous, unrecognised, counter.left_out)
+    found = Census(sites, tau, name, fingerprint.read(), counter.ambiguous, unrecognised, counter.left_out)
+    return replace(found, inputs=counter.inputs.read()), counter.counts
 
 
 def _entry(model: nn.Module, method: str | Callable[..., Any] | None) -> Callable[..., Any]:
@@ -156,7 +180,7 @@ def _given_whole(call: Callable[..., Any], batch: Any, counter: Counter, failure
     """The output for a batch as one argument, after ``failure`` with its parts; where that fails too, this is the one to
     tell of."""
     try:
-        counter.unseen.given(batch)
+        counter.given(batch)
         with counter:
             return call(batch)
     except Exception:

@@ -16,7 +16,8 @@ from undying._base.patterns import Skip
 from undying._base.places import Places
 from undying._torch import disable_torch_function, in_functorch
 from undying.activations.known import TYPE_OF, Ends, ends, is_activation, is_rectifier
-from undying.census.accumulators import Accumulator, OutputAccumulator
+from undying.census.accumulators import WIDEST, Accumulator, OutputAccumulator, SecondMoments
+from undying.census.inputs import FirstLayers
 from undying.census.layers import Layers
 from undying.census.positions import Positions
 from undying.census.samples import samples_shown
@@ -24,7 +25,7 @@ from undying.census.uses import Uses
 from undying.units.layout import Columns, Layout
 from undying.units.rules import AmbiguousError, UnitAxes, site_layout
 from undying.units.tensors import tensors_in
-from undying.units.unseen import Unrecognised, Unseen
+from undying.units.unseen import Unrecognised, Unseen, reachable
 
 
 class SiteCounts:
@@ -38,6 +39,8 @@ class SiteCounts:
         """Those that they are of, likewise; None where that is not known."""
         self.before = Accumulator(units, ends or (-math.inf, math.inf), device)
         self.after = None if is_rectifier(kind) else OutputAccumulator(units, device)
+        self.moments: SecondMoments | None = None
+        """Of the outputs, where they are asked."""
         self.layer: str | None = None
         """What makes the units."""
         self.gradient: Tensor | None = None
@@ -102,6 +105,10 @@ class Counter(UnitAxes):
         """In it: each site that counted, with the most samples that its values can be of."""
         self.uses: Uses | None = None
         """Who reads the outputs, while it is asked."""
+        self.inputs: FirstLayers | None = None
+        """What the first layers read, where it is asked."""
+        self.moments = False
+        """Whether to add up the second moments of the outputs."""
         self.active = False
         """Whether the mode is entered: a forward pass is under way that counts."""
         self._mask: Tensor | None = None
@@ -163,6 +170,28 @@ class Counter(UnitAxes):
         self.unseen.restart()
         if self.uses is not None:
             self.uses.restart()
+        if self.inputs is not None:
+            self.inputs.restart()
+
+    def given(self, *inputs: Any) -> None:
+        """Say what the forward pass is given."""
+        self.unseen.given(*inputs)
+        if self.inputs is not None:
+            self.inputs.given(reachable(inputs))
+
+    def layer_of(self, x: Tensor) -> str | None:
+        """Name of the layer that made ``x``; None where there is none, or several are."""
+        return self._layers.of(x)
+
+    def input_columns(self, x: Tensor, layout: Layout) -> Columns:
+        """The values of what the network is given, with the mask.
+
+        Raises:
+            ValueError: the mask does not fit.
+        """
+        if self._positions is not None and (order := self._positions.changed(x)) is not None:
+            raise ValueError(f"the mask has positions in the order of the batch, not {order}")
+        return self._columns("input", x, layout)
 
     def start_batch(self, mask: Tensor | None = None, samples: int | None = None) -> None:
         """Begin a forward pass.
@@ -209,6 +238,8 @@ class Counter(UnitAxes):
                 self._positions.called(getattr(func, "__name__", ""), args, kwargs, given, out)
             if self.uses is not None:
                 self.uses.called(func, args, kwargs, given, out)
+            if self.inputs is not None:
+                self.inputs.called(func, args, kwargs, given, out)
             return out
         name = func.__name__.strip("_")
         place = self._running.name if self._running.module is not None else ""
@@ -219,6 +250,8 @@ class Counter(UnitAxes):
         self.unseen.called(func, args, kwargs, h)
         if self._positions is not None:
             self._positions.called(name, args, kwargs, given, h)
+        if self.inputs is not None:
+            self.inputs.called(func, args, kwargs, given, h)
         self._end(call, h)
         return h
 
@@ -260,6 +293,8 @@ class Counter(UnitAxes):
         if name not in self.counts:
             self.counts[name] = SiteCounts(name, kind, layout.units, bounds, x.device)
             self.counts[name].layer = layer
+            if self.moments and layout.units <= WIDEST:
+                self.counts[name].moments = SecondMoments(layout.units, x.device)
         counts = self.counts[name]
         counts.layer = layer if layer == counts.layer else None
         if counts.units != layout.units:
@@ -292,8 +327,11 @@ class Counter(UnitAxes):
         self._layers.set(h, call.layer)
         if call.counts is None or call.layout is None:
             return
-        if call.counts.after is not None:
-            call.counts.after.add(self._columns(call.counts.name, h.detach(), call.layout))
+        wanted = [each for each in (call.counts.after, call.counts.moments) if each is not None]
+        if wanted:
+            columns = self._columns(call.counts.name, h.detach(), call.layout)
+            for each in wanted:
+                each.add(columns)
         self._layouts.set(h, call.layout)
         if self.uses is not None:
             self.uses.made(call.counts.name, h)

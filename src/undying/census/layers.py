@@ -19,10 +19,10 @@ from undying.units.layout import Layout
 from undying.units.rules import is_elementwise
 from undying.units.tensors import ByTensor, tensors_in
 
-_WEIGHED = {"linear", "bilinear", "addmm", "embedding", "embedding_bag", "matmul", "mm", "rmatmul"} | {
+WEIGHED = {"linear", "bilinear", "addmm", "embedding", "embedding_bag", "matmul", "mm", "rmatmul"} | {
     f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3)
 }
-_RUNNING = {"lstm", "gru", "rnn_tanh", "rnn_relu", "multi_head_attention_forward"}
+RUNNING = {"lstm", "gru", "rnn_tanh", "rnn_relu", "multi_head_attention_forward"}
 """Operations with several weights, those of the module that runs."""
 _COMPUTING = (
     nn.Linear, nn.Bilinear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
@@ -65,9 +65,9 @@ class Layers:
     def _made_by(self, name: str, given: list[Tensor], after: Layout | None) -> str | None:
         if after is None or not given:
             return None
-        if name in _RUNNING:
+        if name in RUNNING:
             return self._here()
-        if name in _WEIGHED:
+        if name in WEIGHED:
             return self._owner(given)
         layers = {self._layers.get(t) for t in given if not self._is_fixed(t)}
         layer = layers.pop() if len(layers) == 1 else None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
+import html
 import itertools
 import json
-import math
 import operator
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,74 +18,9 @@ from torch import Tensor
 
 from undying._base import text
 from undying._base.files import write_named
+from undying.census.inputs import InputStatistics
+from undying.census.site import Site, cell, labelled, plain, read_column, read_site, together
 from undying.units.unseen import Unrecognised
-
-
-@dataclass(frozen=True)
-class Site:
-    """One call of an activation in the forward pass. The tensors have one entry a unit, on the CPU.
-
-    *Silent* is said of activations that are flat or falling off below 0 (ReLU and its kin, GELU, SiLU, SUGAR), and
-    *saturated* of those that are flat at an end (ReLU6 above, tanh, sigmoid, hardtanh and hardsigmoid on both sides).
-    What is not said of a site is None.
-    """
-
-    name: str
-    """Qualified module name, with ``#2`` for the module's second call."""
-    kind: str
-    """Type of the activation."""
-    units: int
-    samples: int | None
-    """N: samples that the values are of, or fewer where a network does not show it; None where nothing tells."""
-    values: int
-    """Values seen of each unit, over samples and positions."""
-    fired: Tensor
-    """int64: how many of the values were > 0."""
-    nonfinite: Tensor
-    """int64: how many of the values were infinite or NaN."""
-    peak: Tensor
-    """float64: largest pre-activation."""
-    mean_abs: Tensor
-    """float64: mean of \\|h\\|, h the post-activation."""
-    zero: Tensor
-    """float64: share of post-activations that are exactly 0 (sparsity)."""
-    score: Tensor
-    """float64: dormancy score, mean \\|h\\| of the unit over its mean over the site's units (Sokar et al. 2023); NaN where
-    that is not finite."""
-    silent: Tensor | None
-    """bool: the pre-activation was <= 0 in all values."""
-    dead: Tensor | None
-    """bool: silent (saturated, where silent is not said), and the gradient of the loss at the pre-activation was exactly
-    0 at all of them. None where that is unknown: without ``gradients=True``, for an activation whose derivative there
-    is not 0."""
-    dormant: Tensor
-    """bool: score <= tau."""
-    low: Tensor | None = None
-    """int64: how many values lay at the lower end of a bounded activation's range."""
-    high: Tensor | None = None
-    """int64: how many lay at the upper end."""
-    saturated: Tensor | None = None
-    """bool: all values lay at an end."""
-    unused: Tensor | None = None
-    """bool: every outgoing weight is 0, so that nothing downstream depends on the unit. None where the output goes to
-    anything else than linear and convolution layers."""
-    layer: str | None = None
-    """Name of the layer that makes the units: row, or output channel, j of its weight makes unit j, through norms, pooling
-    and reshapes. The name of the weight where that is no layer's, and None where no layer or several make them."""
-
-    @property
-    def firing_rate(self) -> Tensor:
-        """float64: share of values > 0."""
-        return self.fired.double() / self.values
-
-    @property
-    def firing_rate_bound(self) -> float | None:
-        """Upper 95 % bound on the share of samples in which a silent unit fires anywhere, 1 - 0.05^(1/N), about 3 / N.
-
-        It holds for samples drawn independently of each other. Positions do not count: those of one sample are alike.
-        None where the number of samples is not known.
-        """
-        return -math.expm1(math.log(0.05) / self.samples) if self.samples else None
 
 
 @dataclass(frozen=True)
@@ -108,6 +43,9 @@ class Census(Mapping[str, Site]):
     is not registered. Shares are of the counted units alone."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Sites that were not counted, with the reason: the user skips them, or the number of units changes between calls."""
+    inputs: dict[str, InputStatistics] = field(default_factory=dict)
+    """What the layers read that read the network's input, by their names; its ``gamma`` tells how many units are dead from
+    the start. A layer is left out where what it reads is not followed."""
 
     def __getitem__(self, name: str) -> Site:
         for site in self.sites:
@@ -171,9 +109,14 @@ class Census(Mapping[str, Site]):
             raise ValueError("censuses add only with the same sites, tau and loss")
         probes = (self.probe, other.probe)
         probe = None if None in probes else f"{sum(int(p or '', 16) for p in probes) % 2**64:016x}"
-        sites = [_together(a, b, self.tau) for a, b in zip(ours, theirs, strict=True)]
+        sites = [together(a, b, self.tau) for a, b in zip(ours, theirs, strict=True)]
         ambiguous, unrecognised = self.ambiguous | other.ambiguous, self.unrecognised | other.unrecognised
-        return Census(sites, self.tau, self.loss, probe, ambiguous, unrecognised, left_out)
+        inputs = {
+            layer: mine + other.inputs[layer]
+            for layer, mine in self.inputs.items()
+            if layer in other.inputs and len(mine.mean) == len(other.inputs[layer].mean)
+        }
+        return Census(sites, self.tau, self.loss, probe, ambiguous, unrecognised, left_out, inputs)
 
     def all_reduce(self, group: torch.distributed.ProcessGroup | None = None) -> Census:
         """The census of all ranks' shares of the data together, the same on every rank; call it on every rank. Sites with
@@ -187,24 +130,17 @@ class Census(Mapping[str, Site]):
         return functools.reduce(operator.add, _even([Census.from_dict(share) for share in shares]))
 
     def table(self) -> str:
-        """A line a site, as text; ``-`` is what is not said of an activation."""
-        states = ["silent", "dead", "dormant"]
-        states += [name for name in ("saturated", "unused") if any(getattr(s, name) is not None for s in self.sites)]
-        layer = ["layer"] if any(site.layer is not None for site in self.sites) else []
-        header = ("site", *layer, "kind", "units", "N", *states, "firing rate")
-        rows = [
-            (
-                site.name,
-                *(site.layer or "-" for _ in layer),
-                site.kind,
-                str(site.units),
-                "-" if site.samples is None else str(site.samples),
-                *(_cell(site, state) for state in states),
-                f"{float(site.firing_rate.mean()):.3f}",
-            )
-            for site in self.sites
+        """A line a site, behind the layer that makes its units; ``-`` is what is not said of an activation. A layer within
+        the same module as the site is named from its dot on: ``.conv1 -> layer1.0.relu``."""
+        return "\n".join([text.table(self._cells(labelled(self.sites)), left=2), *self.notes])
+
+    @property
+    def notes(self) -> list[str]:
+        """What stands below the table: the inputs of first layers, what was not counted, and what is not finite."""
+        lines = [
+            f"layer {layer} reads the input: gamma {each.gamma:.3g} (|mean| / std)"
+            for layer, each in self.inputs.items()
         ]
-        lines = [text.table([header, *rows], left=2 + len(layer))]
         lines += [f"{name}: not counted, {_ask_axis(name, shape)}" for name, shape in self.ambiguous.items()]
         lines += [f"{name}: not recognised, so not counted: {place}" for name, place in self.unrecognised.items()]
         lines += [f"{name}: left out, {reason}" for name, reason in self.left_out.items()]
@@ -214,10 +150,33 @@ class Census(Mapping[str, Site]):
             for site in self.sites
             if site.nonfinite.any()
         ]
-        return "\n".join(lines)
+        return lines
+
+    def _cells(self, labels: list[str]) -> list[tuple[str, ...]]:
+        """With ``labels``, a head and one a site, as the first column."""
+        states = ["silent", "dead", "dormant"]
+        states += ["saturated"] if any(site.saturated is not None for site in self.sites) else []
+        states += ["unused"] if any(site.unused is not None and site.unused.any() for site in self.sites) else []
+        rows = [
+            (
+                label,
+                site.kind,
+                str(site.units),
+                "-" if site.samples is None else str(site.samples),
+                *(cell(site, state) for state in states),
+                f"{float(site.firing_rate.mean()):.3f}",
+            )
+            for label, site in zip(labels[1:], self.sites, strict=True)
+        ]
+        return [(labels[0], "kind", "units", "N", *states, "firing"), *rows]
 
     def __str__(self) -> str:
         return self.table()
+
+    def _repr_html_(self) -> str:
+        return text.html_table(self._cells(["site", *(site.label for site in self.sites)])) + "".join(
+            f"<p>{html.escape(note)}</p>" for note in self.notes
+        )
 
     def since(self, earlier: Census, *, other_probe: bool = False) -> dict[str, Changes]:
         """Units that died (fire no more) and revived (fire again) since ``earlier``, by site name.
@@ -260,7 +219,11 @@ class Census(Mapping[str, Site]):
             "ambiguous": {name: list(shape) for name, shape in self.ambiguous.items()},
             "unrecognised": {name: asdict(place) for name, place in self.unrecognised.items()},
             "left_out": self.left_out,
-            "sites": [{f.name: _plain(getattr(site, f.name)) for f in fields(Site)} for site in self.sites],
+            "inputs": {
+                layer: {"values": each.values, "mean": plain(each.mean), "variance": plain(each.variance)}
+                for layer, each in self.inputs.items()
+            },
+            "sites": [{f.name: plain(getattr(site, f.name)) for f in fields(Site)} for site in self.sites],
         }
 
     def to_json(self) -> str:
@@ -280,12 +243,13 @@ class Census(Mapping[str, Site]):
                 raise ValueError(
                     f"this census has format {version}, and this undying reads up to {_FORMAT}; upgrade undying"
                 )
-            sites = [_site(site, version) for site in content["sites"]]
+            sites = [read_site(site, version) for site in content["sites"]]
             ambiguous = {name: tuple(shape) for name, shape in content.get("ambiguous", {}).items()}
             unrecognised = {name: Unrecognised(**place) for name, place in content.get("unrecognised", {}).items()}
             left_out = {str(name): str(reason) for name, reason in content.get("left_out", {}).items()}
+            inputs = {str(layer): _input(each) for layer, each in content.get("inputs", {}).items()}
             tau, loss, probe = float(content["tau"]), content["loss"], content["probe"]
-            return cls(sites, tau, loss, probe, ambiguous, unrecognised, left_out)
+            return cls(sites, tau, loss, probe, ambiguous, unrecognised, left_out, inputs)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise ValueError(f"this does not hold a census: {error!r}") from None
 
@@ -325,23 +289,6 @@ class Changes:
 #: 1 had neither ends, unused units nor ambiguous sites; until 3 the values were called samples, and nothing was left out or
 #: unrecognised. What a file does not say is None.
 _FORMAT = 3
-_DTYPES = {
-    "fired": torch.int64,
-    "nonfinite": torch.int64,
-    "peak": torch.float64,
-    "mean_abs": torch.float64,
-    "zero": torch.float64,
-    "score": torch.float64,
-    "silent": torch.bool,
-    "dead": torch.bool,
-    "dormant": torch.bool,
-    "low": torch.int64,
-    "high": torch.int64,
-    "saturated": torch.bool,
-    "unused": torch.bool,
-}
-#: Of these a site may say nothing.
-_UNSAID = ("silent", "dead", "low", "high", "saturated", "unused")
 
 
 def _layout(sites: Sequence[Site]) -> list[tuple[str, str, int]]:
@@ -381,80 +328,13 @@ def _share(counted: list[tuple[Tensor | None, int]]) -> float | None:
     return sum(int(state.sum()) for state in states) / sum(units for _, units in counted)
 
 
-def _cell(site: Site, state: str) -> str:
-    value = getattr(site, state)
-    if value is not None:
-        return str(int(value.sum()))
-    return "unknown" if state == "dead" else "-"
-
-
 def _ask_axis(name: str, shape: tuple[int, ...]) -> str:
     return f"nothing decides which axis of its {shape} input holds the units; name it, for example axes={{{name!r}: 1}}"
 
 
-def _together(a: Site, b: Site, tau: float) -> Site:
-    """One site on two data sets. Silent on both is silent; then dead on both is dead."""
-    values = a.values + b.values
-    mean_abs = (a.mean_abs * a.values + b.mean_abs * b.values) / values
-    score = dormancy(mean_abs)
-    return replace(
-        a,
-        samples=None if a.samples is None or b.samples is None else a.samples + b.samples,
-        values=values,
-        fired=a.fired + b.fired,
-        nonfinite=a.nonfinite + b.nonfinite,
-        peak=torch.maximum(a.peak, b.peak),
-        mean_abs=mean_abs,
-        zero=(a.zero * a.values + b.zero * b.values) / values,
-        score=score,
-        silent=_both(operator.and_, a.silent, b.silent),
-        dead=_both(operator.and_, a.dead, b.dead),
-        dormant=score <= tau,
-        low=_both(operator.add, a.low, b.low),
-        high=_both(operator.add, a.high, b.high),
-        saturated=_both(operator.and_, a.saturated, b.saturated),
-        unused=_both(operator.and_, a.unused, b.unused),
-    )
-
-
-def _both(operation: Callable[[Tensor, Tensor], Tensor], a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return None if a is None or b is None else operation(a, b)
-
-
-def dormancy(mean_abs: Tensor) -> Tensor:
-    """Sokar et al. 2023, eq. 1; 0 for every unit of a site whose outputs are all 0, and NaN where one is not finite."""
-    mean = mean_abs.mean()
-    if not mean.isfinite():
-        return torch.full_like(mean_abs, torch.nan)
-    return mean_abs / mean if mean != 0 else torch.zeros_like(mean_abs)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return [v if not isinstance(v, float) or abs(v) < float("inf") else str(v) for v in value.tolist()]
-    return value
-
-
-def _site(content: Mapping[str, Any], version: int) -> Site:
-    """What ``to_dict`` gave for a site, checked."""
-    name, units = content["name"], content["units"]
-    samples, values = (None, content["samples"]) if version < 3 else (content["samples"], content["values"])
-    layer = content.get("layer")
-    numbers = (units, values) if samples is None else (units, values, samples)
-    if not isinstance(name, str) or not isinstance(layer, str | None) or any(type(n) is not int for n in numbers):
-        raise ValueError(f"site {name!r}: {units!r} units, {values!r} values and {samples!r} samples")
-    said = {key: content.get(key) if key in _UNSAID else content[key] for key in _DTYPES}
-    columns: dict[str, Any] = {
-        key: None if values is None and key in _UNSAID else _column(key, values, units) for key, values in said.items()
-    }
-    return Site(
-        name=name, kind=str(content["kind"]), units=units, samples=samples, values=values, layer=layer, **columns
-    )
-
-
-def _column(key: str, values: Any, units: int) -> Any:
-    dtype = _DTYPES[key]
-    types = {torch.int64: (int,), torch.bool: (bool,), torch.float64: (float, int, str)}[dtype]
-    if not isinstance(values, list) or len(values) != units or any(type(v) not in types for v in values):
-        raise ValueError(f"{key} does not hold {dtype} for each of {units} units")
-    return torch.tensor([float(v) if isinstance(v, str) else v for v in values], dtype=dtype)
+def _input(content: Mapping[str, Any]) -> InputStatistics:
+    """What ``to_dict`` gave for the input of a layer, checked."""
+    values, mean, variance = content["values"], content["mean"], content["variance"]
+    if type(values) is not int or values < 1 or not isinstance(mean, list):
+        raise ValueError(f"an input of {values!r} values with mean {mean!r:.80}")
+    return InputStatistics(values, read_column("mean", mean, len(mean), torch.float64), float(variance))

@@ -196,7 +196,7 @@ class Watch:
             return False
         try:
             counter.start_batch(mask_of_call(module, args, kwargs, self.mask), samples_in(args, kwargs))
-            counter.unseen.given(args, kwargs)
+            counter.given(args, kwargs)
         except Exception as error:
             self._say(f"a forward pass is not counted: {error}")
             return False

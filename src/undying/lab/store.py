@@ -38,7 +38,6 @@ from undying.lab.runs.lines import check_lines
 from undying.lab.runs.start import Start
 from undying.lab.settings import FORMAT, AnyRun, RunConfig, Settings, check_types
 
-
 _HASHED = ("metrics.jsonl", "census.json", "environment.json", "data.json", "start.json")
 """Files of a run whose hashes result.json has; early versions noted none, or those of the first two."""
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from undying._version import __version__
-from undying.census.results import Census, Site
+from undying.census.results import Census
+from undying.census.site import Site
 from undying.plots.theme import THEME
 from undying.report.html import environment
 
@@ -76,7 +77,7 @@ def census_page(census: Census, model: str, facts: Sequence[tuple[str, str]]) ->
         .render(
             census=census,
             model=model,
-            facts=[*facts, ("undying", __version__)],
+            facts=[*facts, *_gammas(census), ("undying", __version__)],
             strips=strips,
             states=STATES,
             shown=[state for state in STATES if state in present],
@@ -84,6 +85,10 @@ def census_page(census: Census, model: str, facts: Sequence[tuple[str, str]]) ->
             theme=THEME,
         )
     )
+
+
+def _gammas(census: Census) -> list[tuple[str, str]]:
+    return [(f"gamma of what {layer} reads", f"{each.gamma:.3g}") for layer, each in census.inputs.items()]
 
 
 def _strip(site: Site) -> Strip:

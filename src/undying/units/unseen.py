@@ -187,7 +187,7 @@ class Unseen:
 
     def given(self, *inputs: Any) -> None:
         """Say what the forward pass is given."""
-        for tensor in _reachable(inputs):
+        for tensor in reachable(inputs):
             self._axes.know(tensor)
 
     def note(self, label: str, what: str, acted: bool | Tensor = True, line: str | None = None) -> None:
@@ -325,12 +325,12 @@ def line_of_call() -> str | None:
     return None if name.startswith(_ROOTS) else f"{name}:{frame.f_lineno}"
 
 
-def _reachable(value: Any, depth: int = 4) -> Iterator[Tensor]:
+def reachable(value: Any, depth: int = 4) -> Iterator[Tensor]:
     """All tensors in a value: in lists, tuples and mappings, and in the attributes of objects such as graphs."""
     if isinstance(value, Tensor):
         yield value
     elif depth and isinstance(value, (list, tuple, Mapping)):
         for part in value.values() if isinstance(value, Mapping) else value:
-            yield from _reachable(part, depth - 1)
+            yield from reachable(part, depth - 1)
     elif depth and hasattr(value, "__dict__") and not isinstance(value, (type, nn.Module)):
-        yield from _reachable(vars(value), depth - 1)
+        yield from reachable(vars(value), depth - 1)

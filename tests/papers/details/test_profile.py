@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 
 import planted
-from undying.census.results import Census, Site
+from undying.census.results import Census
+from undying.census.site import Site
 from undying.lab.interval import Interval
 from undying.papers.details.profile import Profile
 from undying.papers.plan import make_plan
