@@ -204,6 +204,16 @@ def test_states_of_other_policies_and_networks_are_refused():
         ours.step()
 
 
+def test_a_site_of_one_unit():
+    net = nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 1))
+    die(net[0].bias, 0)
+    with recycler(net, torch.randn(5, 2), undying.ContinualBackprop(0.5, 0)) as ours:
+        for _ in range(2):
+            net(torch.randn(5, 2))
+            ours.step()
+    assert ours.recycled == 1
+
+
 # Forward passes
 
 
