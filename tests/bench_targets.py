@@ -17,6 +17,7 @@ from undying.bench.activations import Case, measure_activations
 from undying.bench.census import CensusCase, CensusSettings, census_page, measure_census
 from undying.bench.memory import Memory, measure_memory
 from undying.bench.page import Page, activation_page, memory_page, training_page
+from undying.bench.policies import PolicySettings, measure_policies, policies_page
 from undying.bench.settings import ActivationSettings, NetworkSettings, TrainingSettings, short
 from undying.bench.timing import Ratio
 from undying.bench.training import TrainingCase, measure_training
@@ -71,6 +72,11 @@ CENSUS = (
     Target("compiled, every=50", "compiled", 1.02),
 )
 """Of counting, in every network."""
+
+POLICIES = tuple(
+    Target(name, "step", 1.03) for name in ("ReDo", "GradientDormancy", "ContinualBackprop", "SelfNormalizedResets")
+)
+"""Of a training step, in every network."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +136,8 @@ def check_memory(found: Sequence[Memory]) -> list[Checked]:
     ]
 
 
-def check_census(cases: Sequence[CensusCase]) -> list[Checked]:
-    """Every target of counting, in its worst case."""
+def check_census(cases: Sequence[CensusCase], targets: Sequence[Target] = CENSUS) -> list[Checked]:
+    """Every target of counting, or of policies, in its worst case."""
     return [
         worst(
             target,
@@ -141,7 +147,7 @@ def check_census(cases: Sequence[CensusCase]) -> list[Checked]:
                 if (ratio := case.ratios.get((target.form, target.to)))
             ],
         )
-        for target in CENSUS
+        for target in targets
     ]
 
 
@@ -166,6 +172,7 @@ Settings = (
     | Annotated[NetworkSettings, tyro.conf.subcommand("memory")]
     | Annotated[TrainingSettings, tyro.conf.subcommand("training")]
     | Annotated[CensusSettings, tyro.conf.subcommand("census")]
+    | Annotated[PolicySettings, tyro.conf.subcommand("policies")]
 )
 
 
@@ -177,6 +184,9 @@ def measured(settings: Settings) -> tuple[Page, list[Checked]]:
     if isinstance(settings, CensusSettings):
         counted = list(measure_census(settings))
         return census_page(settings, counted), check_census(counted)
+    if isinstance(settings, PolicySettings):
+        trained = list(measure_policies(settings))
+        return policies_page(settings, trained), check_census(trained, POLICIES)
     if isinstance(settings, TrainingSettings):
         steps = list(measure_training(settings))
         return training_page(settings, steps), check_training(steps)

@@ -153,6 +153,18 @@ def test_what_cannot_be_right_is_refused_by_name_and_left_as_it_was(case):
     )
 
 
+@pytest.mark.parametrize("case", [c for c in REFUSED if c is not refused_without_bias], ids=lambda case: case.__name__)
+def test_a_recycler_refuses_the_same(case):
+    net, site, reason = case()
+    try:
+        with undying.Recycler(net, None, undying.ReDo(), probe=torch.randn(30, 4)) as recycler:
+            refused = recycler.refused[site]
+            assert site not in recycler.sites
+    except ValueError as error:
+        refused = str(error)
+    assert re.search(reason, refused), refused
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_reader_that_no_mode_shows_is_seen_by_the_outputs():
     """Within the tolerance too: where units gave 0, nothing may change."""
@@ -162,6 +174,8 @@ def test_a_reader_that_no_mode_shows_is_seen_by_the_outputs():
     weights = state(net)
     report = undying.recycle_(net, probe=torch.randn(30, 4), units={"relu": [1]})
     assert "something that is not followed reads it" in report["relu"].refused[1]
+    with pytest.raises(ValueError, match="something that is not followed reads it"):
+        undying.Recycler(net, None, undying.ReDo(), probe=torch.randn(30, 4))
     assert same(weights, net.state_dict())
 
 

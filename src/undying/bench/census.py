@@ -91,8 +91,8 @@ def census_page(settings: CensusSettings, cases: list[CensusCase]) -> Page:
         asdict(settings),
         describe(),
         [case.to_dict() for case in cases],
-        [("What counting costs, in times of the same without", _table(cases, wide=False))],
-        [("What counting costs, in times of the same without", _table(cases, wide=True))],
+        [("What counting costs, in times of the same without", table(cases, wide=False))],
+        [("What counting costs, in times of the same without", table(cases, wide=True))],
         f"{interval_note([r.n for case in cases for r in case.ratios.values()])} A step watched every 50 is worked "
         "out from two steps of which one is sampled, and two of which none is.",
     )
@@ -122,7 +122,7 @@ def _case(settings: CensusSettings, model: str, threads: int) -> CensusCase:
 
 
 def _passes(settings: CensusSettings, model: str) -> dict[str, Callable[[], object]]:
-    net, x, _ = _workload(settings, model)
+    net, x, _ = workload(model, settings.seed)
     data = [x] * settings.batches
 
     def plain() -> None:
@@ -145,7 +145,7 @@ def _steps(
 def _two_steps(
     settings: CensusSettings, model: str, compiled_for: int | None, every: int | None, watches: contextlib.ExitStack
 ) -> Callable[[], object]:
-    net, x, y = _workload(settings, model)
+    net, x, y = workload(model, settings.seed)
     run: Any = net
     if compiled_for is not None:
         run = torch.compile(net, dynamic=False, options={"cpp.threads": compiled_for})
@@ -174,14 +174,16 @@ def _every_50(steps: Timings) -> Ratio:
     return Ratio(statistics.median(ratios), *median_interval(ratios), len(ratios))
 
 
-def _workload(settings: CensusSettings, model: str) -> tuple[nn.Module, Tensor, Tensor]:
+def workload(model: str, seed: int) -> tuple[nn.Module, Tensor, Tensor]:
+    """One of ``NETWORKS`` in training mode, a batch and its labels."""
     with torch.random.fork_rng([]):
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(seed)
         net, x = NETWORKS[model]()
         return net.train(), x, torch.randint(10, (len(x),))
 
 
-def _table(cases: list[CensusCase], *, wide: bool) -> Rows:
+def table(cases: list[CensusCase], *, wide: bool) -> Rows:
+    """A row a ratio, and one for the time of each thing that is compared to."""
     rows = [["", *(f"{case.model}, {case.threads}T" for case in cases)]]
     for form, to in cases[0].ratios:
         rows.append([form, *(ratio_cell(case.ratios[form, to], wide=wide) for case in cases)])

@@ -15,6 +15,7 @@ from undying.bench.activations import measure_activations
 from undying.bench.census import CensusSettings, census_page, measure_census
 from undying.bench.memory import measure_memory
 from undying.bench.page import Page, activation_page, memory_page, training_page
+from undying.bench.policies import PolicySettings, measure_policies, policies_page
 from undying.bench.settings import ActivationSettings, NetworkSettings, TrainingSettings
 from undying.bench.training import measure_training
 
@@ -89,6 +90,19 @@ class BenchCensus:
 
 
 @dataclass(frozen=True)
+class BenchPolicies:
+    """A training step with a Recycler beside a plain one, each policy with its defaults."""
+
+    settings: Annotated[PolicySettings, tyro.conf.arg(name="")] = field(default_factory=PolicySettings)
+    outputs: Annotated[Outputs, tyro.conf.arg(name="")] = field(default_factory=Outputs)
+
+    def __call__(self, console: Console) -> int:
+        cases = list(measure_policies(self.settings, _started(console)))
+        self.outputs.write(console, policies_page(self.settings, cases))
+        return 0
+
+
+@dataclass(frozen=True)
 class BenchCommand:
     """Measure speed and memory on this machine's CPU, beside PyTorch's activations and the forms in public use."""
 
@@ -96,7 +110,8 @@ class BenchCommand:
         Annotated[BenchActivations, tyro.conf.subcommand("activations")]
         | Annotated[BenchMemory, tyro.conf.subcommand("memory")]
         | Annotated[BenchTraining, tyro.conf.subcommand("training")]
-        | Annotated[BenchCensus, tyro.conf.subcommand("census")],
+        | Annotated[BenchCensus, tyro.conf.subcommand("census")]
+        | Annotated[BenchPolicies, tyro.conf.subcommand("policies")],
         tyro.conf.arg(name=""),
     ]
 

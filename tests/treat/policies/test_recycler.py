@@ -1,11 +1,13 @@
 """What a Recycler does around its policy: refusals, records, steps of other kinds, and what it leaves behind."""
 
+import contextlib
 import copy
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import undying
@@ -204,6 +206,16 @@ def test_states_of_other_policies_and_networks_are_refused():
         ours.step()
 
 
+def test_a_site_of_one_unit():
+    net = nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 1))
+    die(net[0].bias, 0)
+    with recycler(net, torch.randn(5, 2), undying.ContinualBackprop(0.5, 0)) as ours:
+        for _ in range(2):
+            net(torch.randn(5, 2))
+            ours.step()
+    assert ours.recycled == 1
+
+
 # Forward passes
 
 
@@ -337,6 +349,39 @@ def test_nothing_is_on_the_network_between_looks_and_training_is_what_it_is_with
     assert same(*map(state, nets))
 
 
+class NoWaiting(TorchDispatchMode):
+    """What would wait for a device raises."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        assert name not in ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select"), name
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [undying.ReDo(), undying.GradientDormancy(), undying.ContinualBackprop(1e-3, 5), undying.SelfNormalizedResets()],
+    ids=lambda policy: type(policy).__name__,
+)
+def test_a_step_in_which_nothing_is_due_waits_for_no_device(policy):
+    net = nn.Sequential(
+        nn.Conv2d(2, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 6, 3, groups=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(24, 2),
+    )
+    x = torch.randn(8, 2, 6, 6)
+    with recycler(net, x, policy) as ours:
+        for step in range(30):
+            with NoWaiting() if step else contextlib.nullcontext():  # the first makes tables
+                net(x).sum().backward()
+                ours.step()
+        assert ours.recycled == 0
+
+
 def test_compiled_networks_are_changed_inside_and_every_step_uncompiled_is_said():
     net, x, _ = mlp()
     compiled = torch.compile(net, backend="eager")
@@ -368,25 +413,25 @@ def test_other_lengths_and_batches_than_those_of_the_probe():
 # Continual backprop
 
 
-@pytest.mark.parametrize("behind", ["bias", "norm", "nothing"])
+@pytest.mark.parametrize("behind", ["bias", "norm", "nothing", "norm between"])
 def test_the_mean_moves_into_what_is_behind(behind):
     """Unit 1 gives 2 always, and of all units is of least use: what reads it is given 2 in its bias or running mean."""
-    layers = [nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3, bias=behind == "bias")]
-    net = nn.Sequential(*layers, *([nn.BatchNorm1d(3)] if behind == "norm" else []))
+    last = nn.Linear(4, 3, bias=behind in ("bias", "norm between"))
+    between = [nn.BatchNorm1d(4)] if behind == "norm between" else []
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), *between, last, *([nn.BatchNorm1d(3)] if behind == "norm" else []))
     with torch.no_grad():
         net[0].weight[1], net[0].bias[1] = 0.0, 2.0
         net[0].bias[[0, 2, 3]] = 5.0
-        net[2].weight[:, 1] = 0.01
+        last.weight[:, 1] = 0.01
     x = torch.randn(50, 3)
     before = output(net, x)
     with recycler(net, x, undying.ContinualBackprop(replacement_rate=0.3, maturity=0)) as ours:
-        for _ in range(1):
-            net.eval()(x)
-            ours.step()
+        net.eval()(x)
+        ours.step()
     assert ours.recycled == 1
-    assert (net[2].weight[:, 1] == 0).all()
+    assert (last.weight[:, 1] == 0).all()
     moved = output(net, x) - before
-    assert (moved.abs().max() < 1e-5) == (behind != "nothing")
+    assert (moved.abs().max() < 1e-5) == (behind in ("bias", "norm"))
 
 
 def test_weight_utility_is_of_the_outgoing_weights_alone():

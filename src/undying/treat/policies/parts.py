@@ -33,8 +33,10 @@ class Part:
 
     def places(self, units: list[int]) -> tuple[Tensor, Tensor]:
         """(numbers of slices or elements of these units; the position in ``units`` that each belongs to), on the CPU."""
-        runs = [self._places[self._starts[u] : self._starts[u + 1]] for u in units]
-        return torch.cat(runs), torch.arange(len(units)).repeat_interleave(torch.tensor([len(run) for run in runs]))
+        none = self._places[:0]
+        runs = [none, *(self._places[self._starts[u] : self._starts[u + 1]] for u in units)]
+        lengths = torch.tensor([len(run) for run in runs[1:]], dtype=torch.int64)
+        return torch.cat(runs), torch.arange(len(units)).repeat_interleave(lengths)
 
     def take(self, tensor: Tensor, places: Tensor) -> Tensor:
         """Elements of a tensor of the target's shape: slices one after another, or single ones."""

@@ -14,12 +14,12 @@ from undying._base.unwrap import is_compiled, unwrap_model
 from undying.census.batches import Inputs
 from undying.census.sinks import Sinks, sinks_of
 from undying.treat.edits import check_held, optimizers_in, remembered
-from undying.treat.flow import Slot
 from undying.treat.policies.parts import Part
 from undying.treat.policies.policy import Chosen, Look, Policy, whole
 from undying.treat.policies.record import RecycleRecord
+from undying.treat.policies.renewal import INITS, Draws, heard_elsewhere, renew, silence
 from undying.treat.policies.taps import Measured, Taps
-from undying.treat.policies.wiring import INITS, Draws, Reader, wire
+from undying.treat.policies.wiring import wire
 from undying.treat.probe import Probe
 from undying.treat.recycle import Optimizers
 
@@ -106,13 +106,19 @@ class Recycler:
         # Before the network runs: one that draws is to draw the same each time.
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device if generator else "cpu"))
         self._draws = Draws(init, _of_first_rank(seed, self._group))
-        seen = Probe(self.model, probe, inputs, axes or {}).look()
+        tracing = Probe(self.model, probe, inputs, axes or {})
+        seen = tracing.look()
         self.sites, self.refused = wire(self.model, seen)
         """Sites of which units can be recycled, by name; and why some or all units of a site cannot."""
         self.refused |= {
             name: f"nothing decides which axis of its {shape} input holds the units; name it in axes="
             for name, shape in seen.ambiguous.items()
         }
+        for name in heard_elsewhere(self.sites.values(), tracing, seed):
+            del self.sites[name]
+            self.refused[name] = (
+                "an output changes with its units though they are not weighed: something that is not followed reads it"
+            )
         if not self.sites:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.refused.items()) or "it calls no activation"
             raise ValueError(f"no unit of {type(self.model).__name__} can be recycled: {reasons}")
@@ -212,16 +218,9 @@ class Recycler:
         """All outgoing weights first: a row that is itself made anew may read recycled units, whose outputs are new too."""
         units = {name: found.units.tolist() for name, found in chosen.items()}
         for name, found in chosen.items():
-            for reader in self.sites[name].readers:
-                places, which = reader.part.places(units[name])
-                if found.means is not None and reader.into is not None:
-                    _move(reader, places, found.means[which.to(found.means.device)])
-                self._put(reader.part, places, 0.0)
-        for name in chosen:
-            for maker in self.sites[name].makers:
-                places, _ = maker.part.places(units[name])
-                if len(places):
-                    self._put(maker.part, places, self._draws.values(maker, places))
+            silence(self.sites[name], units[name], found.means, self._put)
+        for name, numbers in units.items():
+            renew(self.sites[name], numbers, self._draws, self._put)
         for name, numbers in units.items():
             self.recycled += len(numbers)
             self._since[name][numbers] = True
@@ -303,29 +302,6 @@ class Recycler:
         self._taps.take()
         self._looking, self._recording = state["due"]
         self._listen()
-
-
-def _move(reader: Reader, places: Tensor, means: Tensor) -> None:
-    """What is weighed at these places, with these mean values, into what is behind."""
-    part, into = reader.part, reader.into
-    assert into is not None
-    weights = part.take(part.target.detach(), places)
-    shape = [-1 if d == part.axis else 1 for d in range(weights.dim())] if part.axis is not None else [-1]
-    said = weights * (means * reader.share).to(weights.dtype).view(shape)
-    rows = reader.rows.to(said.device)
-    if part.axis is None:
-        rows = part.take(rows.expand(part.target.shape), places)
-    else:  # one sum for each row, in an order that is always the same
-        said = said.sum([d for d in range(said.dim()) if rows.shape[d] == 1], keepdim=True)
-    moved = said.new_zeros(reader.count).index_add_(0, rows.flatten(), said.flatten())
-    if isinstance(into[0], Slot):
-        assert into[0].parameter is not None
-        assert isinstance(into[1], Tensor)
-        bias = into[0].on(into[0].parameter.detach())
-        bias += moved[into[1].to(moved.device)]
-    else:
-        assert isinstance(into[1], str)
-        into[0].get_buffer(into[1]).sub_(moved)
 
 
 def _numbers(masks: Mapping[str, Tensor]) -> dict[str, list[int]]:

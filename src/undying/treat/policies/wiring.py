@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ from undying.treat.probe import Seen
 from undying.treat.reach import Reach
 from undying.units.layout import Layout
 
-INITS = ("default", "kaiming")
 _TORCHS = (nn.Linear.reset_parameters, nn.modules.conv._ConvNd.reset_parameters)
 """These draw each weight and bias from U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
 
@@ -171,43 +169,3 @@ def _readers(reach: Reach, site: Made, able: Tensor) -> Iterator[Reader]:
         into = reach.shifted(made) if bool((origin + site.first == columns)[unit >= 0].all()) else None
         moved = (into, into.rows - made.first) if isinstance(into, Slot) else into
         yield Reader(Part(parameter, _whole(weight, unit), site.count), rows, made.count, moved, made.reading.share)
-
-
-class Draws:
-    """New values for what makes units, from a stream of its own.
-
-    Args:
-        init: one of ``INITS``.
-        seed: of the stream.
-    """
-
-    def __init__(self, init: str, seed: int) -> None:
-        self.init = init
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def values(self, maker: Maker, places: Tensor) -> Tensor | float:
-        """For these places of a part, as :meth:`Part.take` gives them."""
-        target, axis = maker.part.target, maker.part.axis
-        if maker.start is not None:
-            return maker.start
-        if self.init == "default" and maker.owner is not None:
-            return maker.part.take(self._drawn_by(*maker.owner), places)
-        shape = [len(places)] if axis is None else list(target.shape)
-        if axis is not None:
-            shape[axis] = len(places)
-        if self.init == "default":
-            return (2 * torch.rand(shape, generator=self.generator) - 1) * maker.bound
-        if maker.is_bias:
-            return 0.0
-        return torch.randn(shape, generator=self.generator) * maker.deviation
-
-    def _drawn_by(self, owner: nn.Module, key: str) -> Tensor:
-        """By ``reset_parameters``; torch's own generator stays as it is."""
-        with torch.random.fork_rng([]), torch.no_grad():
-            torch.set_rng_state(self.generator.get_state())
-            fresh = copy.deepcopy(owner).cpu()
-            fresh.reset_parameters()  # type: ignore[operator]
-            self.generator.set_state(torch.get_rng_state())
-        parameter = fresh._parameters[key]
-        assert parameter is not None
-        return parameter.detach()
