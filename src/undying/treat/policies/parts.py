@@ -8,6 +8,9 @@ import math
 import torch
 from torch import Tensor
 
+from undying.census.accumulators import OutputAccumulator
+from undying.units.layout import Columns
+
 
 class Part:
     """Elements of a parameter or buffer, by the unit of a site that they belong to.
@@ -58,15 +61,16 @@ class Part:
             tensor.index_fill_(self.axis, places, values)
 
     def sizes(self) -> Tensor:
-        """float, over the units of the site, on the target's device: sum of the absolute values of each one's elements."""
+        """float64, over the units of the site, on the target's device: sum of the absolute values of each one's elements."""
         weights = self.target.detach()
         places, owner, each = self._on(weights.device)
-        along = weights.abs().flatten()
-        along = along if along.dtype == torch.float64 else along.float()
-        if self.axis is not None:  # by axis, slowest first: torch's own sums over several take ten times as long
-            size = weights.shape[self.axis]
-            before = math.prod(weights.shape[: self.axis])
-            along = along.view(before, -1).sum(0).view(size, -1).sum(1)
+        if self.axis is None:
+            along = weights.flatten().abs().double()
+        else:  # by what the census counts with, which reads each weight once
+            shape = math.prod(weights.shape[: self.axis]), weights.shape[self.axis], -1
+            total = OutputAccumulator(weights.shape[self.axis], weights.device)
+            total.add(Columns(weights.reshape(shape).contiguous(), None))
+            along = total.total
         found = along if places is None else along[places]
         if each:  # as many of each unit, which needs no sum in an order that a GPU chooses
             return found.view(self._units, each).sum(1)

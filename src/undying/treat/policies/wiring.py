@@ -75,7 +75,7 @@ class Site:
                 yield reader.into[0].parameter
 
     def outgoing(self) -> Tensor:
-        """float, over units: sum of the absolute values of the weights that each is weighed with."""
+        """float64, over units: sum of the absolute values of the weights that each is weighed with."""
         sizes = [reader.part.sizes() for reader in self.readers]
         return torch.stack(sizes).sum(0) if len(sizes) > 1 else sizes[0]
 
