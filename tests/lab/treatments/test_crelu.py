@@ -63,6 +63,17 @@ def test_it_is_drawn_as_the_seed_has_it():
     assert not torch.equal(made(0), made(1))
 
 
+def test_layers_of_one_shape_do_not_begin_alike():
+    torch.manual_seed(0)
+    model = nn.Sequential(*(layer for _ in range(4) for layer in (nn.Linear(6, 6), nn.ReLU())), nn.Linear(6, 2))
+    before = torch.get_rng_state()
+    crelu(model, torch.randn(3, 6, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(torch.get_rng_state(), before)
+    drawn = [model[i].weight for i in (2, 4, 6)]
+    assert not any(torch.equal(drawn[i], drawn[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    assert all(abs(weight).max() <= 12**-0.5 for weight in drawn)  # torch's bound for twice the inputs
+
+
 class Functional(nn.Module):
     def __init__(self):
         super().__init__()

@@ -67,6 +67,8 @@ def test_specs(spec, activation, parts):
         ("relu+snr:2", "snr: percentile must be between 0 and 1"),
         ("crelu:2", "crelu has no arguments, but '2' is given"),
         ("relu+crelu", "unknown part 'crelu'"),
+        ("crelu+redo", "redo cannot go with crelu, in which a row of weights makes two units"),
+        ("crelu+l2init+recycle", "recycle cannot go with crelu"),
         ("nope", "bsilu, nelu, "),
         ("nope", ", crelu; one of your own is known where"),
     ],

@@ -275,3 +275,23 @@ def test_a_training_goes_on_from_its_state_bit_for_bit(spec, after):
     assert whole.applied.recycled == second.applied.recycled
     with pytest.raises(ValueError, match="the state is of a treatment with the parts"):
         Loop("relu").applied.load_state_dict(whole.applied.state_dict())
+
+
+def test_annealing_goes_back_to_a_state_on_the_network_that_has_gone_on():
+    net = nn.Sequential(nn.Linear(2, 2), undying.SUGAR())
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+
+    def begun():
+        return build_treatment("sugar:anneal=1").start(net, optimizer, [torch.randn(4, 2)], 10, 0)
+
+    applied, strengths = begun(), []
+    for step in range(10):
+        if step == 4:
+            state = applied.state_dict()
+        applied.after_step()
+        strengths.append(net[1].strength)
+    again = begun()
+    again.load_state_dict(state)
+    for step in range(4, 10):
+        again.after_step()
+        assert net[1].strength == strengths[step]

@@ -46,6 +46,9 @@ def build_treatment(spec: str) -> Treatment:
     for name in names:
         if names.count(name) > 1:
             raise UndyingError(f"{spec!r} names the part {name} twice; name it once")
+    recycling = [part.name for part in parts if part.recycles]
+    if recycling and Crelu.name in names:
+        raise UndyingError(f"{spec!r}: {recycling[0]} cannot go with crelu, in which a row of weights makes two units")
     return Treatment(spec, activation, parts)
 
 

@@ -42,9 +42,10 @@ class _Annealing(Effect):
         self._schedule.step()
 
     def state_dict(self) -> dict[str, Any]:
-        return self._schedule.state_dict()
+        return {"start": self._schedule.start, **self._schedule.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._schedule.start = state["start"]  # the network may be annealed already, and this one was made from it
         self._schedule.load_state_dict(state)
 
 

@@ -90,7 +90,8 @@ class Crelu(Part):
         assert seen.flow is not None
         inputs = _Readers(model, seen.flow, {call.name for call in calls}).inputs()
         # Everything is made before anything is changed.
-        weights = {name: _drawn(model.get_submodule(name), many) for name, many in inputs.items()}
+        with torch.random.fork_rng([]):  # one for all: layers must not begin alike
+            weights = {name: _drawn(model.get_submodule(name), many) for name, many in inputs.items()}
         for name, weight in weights.items():
             layer = model.get_submodule(name)
             setattr(layer, _inputs_of(layer), inputs[name])
@@ -167,15 +168,14 @@ def _inputs_of(layer: nn.Module) -> str:
 
 
 def _drawn(layer: nn.Module, inputs: int) -> nn.Parameter:
-    """A weight for so many inputs, as the layer itself draws it; torch's generator stays where it is."""
+    """A weight for so many inputs, as the layer itself draws it."""
     own = layer.weight
     assert isinstance(own, nn.Parameter)
-    with torch.random.fork_rng([]):
-        fresh = copy.deepcopy(layer).cpu()
-        axis = 0 if type(layer) in _TRANSPOSED else 1
-        shape = [inputs if d == axis else size for d, size in enumerate(own.shape)]
-        fresh.weight = nn.Parameter(torch.empty(shape, dtype=own.dtype))
-        fresh.reset_parameters()  # type: ignore[operator]
+    fresh = copy.deepcopy(layer).cpu()
+    axis = 0 if type(layer) in _TRANSPOSED else 1
+    shape = [inputs if d == axis else size for d, size in enumerate(own.shape)]
+    fresh.weight = nn.Parameter(torch.empty(shape, dtype=own.dtype))
+    fresh.reset_parameters()  # type: ignore[operator]
     return nn.Parameter(fresh.weight.detach().to(own.device), requires_grad=own.requires_grad)
 
 
