@@ -1,0 +1,20 @@
+"""Shared by the tests of policies."""
+
+import pytest
+
+from undying.treat.policies.recycler import Recycler
+
+
+@pytest.fixture(autouse=True)
+def every_recycler_is_closed(monkeypatch):
+    """One that looks at each step would keep what is compiled from running in later tests."""
+    made, make = [], Recycler.__init__
+
+    def noted(self, *args, **settings):
+        make(self, *args, **settings)
+        made.append(self)
+
+    monkeypatch.setattr(Recycler, "__init__", noted)
+    yield
+    for each in made:
+        each.close()
