@@ -23,6 +23,7 @@ FORMAT = 1
 _TYPES: dict[str, Any] = {
     "str": str,
     "int": int,
+    "bool": bool,
     "float": (int, float),
     "float | None": (int, float, NoneType),
     "tuple[str, ...]": tuple,

@@ -25,6 +25,7 @@ METRICS = {
     "area": "area under the learning curve",
     "online": "accuracy at the end of each task",
     "revived": "share of revived units",
+    "recovered": "share of networks that recovered",
     "recycled": "units recycled, over all units",
 }
 """What is measured of a run: after its last epoch, a share in [0, 1]; and those of ``LOGARITHMS``. Those from ``area`` on

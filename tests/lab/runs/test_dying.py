@@ -112,3 +112,47 @@ def test_it_is_a_run_of_the_store(tmp_path):
 )
 def test_every_setting_is_part_of_the_id(change):
     assert replace(RUN, **change).id != RUN.id
+
+
+def test_a_dead_network_is_recycled_and_ends_as_relu():
+    """A spike of the rate kills nearly all; new weights at once wake them, and the network learns again."""
+    dead = replace(RUN, epochs=10, lr=0.003, relu_epochs=2, relu_lr=0.3, ends_as_relu=True)
+    found = {arm: lines(replace(dead, activation=arm)) for arm in ("relu", "relu+recycle")}
+    for arm, told in found.items():
+        assert told[2]["silent_before"] > 80, arm
+    assert (found["relu"][2]["revived"], found["relu+recycle"][2]["revived"]) == (
+        0,
+        found["relu+recycle"][2]["silent_before"],
+    )
+    assert KIND.values(dead, found["relu+recycle"], 0.1)["recovered"] == 1
+    assert found["relu"][-1]["test_accuracy"] < 0.5
+
+
+def test_what_was_silent_before_a_treatment_is_counted_before_it():
+    shifted = replace(RUN, epochs=1, shift=10.0)
+    told = lines(replace(shifted, activation="relu+recycle"))[0]
+    assert told["silent_before"] == sum(
+        site["silent"] for site in lines(replace(shifted, activation="relu"))[0]["sites"]
+    )
+    assert told["revived"] == told["silent_before"] > 20
+
+
+def test_the_shift_is_that_of_what_the_first_layer_reads():
+    plain, shifted = (_Run(replace(RUN, shift=shift), Execution()) for shift in (0.0, 7.0))
+    for part in ("x", "test"):
+        given = [value[0] if isinstance(value := getattr(run, part), tuple) else value for run in (plain, shifted)]
+        assert torch.allclose(given[0] + 7, given[1])
+
+
+@pytest.mark.parametrize(("arm", "kind"), [("sugar", "SUGAR"), ("barelu:anneal=0.5", "BAReLU")])
+def test_a_network_that_calls_its_activations_is_treated_and_ends_as_itself(arm, kind):
+    config = replace(RUN, activation=arm, model="functional_cnn", epochs=2, relu_epochs=1, ends_as_relu=True)
+    run = _Run(config, Execution())
+    run.switch()
+    assert [row.old.partition("(")[0] for row in undying.revert_(run.model, allow_change=True).rows] == [kind]
+    assert {site["name"] for site in lines(config)[-1]["sites"]} == {"relu", "relu#2", "relu#3"}
+
+
+def test_what_does_not_end_as_relu_fails():
+    with pytest.raises(ValueError, match="revert_ would change what the network computes"):
+        lines(replace(REVIVE, activation="gelu", ends_as_relu=True))

@@ -89,7 +89,7 @@ def train(config: CartPoleRun, execution: Execution | None = None) -> Iterator[E
             "episodes": len(ended),
             "return": sum(ended) / len(ended) if ended else None,
             **(unit_metrics(counted) if counted and not diverged else {}),
-            **(_evaluated(agent) if last and not diverged else {}),
+            **(evaluated(agent) if last and not diverged else {}),
             **treatment_metrics(treatment, last=last),
             **({"weights_sha256": weights_sha256(agent.policy)} if last else {}),
             "seconds": time.perf_counter() - started,
@@ -132,7 +132,7 @@ def count(policy: nn.Module) -> Census:
 def probe() -> tuple[Tensor, Mapping[str, Tensor]]:
     """(observations (2048, 4), ``{"action", "return"}``) of episodes that no run has any part in: a rule that pushes to the
     side on which the pole leans, with a share of random actions that is another in each episode, from none to all."""
-    gymnasium, _ = _libraries()
+    gymnasium, _ = libraries()
     draw = np.random.default_rng(0)
     env = gymnasium.make(TASK)
     observations: list[Any] = []
@@ -179,7 +179,7 @@ def _loss(output: tuple[Tensor, Tensor], target: Mapping[str, Tensor]) -> Tensor
 
 def _agent(config: CartPoleRun, execution: Execution) -> tuple[Any, Any]:
     """The agent, and a function that gives the returns of its finished episodes."""
-    gymnasium, baselines = _libraries()
+    gymnasium, baselines = libraries()
     from stable_baselines3.common.monitor import Monitor
 
     env = Monitor(gymnasium.make(TASK))
@@ -199,9 +199,9 @@ def _agent(config: CartPoleRun, execution: Execution) -> tuple[Any, Any]:
     return agent, env.get_episode_rewards
 
 
-def _evaluated(agent: Any) -> dict[str, float]:
+def evaluated(agent: Any) -> dict[str, float]:
     """Mean returns of the trained policy, which takes its most likely action, from starts that are the same for all."""
-    gymnasium, _ = _libraries()
+    gymnasium, _ = libraries()
     envs = [gymnasium.make(TASK) for _ in range(2 * EPISODES)]
     at = {number: env.reset(seed=10_000 + number)[0] for number, env in enumerate(envs)}
     returns = np.zeros(len(envs))
@@ -220,7 +220,7 @@ def _evaluated(agent: Any) -> dict[str, float]:
     }
 
 
-def _libraries() -> tuple[Any, Any]:
+def libraries() -> tuple[Any, Any]:
     return need("gymnasium", "rl", "CartPole"), need("stable_baselines3", "rl", "CartPole")
 
 
@@ -239,7 +239,7 @@ class CartPole(Kind[CartPoleRun]):
         _begin(agent, networks, planned, config)
 
     def versions(self) -> dict[str, str]:
-        gymnasium, baselines = _libraries()
+        gymnasium, baselines = libraries()
         return {"gymnasium": gymnasium.__version__, "stable-baselines3": baselines.__version__}
 
     def values(self, config: CartPoleRun, lines: Lines, chance: float) -> dict[str, float]:

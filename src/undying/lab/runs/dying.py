@@ -1,4 +1,4 @@
-"""Train a network so that its units die, put another activation in, and count who comes back."""
+"""Train a network so that its units die, treat it, and count who comes back."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from undying.census.census import census
 from undying.census.results import Census
 from undying.lab import data
-from undying.lab.activations import build_activation
 from undying.lab.checkpoints import Checkpoint, seed_everything
 from undying.lab.execution import Execution
+from undying.lab.models.functional_cnn import FunctionalCNN
 from undying.lab.models.mlp import mlp
 from undying.lab.optimizers import build_optimizer
 from undying.lab.recipe import Recipe
@@ -28,19 +28,23 @@ from undying.lab.runs.start import start_of
 from undying.lab.settings import AnyRun
 from undying.lab.treatments import build_treatment
 from undying.treat.convert import convert_
+from undying.treat.revert import revert_
 
 _CHANCE = 0.1  # of ten digits
+_RECOVERED = 0.9
+"""Accuracy from which a network counts as brought back; a healthy one has 0.93 to 0.98."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DyingRun(AnyRun):
-    """One training of an MLP on digits."""
+    """One training on digits of an MLP, or of a small network that calls its activations in its forward."""
 
     kind: ClassVar[str] = "dying"
     data: str = "digits"
     model: str = "mlp"
+    """``"mlp"`` or ``"functional_cnn"``."""
     depth: int
-    """Hidden layers."""
+    """Hidden layers of the MLP; the other network has its own."""
     width: int
     """Units of each."""
     tasks: int = 1
@@ -51,6 +55,11 @@ class DyingRun(AnyRun):
     """The learning rate of these."""
     validation: float = 0.0
     """Share of the training data that is held out and measured each epoch, for choices."""
+    shift: float = 0.0
+    """Added to every input, which is normalized: |mean| / std of what the first layer reads."""
+    ends_as_relu: bool = False
+    """Before it is measured for the last time, what was put in is taken out again; where that would change what the
+    network computes, the run fails."""
 
 
 def train(config: DyingRun, execution: Execution | None = None) -> Iterator[Epoch]:
@@ -62,7 +71,6 @@ def train(config: DyingRun, execution: Execution | None = None) -> Iterator[Epoc
     """
     run = _Run(config, execution or Execution())
     counted: Census | None = None
-    silent_before = torch.empty(0)
     start = start_of(run.model, run.planned, prepared=run.prepared)
     if not config.relu_epochs:
         run.begin()
@@ -70,6 +78,8 @@ def train(config: DyingRun, execution: Execution | None = None) -> Iterator[Epoc
         started = time.perf_counter()
         if epoch > 0:
             run.train(epoch)
+        if config.ends_as_relu and epoch == config.epochs:
+            revert_(run.model)
         loss, accuracy = run.measure(run.test, epoch)
         diverged = not (math.isfinite(loss) and all(bool(p.isfinite().all()) for p in run.model.parameters()))
         metrics: dict[str, Any] = {"epoch": epoch, "task": run.task(epoch)}
@@ -81,17 +91,16 @@ def train(config: DyingRun, execution: Execution | None = None) -> Iterator[Epoc
             if run.held is not None:
                 _, metrics["validation_accuracy"] = run.measure(run.held, epoch)
             silent = _silent(counted)
-            if epoch == config.relu_epochs:
-                silent_before = silent
-                if epoch > 0:
-                    run.switch()
-                    run.begin()
-                    silent = _silent(run.count(epoch))  # other outputs of one layer are other inputs of the next
+            if epoch == config.relu_epochs > 0:
+                run.silent_before = silent
+                run.switch()
+                run.begin()
+                silent = _silent(run.count(epoch))  # other outputs of one layer are other inputs of the next
             if epoch >= config.relu_epochs:
                 metrics |= {
-                    "silent_before": int(silent_before.sum()),
-                    "revived": int((silent_before & ~silent).sum()),
-                    "lost": int((silent & ~silent_before).sum()),
+                    "silent_before": int(run.silent_before.sum()),
+                    "revived": int((run.silent_before & ~silent).sum()),
+                    "lost": int((silent & ~run.silent_before).sum()),
                 }
         last = diverged or epoch == config.epochs
         metrics |= treatment_metrics(run.treatment, last=last)
@@ -114,13 +123,13 @@ class _Run:
         device = torch.device(execution.device)
 
         def moved(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-            return dataset.standardised(x).to(device), y.to(device)
+            return (dataset.standardised(x) + config.shift).to(device), y.to(device)
 
         self.x, self.y = moved(dataset.x_train, dataset.y_train)
         self.test = moved(dataset.x_test, dataset.y_test)
         self.held = moved(*held) if held else None
         seed_everything(config.seed)
-        self.model = mlp(dataset.shape, dataset.classes, depth=config.depth, width=config.width).to(device)
+        self.model = _built(config, dataset.shape, dataset.classes).to(device)
         self.draws = torch.Generator().manual_seed(config.seed)
         # The first task has the digits' own labels.
         permutations = [torch.randperm(dataset.classes, generator=self.draws) for _ in range(config.tasks - 1)]
@@ -128,12 +137,15 @@ class _Run:
         self.optimizer = self._optimizer(config.relu_lr)
         self.planned, self.prepared = build_treatment(config.activation), list[str]()
         self.treatment = build_treatment("relu").start(self.model, self.optimizer, [], 1, config.seed)
+        self.silent_before = torch.empty(0)
         if not config.relu_epochs:
+            self.silent_before = _silent(self.count(0))
             self.switch()
 
     def switch(self) -> None:
         """Put the activation in. A new optimizer: what the old one remembers is of another rate."""
-        convert_(self.model, build_activation(self.planned.activation))
+        calls = self.config.model == "functional_cnn"
+        convert_(self.model, self.planned.build(), functional=calls, example=self.x[:2] if calls else None)
         self.prepared = self.planned.prepare(self.model, self.probe)
         self.optimizer = self._optimizer(self.config.lr)
 
@@ -175,6 +187,12 @@ class _Run:
         return build_optimizer(self.config.optimizer, list(self.model.parameters()), lr, Recipe())
 
 
+def _built(config: DyingRun, shape: tuple[int, ...], classes: int) -> nn.Module:
+    if config.model == "functional_cnn":
+        return FunctionalCNN(shape, classes)
+    return mlp(shape, classes, depth=config.depth, width=config.width)
+
+
 def _silent(counted: Census) -> Tensor:
     return torch.cat([site.silent for site in counted.sites if site.silent is not None])
 
@@ -197,8 +215,10 @@ class Dying(Kind[DyingRun]):
         ends = [end * config.epochs // config.tasks for end in range(1, config.tasks + 1)]
         ends = [end for end in ends if end - config.epochs // config.tasks >= config.relu_epochs] or ends[-1:]
         revived, at = _revived(lines), config.relu_epochs
+        accuracy = _accuracy(lines, "test", [config.epochs])
         return {
-            "accuracy": _accuracy(lines, "test", [config.epochs]),
+            "accuracy": accuracy,
+            "recovered": float(accuracy >= _RECOVERED),
             "validation": _accuracy(lines, "validation", ends),
             "online": _accuracy(lines, "test", ends),
             # What diverged has brought nobody back.

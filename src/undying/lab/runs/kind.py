@@ -29,6 +29,7 @@ KINDS = {
     "": "undying.lab.runs.classification",
     "cartpole": "undying.lab.runs.cartpole",
     "dying": "undying.lab.runs.dying",
+    "dying-dqn": "undying.lab.runs.dying_dqn",
 }
 """What config.json calls it (nothing: those of ``undying compare``) -> its module, imported when it is asked for."""
 

@@ -21,7 +21,8 @@ def arms(analysis: Analysis, task: TaskAnalysis) -> str:
     tuned = any(len(found.runs) > 1 for found in task.arms.values())
     head = ["arm", *(["published"] if any(published.values()) else []), "n", score.heading]
     head += [f"minus {baseline}, points", *(metric.heading for metric in others)]
-    head += ["own best rate", f"there: {score.heading}"] if tuned else []
+    at_best = [score, *(metric for metric in others if metric.metric == "recovered")]
+    head += ["own best rate", *(f"there: {metric.heading}" for metric in at_best)] if tuned else []
     rows = [head]
     for arm, found in task.arms.items():
         runs, number = found.at(lr), published[arm]
@@ -30,7 +31,7 @@ def arms(analysis: Analysis, task: TaskAnalysis) -> str:
             row.append(f"{score.factor * number.value:.2f}" if number else "")
         row += [count(runs), _mean(runs, score), "" if arm == baseline else points_of(task.difference(arm, baseline))]
         row += [_mean(runs, metric) for metric in others]
-        row += _tuned(found, score) if tuned else []
+        row += _tuned(found, at_best) if tuned else []
         rows.append(row)
     told = [f"At rate {lr:g}. Mean over the seeds with its 95 % interval."]
     if tuned:
@@ -42,8 +43,10 @@ def arms(analysis: Analysis, task: TaskAnalysis) -> str:
     return "\n\n".join(parts)
 
 
-def _tuned(found: ArmAnalysis, score: Metric) -> list[str]:
-    return [own_rate(found), _mean(found.at(found.own_rate), score)] if len(found.runs) > 1 else ["", ""]
+def _tuned(found: ArmAnalysis, metrics: Sequence[Metric]) -> list[str]:
+    if len(found.runs) == 1:
+        return [""] * (1 + len(metrics))
+    return [own_rate(found), *(_mean(found.at(found.own_rate), metric) for metric in metrics)]
 
 
 def _mean(runs: Seeds, metric: Metric) -> str:

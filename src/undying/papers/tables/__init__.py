@@ -20,6 +20,7 @@ from undying.papers.tables import (
     sugar_landscape,
     sugar_profile,
     undying_death,
+    undying_treat,
 )
 
 __all__ = ["TABLES", "TIMED", "find"]
@@ -35,6 +36,7 @@ TABLES: dict[str, Table] = {
         sugar_profile.TABLE,
         sugar_landscape.TABLE,
         *undying_death.TABLES,
+        undying_treat.TABLE,
     )
 }
 """In the order of ``undying reproduce --list``."""
