@@ -250,3 +250,24 @@ def test_the_report_is_plain_data_and_a_table():
     assert "<td>ReLU</td>" in report._repr_html_()
     with pytest.raises(KeyError, match="no unit was chosen at a site '2'"):
         report["2"]
+
+
+def test_an_open_autocast_block_hides_no_change():
+    """Autocast keeps copies of the weights, which are as they were before they were changed."""
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+    nn.init.ones_(net[0].bias)
+    x, weights = torch.randn(64, 8), state(net)
+    with torch.autocast("cpu", torch.bfloat16):
+        net(x)
+        report = undying.recycle_(net, probe=x, units={"1": range(12)})
+        assert (report.recycled, report.refused) == (0, 12)
+        assert same(weights, net.state_dict())
+        die(net[0].bias, 3)
+        assert undying.recycle_(net, probe=x).recycled == 1
+        now = net(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(now, net(x))
+        undying.Recycler(net, None, undying.ReDo(), probe=x).close()
+        now = net(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(now, net(x))

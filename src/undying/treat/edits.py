@@ -86,8 +86,9 @@ def values_at(target: Tensor, at: Tensor) -> Tensor:
 
 @torch.no_grad()
 def set_at(target: Tensor, at: Tensor, values: Tensor) -> None:
-    """Write them."""
+    """Write them, and have an open autocast block forget the copies that it keeps of the old ones."""
     target[_index(at, target)] = values.to(target.device)
+    torch.clear_autocast_cache()
 
 
 def _index(at: Tensor, target: Tensor) -> tuple[Tensor, ...]:

@@ -86,6 +86,9 @@ class Probe:
             stack.enter_context(tracer.attached())
             stack.enter_context(uncompiled())
             stack.enter_context(torch.no_grad())
+            # An open autocast block keeps copies of weights: no old ones are run, and none that are tried are left.
+            torch.clear_autocast_cache()
+            stack.callback(torch.clear_autocast_cache)
             self.model.eval()
             for batch in self.batches:
                 output = self._output(tracer, batch, follow)
