@@ -89,7 +89,7 @@ def test_an_optimizer_without_a_parameter_is_an_error_that_names_it():
     with pytest.raises(ValueError, match=r"does not hold '4.weight'"):
         undying.recycle_(net, optimizer, probe=x, units=planted)
     assert same(before, net.state_dict())
-    net[4].requires_grad_(False)  # what is not trained needs no optimizer
-    assert undying.recycle_(net, optimizer, probe=x, units=planted).recycled == 5
+    net[4].requires_grad_(False)  # what is not trained needs no optimizer, and is not changed
+    assert undying.recycle_(net, optimizer, probe=x, units=planted)["1"].recycled == (1, 4)
     with pytest.raises(TypeError, match="optimizer must be"):
         undying.recycle_(net, "adam", probe=x)
