@@ -120,3 +120,27 @@ def test_batches_of_a_probe_count_together():
         undying.recycle_(net, probe=probe, units={"1": [1]}, init="kaiming", generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(a.state_dict(), b.state_dict())
     assert planted
+
+
+def test_a_probe_that_shows_nothing_is_refused_and_says_why():
+    net, x, _ = mlp()
+    weights = state(net)
+    hides = Net(lambda net, x: net.a(x).nan_to_num(), a=net)
+    for model, probe, error in [
+        (net, x * torch.nan, "no value at site '1' on the probe is a number"),
+        (Net(lambda net, x: net.a(x) * torch.nan, a=net), x, "no output of Net on the probe is finite"),
+        (net, x[:0], "the probe holds no sample: every output of Sequential is empty"),
+        (hides, x * torch.nan, "no value at site 'a.1' on the probe is a number"),
+        (
+            nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.Linear(8, 3)),
+            x,
+            "'0.weight' has no shape yet: run the network once",
+        ),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(error)):
+            undying.recycle_(model, probe=probe)
+        with pytest.raises(ValueError, match=re.escape(error)):
+            undying.Recycler(model, None, undying.ReDo(), probe=probe)
+    with pytest.raises(TypeError, match=r"probe must be batches, .* not None"):
+        undying.recycle_(net, probe=None)
+    assert same(weights, net.state_dict())

@@ -185,5 +185,6 @@ def _of_its_shape(state: Any, parameter: Tensor, group: Mapping[str, Any]) -> It
         if not isinstance(value, Tensor):
             yield from _of_its_shape(value, parameter, group)
         elif value.shape == parameter.shape and value.dim() and key not in _FACTORS:
-            start = {"step_size": "lr", "sum": "initial_accumulator_value"}.get(key, "")  # Rprop's steps; Adagrad's sum
+            # Rprop's steps and Adagrad's sum.
+            start = "lr" if key == "step_size" else "initial_accumulator_value" if key == "sum" else ""
             yield value, None if key in _COPIES else float(group.get(start, 0.0))

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from undying._base.preserve_state import device_of, preserve_state
 from undying._base.unwrap import uncompiled
@@ -38,6 +39,8 @@ class Seen:
     types: dict[str, type[nn.Module]] = field(default_factory=dict)
     """By site: type of the activation."""
     ambiguous: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    blind: list[str] = field(default_factory=list)
+    """Sites all of whose values were NaN."""
     middle: dict[str, Tensor] = field(default_factory=dict)
     """By site, float64 over units: median of the pre-activation; only where it was asked for."""
     flow: Flow | None = None
@@ -93,6 +96,11 @@ class Probe:
     axes: Mapping[str, int]
 
     def __post_init__(self) -> None:
+        if self.data is None:
+            raise TypeError("probe must be batches, as undying.census takes them, not None")
+        for name, parameter in [*self.model.named_parameters(), *self.model.named_buffers()]:
+            if is_lazy(parameter):
+                raise ValueError(f"{name!r} has no shape yet: run the network once, as its lazy layers need it")
         place = device_of(self.model)
         self.batches = [moved(batch, place) for batch in batches_of(self.data)]
         self._whole = False
@@ -100,8 +108,20 @@ class Probe:
             raise ValueError("probe gave no batch")
 
     def look(self) -> Seen:
-        """Run it and follow what makes and reads each unit."""
-        return self._run(follow=True)
+        """Run it and follow what makes and reads each unit.
+
+        Raises:
+            ValueError: it shows nothing by which a change could be seen.
+        """
+        seen = self._run(follow=True)
+        model = type(self.model).__name__
+        if not any(t.numel() for t in seen.outputs):
+            raise ValueError(f"the probe holds no sample: every output of {model} is empty")
+        for name in seen.blind:
+            raise ValueError(f"no value at site {name!r} on the probe is a number: its units cannot be told apart")
+        if not any(t.isfinite().any() for t in seen.outputs):
+            raise ValueError(f"no output of {model} on the probe is finite, so that no change of one can be seen")
+        return seen
 
     def check(self, middle_of: Mapping[str, Tensor] | None = None) -> Seen:
         """Run it.
@@ -138,6 +158,8 @@ class Probe:
         seen.each = counts.pop() if len(counts) == 1 else 1
         seen.fired = {name: site.before.fired.cpu() for name, site in tracer.counts.items()}
         seen.types = {name: site.kind for name, site in tracer.counts.items()}
+        nan = {name: (site.before.nan, site.values) for name, site in tracer.counts.items()}
+        seen.blind = [name for name, (n, values) in nan.items() if bool(n.any() and (n >= values).all())]
         seen.ambiguous, seen.middle = tracer.ambiguous, tracer.middles()
         seen.flow = _together(flows) if flows else None
         return seen

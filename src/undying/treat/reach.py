@@ -123,8 +123,9 @@ class Reach:
         bias = made.bias
         if bias is not None:
             p = bias.parameter
-            alone = p is not None and len(self._slots[p]) == 1 and p not in self.flow.parameter_reads
-            return bias if alone and p.requires_grad else None
+            if p is None or not p.requires_grad or len(self._slots[p]) > 1 or p in self.flow.parameter_reads:
+                return None
+            return bias
         behind = self._behind[made.first]
         if len(behind) != 1 or not torch.equal(behind[0].parent, made.ids) or self._read[made.ids].any():
             return None
