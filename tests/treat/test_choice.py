@@ -3,6 +3,7 @@
 import copy
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -43,9 +44,39 @@ def test_bad_input_is_an_error_that_leaves_the_network_as_it_was():
             undying.recycle_(net, **{"probe": x, **given})
     with pytest.raises(TypeError, match="give data as probe="):
         undying.recycle_(net, None, x, probe=x)
-    with pytest.raises(TypeError, match="a bool mask or numbers"):
-        undying.recycle_(net, probe=x, units={"1": [0.5]})
     assert same(weights, net.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        (torch.tensor([1, 0, 1, 0, 0, 0, 0, 0], dtype=torch.uint8), "a uint8 tensor"),
+        (torch.tensor([1, 0, 1, 0, 0, 0, 0, 0]), "0 more than once"),
+        ([3, 3], "3 more than once"),
+        ([True, 3], "both bools and numbers"),
+        (torch.zeros(2, 4, dtype=torch.bool), r"shape (2, 4)"),
+        (torch.tensor([[1, 2]]), r"shape (1, 2)"),
+        (3, "shape ()"),
+        ([0.5], "torch.float32"),
+        *((given, repr(given)) for given in (None, slice(3), {3}, "dead", [None], [[1], [2, 3]])),
+    ],
+)
+def test_what_may_be_a_mask_or_numbers_and_is_neither_is_refused_by_its_site(given, error):
+    net, x, _ = mlp()
+    weights = state(net)
+    with pytest.raises((TypeError, ValueError), match=f"(?s)site '1'.*{re.escape(error)}.*a bool mask of shape"):
+        undying.recycle_(net, probe=x, units={"1": given})
+    assert same(weights, net.state_dict())
+
+
+@pytest.mark.parametrize(
+    "given", [[], (1, 4), range(1, 3), np.array([1, 4]), torch.arange(8) == 2, [i == 2 for i in range(8)]]
+)
+def test_masks_and_numbers_of_many_kinds_are_taken(given):
+    net, x, _ = mlp()
+    report = undying.recycle_(net, probe=x, units={"1": given}, tolerance=9)
+    expected = (2,) if len(given) == 8 else tuple(int(unit) for unit in given)
+    assert sum((row.recycled for row in report.rows), ()) == expected
 
 
 def test_nothing_to_recycle_is_an_empty_report_that_says_so():
@@ -89,3 +120,27 @@ def test_batches_of_a_probe_count_together():
         undying.recycle_(net, probe=probe, units={"1": [1]}, init="kaiming", generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(a.state_dict(), b.state_dict())
     assert planted
+
+
+def test_a_probe_that_shows_nothing_is_refused_and_says_why():
+    net, x, _ = mlp()
+    weights = state(net)
+    hides = Net(lambda net, x: net.a(x).nan_to_num(), a=net)
+    for model, probe, error in [
+        (net, x * torch.nan, "no value at site '1' on the probe is a number"),
+        (Net(lambda net, x: net.a(x) * torch.nan, a=net), x, "no output of Net on the probe is finite"),
+        (net, x[:0], "the probe holds no sample: every output of Sequential is empty"),
+        (hides, x * torch.nan, "no value at site 'a.1' on the probe is a number"),
+        (
+            nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.Linear(8, 3)),
+            x,
+            "'0.weight' has no shape yet: run the network once",
+        ),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(error)):
+            undying.recycle_(model, probe=probe)
+        with pytest.raises(ValueError, match=re.escape(error)):
+            undying.Recycler(model, None, undying.ReDo(), probe=probe)
+    with pytest.raises(TypeError, match=r"probe must be batches, .* not None"):
+        undying.recycle_(net, probe=None)
+    assert same(weights, net.state_dict())

@@ -89,7 +89,66 @@ def test_an_optimizer_without_a_parameter_is_an_error_that_names_it():
     with pytest.raises(ValueError, match=r"does not hold '4.weight'"):
         undying.recycle_(net, optimizer, probe=x, units=planted)
     assert same(before, net.state_dict())
-    net[4].requires_grad_(False)  # what is not trained needs no optimizer
-    assert undying.recycle_(net, optimizer, probe=x, units=planted).recycled == 5
+    net[4].requires_grad_(False)  # what is not trained needs no optimizer, and is not changed
+    assert undying.recycle_(net, optimizer, probe=x, units=planted)["1"].recycled == (1, 4)
     with pytest.raises(TypeError, match="optimizer must be"):
         undying.recycle_(net, "adam", probe=x)
+
+
+class Lookahead(torch.optim.Optimizer):
+    """Pulls weights to slow copies, which the optimizer inside keeps, as timm's does."""
+
+    def __init__(self, base):
+        super().__init__(base.param_groups, {})
+        self._base = base
+        self.param_groups = base.param_groups
+
+    def step(self):
+        self._base.step()
+        for p in (p for group in self.param_groups for p in group["params"]):
+            slow = self._base.state[p].setdefault("lookahead_slow_buff", p.detach().clone())
+            p.data.copy_(slow.lerp_(p.detach(), 0.5))
+
+
+def test_an_optimizer_inside_another_is_looked_into():
+    net, x, planted = mlp()
+    inside = torch.optim.Adam(net.parameters())
+    optimizer = Lookahead(inside)
+    stepped(net, optimizer)
+    undying.recycle_(net, optimizer, probe=x, units=planted)
+    for name, where in expected_slices(net).items():
+        p = net.get_parameter(name)
+        assert torch.equal(inside.state[p]["exp_avg"] == 0, where)
+        assert torch.equal(inside.state[p]["lookahead_slow_buff"][where], p[where])
+
+
+def test_adagrads_sum_begins_where_it_is_told_to():
+    net, x, planted = mlp()
+    optimizer = torch.optim.Adagrad(net.parameters(), initial_accumulator_value=0.1)
+    stepped(net, optimizer)
+    undying.recycle_(net, optimizer, probe=x, units=planted)
+    for name, where in expected_slices(net).items():
+        total = optimizer.state[net.get_parameter(name)]["sum"]
+        assert (total[where] == 0.1).all()
+        assert (total[~where] > 0.1).all()
+
+
+def test_what_a_factored_optimizer_keeps_by_row_is_left_alone_whatever_its_shape():
+    net = torch.nn.Sequential(torch.nn.Linear(1, 6), torch.nn.ReLU(), torch.nn.Linear(6, 1))
+    optimizer = torch.optim.Adafactor(net.parameters())
+    stepped(net, optimizer)
+    before = {p: copy.deepcopy(optimizer.state[p]) for p in net.parameters()}
+    report = undying.recycle_(net, optimizer, probe=torch.rand(9, 1), units={"1": [2]}, tolerance=9)
+    assert report.recycled == 1
+    for layer in (net[0], net[2]):
+        for key in ("row_var", "col_var"):
+            assert torch.equal(optimizer.state[layer.weight][key], before[layer.weight][key])
+    assert optimizer.state[net[0].bias]["variance"][2] == 0
+
+
+def test_directions_of_all_weights_together_are_refused():
+    net, x, planted = mlp()
+    weights = state(net)
+    with pytest.raises(ValueError, match="LBFGS remembers directions of all weights together"):
+        undying.recycle_(net, torch.optim.LBFGS(net.parameters()), probe=x, units=planted)
+    assert same(weights, net.state_dict())

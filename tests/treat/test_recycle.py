@@ -11,6 +11,7 @@ from torch import nn
 import undying
 from recycling import (
     CASES,
+    Net,
     batch_normed,
     by_hand,
     die,
@@ -250,3 +251,64 @@ def test_the_report_is_plain_data_and_a_table():
     assert "<td>ReLU</td>" in report._repr_html_()
     with pytest.raises(KeyError, match="no unit was chosen at a site '2'"):
         report["2"]
+
+
+def test_an_open_autocast_block_hides_no_change():
+    """Autocast keeps copies of the weights, which are as they were before they were changed."""
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+    nn.init.ones_(net[0].bias)
+    x, weights = torch.randn(64, 8), state(net)
+    with torch.autocast("cpu", torch.bfloat16):
+        net(x)
+        report = undying.recycle_(net, probe=x, units={"1": range(12)})
+        assert (report.recycled, report.refused) == (0, 12)
+        assert same(weights, net.state_dict())
+        die(net[0].bias, 3)
+        assert undying.recycle_(net, probe=x).recycled == 1
+        now = net(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(now, net(x))
+        undying.Recycler(net, None, undying.ReDo(), probe=x).close()
+        now = net(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(now, net(x))
+
+
+def masked(net, x):
+    return net.c(F.relu(net.a(x))).masked_fill(net.mask, -1e9)
+
+
+def with_large(net, x):
+    return net.c(F.relu(net.a(x))), 1e6 + x
+
+
+@pytest.mark.parametrize("forward", [masked, with_large])
+def test_neither_masks_nor_another_output_make_the_tolerance_wide(forward):
+    net = Net(forward, a=nn.Linear(8, 16), c=nn.Linear(16, 6))
+    net.mask = torch.tensor([True, False] * 3)
+    nn.init.ones_(net.a.bias)
+    x, weights = torch.randn(64, 8), state(net)
+    report = undying.recycle_(net, probe=[x[:40], x[40:]], units={"relu": range(16)})
+    assert (report.recycled, report.refused) == (0, 16)
+    assert same(weights, net.state_dict())
+    largest = net.c(F.relu(net.a(x)))[:, ~net.mask if forward is masked else slice(None)].abs().max().item()
+    assert f"allows {0.01 * largest:.3g}" in report["relu"].refused[0]
+
+
+def test_the_tolerance_is_for_all_sites_together():
+    """Five equal branches are added: each site changes the output by the same."""
+    a, c = nn.Linear(8, 4), nn.Linear(4, 1)
+    parts = {f"{kind}{i}": copy.deepcopy(layer) for i in range(5) for kind, layer in (("a", a), ("c", c))}
+    net = Net(
+        lambda net, x: sum(getattr(net, f"c{i}")(F.relu(getattr(net, f"a{i}")(x))) for i in range(5)), **parts
+    ).double()
+    x = torch.randn(100, 8).double()
+    before = output(net, x)
+    one = undying.recycle_(copy.deepcopy(net), probe=x, units={"relu": [0]}, tolerance=9).change
+    units = {name: [0] for name in ("relu", "relu#2", "relu#3", "relu#4", "relu#5")}
+    report = undying.recycle_(net, probe=x, units=units, tolerance=2.5 * one / before.abs().max().item())
+    change = (output(net, x) - before).abs().max().item()
+    assert [row.recycled for row in report.rows] == [(0,), (0,), (), (), ()]
+    assert [row.change for row in report.rows] == pytest.approx([one, one, 0, 0, 0])
+    assert report.change == report.to_dict()["change"] == pytest.approx(change) == pytest.approx(2 * one)
+    assert "by all sites together" in report.rows[2].refused[0]

@@ -105,16 +105,33 @@ class Choice:
         if name not in self.seen.fired:
             raise ValueError(f"units names {name!r}, which is no site; sites: {', '.join(self.seen.fired)}")
         many = len(self.seen.fired[name])
-        values = torch.as_tensor(given).cpu().flatten()
+        needed = f"a bool mask of shape ({many},) or numbers of units, each once, are needed"
+
+        def problem(what: str) -> str:
+            return f"units gives site '{name}' {what}: {needed}"
+
+        if isinstance(given, (list, tuple)) and len({isinstance(value, bool) for value in given}) > 1:
+            raise TypeError(problem(f"both bools and numbers, {given!r}"))
+        try:
+            values = torch.as_tensor(list(given) if isinstance(given, range) else given).cpu()
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(problem(repr(given))) from None
+        if values.dim() != 1:
+            raise ValueError(problem(f"values of shape {tuple(values.shape)}"))
         if values.dtype == torch.bool:
             if len(values) != many:
                 raise ValueError(f"units gives {len(values)} values for site {name!r}, which has {many} units")
             return values.clone()
+        if values.dtype == torch.uint8:  # of old a mask
+            raise TypeError(problem("a uint8 tensor, which may be either"))
         if len(values) and (values.is_floating_point() or values.is_complex()):
-            raise TypeError(f"units gives {given!r} for site {name!r}: a bool mask or numbers of units are needed")
+            raise TypeError(problem(f"values of {values.dtype}"))
         numbers = values.long()
         for number in numbers[(numbers < 0) | (numbers >= many)].tolist():
             raise ValueError(f"units gives {number} for site {name!r}, which has the units 0 to {many - 1}")
+        again, times = numbers.unique(return_counts=True)
+        for number in again[times > 1].tolist():
+            raise ValueError(problem(f"{number} more than once"))
         mask = torch.zeros(many, dtype=torch.bool)
         mask[numbers] = True
         return mask

@@ -11,8 +11,12 @@ from torch import Tensor, nn
 
 from undying.treat.flow import like
 
-_COPIES = ("ax", "z")
-"""Entries of an optimizer's state that are weights themselves: ASGD's average, that of schedule-free optimizers."""
+_COPIES = ("ax", "z", "lookahead_slow_buff", "slow_buffer", "slow_params")
+"""Entries of an optimizer's state that are weights themselves: ASGD's average, that of schedule-free optimizers, the slow
+weights of Lookahead."""
+
+_FACTORS = ("row_var", "col_var", "exp_avg_sq_row", "exp_avg_sq_col")
+"""Entries that are kept by row or column, even where they have the parameter's shape."""
 
 
 @dataclass
@@ -86,8 +90,9 @@ def values_at(target: Tensor, at: Tensor) -> Tensor:
 
 @torch.no_grad()
 def set_at(target: Tensor, at: Tensor, values: Tensor) -> None:
-    """Write them."""
+    """Write them, and have an open autocast block forget the copies that it keeps of the old ones."""
     target[_index(at, target)] = values.to(target.device)
+    torch.clear_autocast_cache()
 
 
 def _index(at: Tensor, target: Tensor) -> tuple[Tensor, ...]:
@@ -95,16 +100,34 @@ def _index(at: Tensor, target: Tensor) -> tuple[Tensor, ...]:
 
 
 def optimizers_in(given: Any) -> list[torch.optim.Optimizer]:
-    """One, several or none.
+    """One, several or none, and those that they hold, as Lookahead does.
 
     Raises:
         TypeError: something else.
+        ValueError: one whose memory has no part that belongs to a unit.
     """
-    listed = [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
-    for optimizer in listed:
-        if not (hasattr(optimizer, "param_groups") and hasattr(optimizer, "state")):
+    left = [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
+    for optimizer in left:
+        if not _is_optimizer(optimizer):
             raise TypeError(f"optimizer must be an optimizer, a list of them or None, not {optimizer!r}")
-    return listed
+    found: dict[int, torch.optim.Optimizer] = {}
+    while left:
+        optimizer = left.pop(0)
+        if id(optimizer) in found:
+            continue
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise ValueError(
+                "LBFGS remembers directions of all weights together, which fit no more once units are recycled: give "
+                "optimizer=None, and make a new LBFGS afterwards"
+            )
+        found[id(optimizer)] = optimizer
+        for value in getattr(optimizer, "__dict__", {}).values():
+            left += [one for one in (value if isinstance(value, (list, tuple)) else [value]) if _is_optimizer(one)]
+    return list(found.values())
+
+
+def _is_optimizer(value: Any) -> bool:
+    return hasattr(value, "param_groups") and hasattr(value, "state")
 
 
 def check_held(
@@ -150,17 +173,18 @@ def remembered(optimizers: Iterable[torch.optim.Optimizer], parameter: Tensor) -
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             if any(p is parameter for p in group["params"]):
-                yield from _of_its_shape(optimizer.state.get(parameter, {}), parameter, float(group.get("lr", 0.0)))
+                yield from _of_its_shape(optimizer.state.get(parameter, {}), parameter, group)
 
 
-def _of_its_shape(state: Any, parameter: Tensor, lr: float) -> Iterator[tuple[Tensor, float | None]]:
+def _of_its_shape(state: Any, parameter: Tensor, group: Mapping[str, Any]) -> Iterator[tuple[Tensor, float | None]]:
     """However deep in the state."""
     named = (
         state.items() if isinstance(state, Mapping) else enumerate(state) if isinstance(state, (list, tuple)) else ()
     )
     for key, value in named:
-        if isinstance(value, Tensor) and value.shape == parameter.shape and value.dim():
-            # Rprop's steps begin at the rate.
-            yield value, None if key in _COPIES else lr if key == "step_size" else 0.0
-        elif not isinstance(value, Tensor):
-            yield from _of_its_shape(value, parameter, lr)
+        if not isinstance(value, Tensor):
+            yield from _of_its_shape(value, parameter, group)
+        elif value.shape == parameter.shape and value.dim() and key not in _FACTORS:
+            # Rprop's steps and Adagrad's sum.
+            start = "lr" if key == "step_size" else "initial_accumulator_value" if key == "sum" else ""
+            yield value, None if key in _COPIES else float(group.get(start, 0.0))

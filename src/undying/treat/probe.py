@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from undying._base.preserve_state import device_of, preserve_state
 from undying._base.unwrap import uncompiled
@@ -19,6 +22,9 @@ from undying.treat.difference import difference
 from undying.treat.flow import Flow
 from undying.units.tensors import tensors_in
 
+_MASKED = -9999.0
+"""Values below take a choice away, as -1e4, -65504 and -1e9 added to logits do, and are no size of an output."""
+
 
 @dataclass
 class Seen:
@@ -26,11 +32,15 @@ class Seen:
 
     outputs: list[Tensor] = field(default_factory=list)
     """Every tensor that the network gave, batch by batch."""
+    each: int = 0
+    """How many of them a batch gave; it is one where not every batch gave as many."""
     fired: dict[str, Tensor] = field(default_factory=dict)
     """By site, int64 over units: how many values were > 0."""
     types: dict[str, type[nn.Module]] = field(default_factory=dict)
     """By site: type of the activation."""
     ambiguous: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    blind: list[str] = field(default_factory=list)
+    """Sites all of whose values were NaN."""
     middle: dict[str, Tensor] = field(default_factory=dict)
     """By site, float64 over units: median of the pre-activation; only where it was asked for."""
     flow: Flow | None = None
@@ -40,15 +50,40 @@ class Seen:
         """By site: name of the type of the activation."""
         return {name: kind.__name__ for name, kind in self.types.items()}
 
+    def changes_from(self, before: Seen) -> list[float]:
+        """Largest change of each output; infinite where one became NaN or infinite, or ceased to be."""
+        changes = [difference(a, b) for a, b in zip(before.outputs, self.outputs, strict=True)]
+        return [max(changes[i :: self.each]) for i in range(self.each)]
+
     def change_from(self, before: Seen) -> float:
-        """Largest change of an output; infinite where one became NaN or infinite, or ceased to be."""
-        return max((difference(a, b) for a, b in zip(before.outputs, self.outputs, strict=True)), default=0.0)
+        """Largest of all."""
+        return max(self.changes_from(before), default=0.0)
+
+    def beyond(self, before: Seen, share: float, sizes: list[float]) -> tuple[float, float] | None:
+        """(change, most that is allowed) of the output that changed most beyond ``share`` of its size; None if none did."""
+        found = [
+            (c, share * size) for c, size in zip(self.changes_from(before), sizes, strict=True) if c > share * size
+        ]
+        return max(found, key=lambda pair: pair[0] / pair[1] if pair[1] else math.inf, default=None)
+
+    @functools.cached_property
+    def sizes(self) -> list[float]:
+        """Largest absolute value of each output, but for values that are infinite, or as low as only masks are."""
+        sizes = [_size(t) for t in self.outputs]
+        return [max(sizes[i :: self.each]) for i in range(self.each)]
 
     @property
     def size(self) -> float:
-        """Largest absolute output that is finite."""
-        sizes = (t.double().abs() for t in self.outputs)
-        return max((float(torch.where(t.isfinite(), t, 0).max()) for t in sizes if t.numel()), default=0.0)
+        """Largest of all."""
+        return max(self.sizes, default=0.0)
+
+
+def _size(t: Tensor) -> float:
+    values = t.abs() if t.is_complex() else t.double()
+    values = values[values.isfinite()]
+    plain = values[values > _MASKED]
+    largest = (plain if len(plain) else values).abs()
+    return float(largest.max()) if len(largest) else 0.0
 
 
 @dataclass
@@ -61,6 +96,11 @@ class Probe:
     axes: Mapping[str, int]
 
     def __post_init__(self) -> None:
+        if self.data is None:
+            raise TypeError("probe must be batches, as undying.census takes them, not None")
+        for name, parameter in [*self.model.named_parameters(), *self.model.named_buffers()]:
+            if is_lazy(parameter):
+                raise ValueError(f"{name!r} has no shape yet: run the network once, as its lazy layers need it")
         place = device_of(self.model)
         self.batches = [moved(batch, place) for batch in batches_of(self.data)]
         self._whole = False
@@ -68,8 +108,20 @@ class Probe:
             raise ValueError("probe gave no batch")
 
     def look(self) -> Seen:
-        """Run it and follow what makes and reads each unit."""
-        return self._run(follow=True)
+        """Run it and follow what makes and reads each unit.
+
+        Raises:
+            ValueError: it shows nothing by which a change could be seen.
+        """
+        seen = self._run(follow=True)
+        model = type(self.model).__name__
+        if not any(t.numel() for t in seen.outputs):
+            raise ValueError(f"the probe holds no sample: every output of {model} is empty")
+        for name in seen.blind:
+            raise ValueError(f"no value at site {name!r} on the probe is a number: its units cannot be told apart")
+        if not any(t.isfinite().any() for t in seen.outputs):
+            raise ValueError(f"no output of {model} on the probe is finite, so that no change of one can be seen")
+        return seen
 
     def check(self, middle_of: Mapping[str, Tensor] | None = None) -> Seen:
         """Run it.
@@ -81,15 +133,21 @@ class Probe:
 
     def _run(self, *, follow: bool, middle_of: Mapping[str, Tensor] | None = None) -> Seen:
         tracer, seen, flows = _Tracer(self.model, self.axes, middle_of or {}), Seen(), []
+        counts: set[int] = set()
         with contextlib.ExitStack() as stack:
             stack.enter_context(preserve_state(self.model))
             stack.enter_context(tracer.attached())
             stack.enter_context(uncompiled())
             stack.enter_context(torch.no_grad())
+            # An open autocast block keeps copies of weights: no old ones are run, and none that are tried are left.
+            torch.clear_autocast_cache()
+            stack.callback(torch.clear_autocast_cache)
             self.model.eval()
             for batch in self.batches:
                 output = self._output(tracer, batch, follow)
-                seen.outputs += [t.detach().clone() for t in tensors_in([output])]
+                given = [t.detach().clone() for t in tensors_in([output])]
+                seen.outputs += given
+                counts.add(len(given))
                 if tracer.flow is not None:
                     tracer.flow.returned(output)
                     flows.append(tracer.flow)
@@ -97,8 +155,11 @@ class Probe:
             raise ValueError(
                 f"{type(self.model).__name__} gives no tensor by which to tell whether it still computes the same"
             )
-        seen.fired = {name: counts.before.fired.cpu() for name, counts in tracer.counts.items()}
-        seen.types = {name: counts.kind for name, counts in tracer.counts.items()}
+        seen.each = counts.pop() if len(counts) == 1 else 1
+        seen.fired = {name: site.before.fired.cpu() for name, site in tracer.counts.items()}
+        seen.types = {name: site.kind for name, site in tracer.counts.items()}
+        nan = {name: (site.before.nan, site.values) for name, site in tracer.counts.items()}
+        seen.blind = [name for name, (n, values) in nan.items() if bool(n.any() and (n >= values).all())]
         seen.ambiguous, seen.middle = tracer.ambiguous, tracer.middles()
         seen.flow = _together(flows) if flows else None
         return seen

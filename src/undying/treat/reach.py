@@ -97,7 +97,11 @@ class Reach:
                 for d in repeated(reading.columns):
                     weighs = weighs.any(d, keepdim=True)
                 said = origin[few(reading.columns)[weighs & (few(reading.mean) != 0)]]
-                self._note(blocked, said, f"it still says something to {made.where}, which has no bias of its own")
+                self._note(
+                    blocked,
+                    said,
+                    f"it still says something to {made.where}, which has no bias of its own that may change",
+                )
         return origin, blocked
 
     def _readings(self) -> Iterator[tuple[Made, Reading]]:
@@ -107,6 +111,8 @@ class Reach:
         """Why a parameter of a call cannot be changed."""
         if slot.parameter is None:
             return f"a parameter of {made.where} is computed (parametrized, standardized), or shares its memory with another"
+        if not slot.parameter.requires_grad:
+            return f"a parameter of {made.where} is frozen (requires_grad is False)"
         if slot.parameter in self.flow.parameter_reads:
             return f"a parameter of {made.where} is also read by {self.flow.parameter_reads[slot.parameter]}"
         return None
@@ -117,8 +123,9 @@ class Reach:
         bias = made.bias
         if bias is not None:
             p = bias.parameter
-            alone = p is not None and len(self._slots[p]) == 1 and p not in self.flow.parameter_reads
-            return bias if alone else None
+            if p is None or not p.requires_grad or len(self._slots[p]) > 1 or p in self.flow.parameter_reads:
+                return None
+            return bias
         behind = self._behind[made.first]
         if len(behind) != 1 or not torch.equal(behind[0].parent, made.ids) or self._read[made.ids].any():
             return None

@@ -64,8 +64,9 @@ def recycle_(
         init: the incoming weights. ``"default"``: as the layer's own ``reset_parameters`` draws them; ``"kaiming"``: normal
             with variance 2 / fan_in (He et al. 2015); ``"scaled"``: the same at the mean norm of the layer's other units;
             ``"recenter"``: as they are, and the bias moved so that the unit fires on half of the probe.
-        tolerance: largest change of an output on the probe, as a share of the largest absolute output, that a site may
-            make. Silent ReLU units change nothing at all.
+        tolerance: largest change of an output on the probe, as a share of the largest absolute value of that output, that
+            all sites together may make. Silent ReLU units change nothing at all. Infinite values and those of -1e4 and
+            below, which mask others, are left out where there are more.
         inputs, axes: as in :func:`undying.census`.
         generator: of the draws; default: torch's own.
 
@@ -122,6 +123,7 @@ class _Recycling:
         self.model, self.probe, self.before, self.init, self.tolerance = model, probe, before, init, tolerance
         self.refused: dict[str, dict[int, str]] = {}
         self.change: dict[str, float] = {}
+        self.total = 0.0
         self.silent: dict[str, Tensor] = {}
         self.edits: list[Edits] = []
 
@@ -155,7 +157,7 @@ class _Recycling:
                 while self.edits:
                     self._take_back()
                 raise
-        return RecycleReport(tuple(self._row(name, mask) for name, mask in asked.items()))
+        return RecycleReport(tuple(self._row(name, mask) for name, mask in asked.items()), change=self.total)
 
     def _change(
         self, reach: Reach, anew: Anew, edits: Edits, units: dict[str, Tensor], middle: Mapping[str, Tensor]
@@ -168,20 +170,27 @@ class _Recycling:
             for group in reach.groups([name for name in units if units[name].any()], units, anew.free):
                 now = self._try(reach, anew, {name: units[name] for name in group}, middle, now)
             seen = now
-        self._wake(anew, {name: self._left(name, mask) for name, mask in units.items()}, seen)
+        seen = self._wake(anew, {name: self._left(name, mask) for name, mask in units.items()}, seen)
+        self.total = seen.change_from(self.before)
 
     def _try(self, reach: Reach, anew: Anew, units: dict[str, Tensor], middle: Mapping[str, Tensor], now: Seen) -> Seen:
         """Recycle units of sites that belong together, all or those that gave 0, and see; ``now``: what was seen before."""
         while any(mask.any() for mask in units.values()):
             seen = self._write(anew.edits(units, middle))
-            change = seen.change_from(now)
-            most = self.before.size * (self.tolerance if anew.moved else min(self.tolerance, _ROUNDING))
-            if change <= most:
-                self.change.update(dict.fromkeys(units, change))
+            if anew.moved:  # what all sites change counts
+                beyond = seen.beyond(self.before, self.tolerance, self.before.sizes)
+            else:
+                beyond = seen.beyond(now, min(self.tolerance, _ROUNDING), self.before.sizes)
+            if beyond is None:
+                self.change.update(dict.fromkeys(units, seen.change_from(now)))
                 return seen
             self._take_back()
+            change, most = beyond
             if anew.moved:
-                reason = f"an output would change by {change:.3g}, and tolerance={self.tolerance} allows {most:.3g}"
+                reason = (
+                    f"an output would change by {change:.3g}, by all sites together, and tolerance={self.tolerance} "
+                    f"allows {most:.3g}"
+                )
                 loud = reach.loud(units)
             else:
                 reason = f"an output would change by {change:.3g}: something that is not followed reads it"
@@ -190,12 +199,12 @@ class _Recycling:
             units = {name: mask & ~loud[name] for name, mask in units.items()}
         return now
 
-    def _wake(self, anew: Anew, units: dict[str, Tensor], seen: Seen) -> None:
-        """Give units that do not fire other weights: those of the opposite sign, then others."""
+    def _wake(self, anew: Anew, units: dict[str, Tensor], seen: Seen) -> Seen:
+        """Give units that do not fire other weights: those of the opposite sign, then others; and see."""
         for attempt in range(_TRIES + 1):
             self.silent = {name: mask & (seen.fired[name] == 0) for name, mask in units.items()}
             if attempt == _TRIES or self.init == "recenter" or not any(mask.any() for mask in self.silent.values()):
-                return
+                break
             edits = Edits()
             # Of what is behind a norm that mixes, or that others read too, the norm's bias alone is there to move.
             rest = anew.without_weights(self.silent)
@@ -206,10 +215,11 @@ class _Recycling:
             else:
                 anew.mirror(edits, self.silent)
             woken = self._write(edits)
-            if woken.change_from(seen) > _ROUNDING * self.before.size:  # what reads them does not weigh them with 0
+            if woken.beyond(seen, _ROUNDING, self.before.sizes):  # what reads them does not weigh them with 0
                 self._take_back()
-                return
+                return seen
             seen = woken
+        return seen
 
     def _write(self, edits: Edits) -> Seen:
         self.edits.append(edits)

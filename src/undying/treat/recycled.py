@@ -26,7 +26,7 @@ class RecycledSite:
     silent: tuple[int, ...]
     """Recycled units that do not fire on the probe even so."""
     change: float
-    """Largest change of an output of the network on the probe."""
+    """Largest change of an output of the network on the probe by this site."""
 
     @property
     def note(self) -> str:
@@ -44,6 +44,8 @@ class RecycleReport:
     rows: tuple[RecycledSite, ...]
     note: str = ""
     """Why there are no rows."""
+    change: float = 0.0
+    """Largest change of an output of the network on the probe by all sites together."""
 
     def __getitem__(self, name: str) -> RecycledSite:
         for row in self.rows:
@@ -61,14 +63,14 @@ class RecycleReport:
         """Number of chosen units that were left as they are."""
         return sum(len(row.refused) for row in self.rows)
 
-    @property
-    def change(self) -> float:
-        """Largest change of an output by any site."""
-        return max((row.change for row in self.rows), default=0.0)
-
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
-        return {"recycled": self.recycled, "rows": [asdict(row) for row in self.rows], "note": self.note}
+        return {
+            "recycled": self.recycled,
+            "change": self.change,
+            "rows": [asdict(row) for row in self.rows],
+            "note": self.note,
+        }
 
     def __str__(self) -> str:
         return text.table([_HEADER, *self._cells()], left=len(_HEADER)) if self.rows else self.note
