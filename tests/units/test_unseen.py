@@ -1,5 +1,7 @@
 """Places that act as a rectifier and are no known activation: found, with their layer and line, and nothing else is."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -290,3 +292,25 @@ def test_a_hinge_that_is_only_summed_is_a_term_of_a_loss():
         assert counted.unrecognised["3.relu"].line.startswith(__file__)
     both = nn.Sequential(nn.Linear(8, 4), Hinge(lambda h: h * h.mean()))
     assert [site.name for site in undying.census(both, X).sites] == ["1.relu"]  # a penalty on what is used as well
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda net: undying.audit(net, X),
+        lambda net: undying.convert_(net, undying.SUGAR(), functional=True, example=X),
+        lambda net: undying.census(net, X),
+    ],
+    ids=["audit", "convert_", "census"],
+)
+def test_a_network_that_was_looked_at_is_held_by_nothing(look):
+    """No cycle holds it until the garbage collector comes, which convert_ would take for another network's hold on it."""
+    net = nn.Sequential(Part(F.relu), nn.Linear(16, 4), nn.ReLU())
+    parts = [weakref.ref(module) for module in net.modules()]
+    gc.disable()
+    try:
+        look(net)
+        del net
+        assert not [part for part in parts if part() is not None]
+    finally:
+        gc.enable()

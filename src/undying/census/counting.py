@@ -129,6 +129,7 @@ class Counter(UnitAxes):
             self._places = Places(self.model)  # here, since modules are replaced between the steps of a training
             self.know_all(self.model)
             self._layers = Layers(self._running, self.of)
+            stack.callback(delattr, self, "_layers")  # else the two keep each other, and the network with them
             before, after = Hook(self._before), Hook(self._after)
             for module in self.model.modules():
                 if is_activation(module) and not isinstance(module, torch.jit.ScriptModule):

@@ -208,6 +208,7 @@ class _Recorder(TorchFunctionMode):
         self.passes.append(Counter())
         self.running = ModuleStack(model, self._left)
         with contextlib.ExitStack() as stack:
+            stack.callback(delattr, self, "running")  # else the two keep each other, and the network with them
             stack.enter_context(preserve_state(model))
             stack.enter_context(self.running)
             for site in sites:

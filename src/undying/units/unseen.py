@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +154,9 @@ class Unseen:
     """
 
     def __init__(self, axes: UnitAxes, running: ModuleStack) -> None:
-        self._axes, self._running = axes, running
+        # They hold each other else, and the network with them, until the garbage collector comes.
+        self._axes: UnitAxes = weakref.proxy(axes)
+        self._running = running
         self._names = {module: name for name, module in running.model.named_modules()}
         self._activations = {module for module in self._names if is_activation(module)}
         self._own = {module for module in self._names if _may_be_an_activation(module)}
