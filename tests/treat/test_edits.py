@@ -152,3 +152,13 @@ def test_directions_of_all_weights_together_are_refused():
     with pytest.raises(ValueError, match="LBFGS remembers directions of all weights together"):
         undying.recycle_(net, torch.optim.LBFGS(net.parameters()), probe=x, units=planted)
     assert same(weights, net.state_dict())
+
+
+def test_copies_of_weights_under_unknown_names_become_0_as_moments_do():
+    net, x, planted = mlp()
+    optimizer = torch.optim.SGD(net.parameters())
+    for p in net.parameters():
+        optimizer.state[p]["my_copy"] = p.detach().clone()
+    undying.recycle_(net, optimizer, probe=x, units=planted)
+    for name, where in expected_slices(net).items():
+        assert (optimizer.state[net.get_parameter(name)]["my_copy"][where] == 0).all()

@@ -25,6 +25,7 @@ from recycling import (
     state,
     stepped,
 )
+from undying.treat.probe import Seen
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
@@ -312,3 +313,21 @@ def test_the_tolerance_is_for_all_sites_together():
     assert [row.change for row in report.rows] == pytest.approx([one, one, 0, 0, 0])
     assert report.change == report.to_dict()["change"] == pytest.approx(change) == pytest.approx(2 * one)
     assert "by all sites together" in report.rows[2].refused[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "size"),
+    [
+        ([3.0, -4.0, 1.0], 4),
+        ([3.0, -1e4], 3),
+        ([3.0, -65504.0, torch.nan], 3),
+        ([-2.0, torch.finfo(torch.float32).min, -torch.inf, torch.inf], 2),
+        ([-1e6, -2e6], 2e6),  # no masks, as there is nothing else
+        ([1e6, 1e-3], 1e6),
+        ([], 0),
+    ],
+)
+def test_the_size_of_an_output_leaves_masks_out(values, size):
+    """Of one tensor, the largest value is that of all columns; of two, each has its own, over all batches."""
+    seen = Seen(outputs=[torch.tensor(values), torch.ones(3), torch.zeros(2), torch.full((1,), -7.0)], each=2)
+    assert seen.sizes == [size, 7]

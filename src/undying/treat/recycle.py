@@ -75,7 +75,8 @@ def recycle_(
 
     Raises:
         ValueError: a census or certificate of another network or from before a conversion; an optimizer that does not
-            hold what would change; numbers of units that are not there; no batch. Nothing was changed then.
+            hold what would change, or LBFGS; numbers of units that are not there or repeat; no batch, or none on which
+            an output is finite; lazy layers that have not run. Nothing was changed then.
         TypeError: an argument is not of these kinds.
 
     >>> import torch, undying
