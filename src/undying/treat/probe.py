@@ -72,11 +72,6 @@ class Seen:
         sizes = [_size(t) for t in self.outputs]
         return [max(sizes[i :: self.each]) for i in range(self.each)]
 
-    @property
-    def size(self) -> float:
-        """Largest of all."""
-        return max(self.sizes, default=0.0)
-
 
 def _size(t: Tensor) -> float:
     values = t.abs() if t.is_complex() else t.double()

@@ -25,4 +25,5 @@ class FunctionalCNN(nn.Module):
         """(N, C, H, W) -> (N, classes)."""
         x = F.max_pool2d(F.relu(self.conv1(x)), 2)
         x = F.max_pool2d(F.relu(self.conv2(x)), 2)
-        return self.fc2(F.relu(self.fc1(x.flatten(1))))
+        out: Tensor = self.fc2(F.relu(self.fc1(x.flatten(1))))
+        return out

@@ -79,14 +79,13 @@ def _dqn(seeds: int) -> KindTask[DyingDQNRun]:
 
 
 def _tasks(seeds: int) -> tuple[KindTask[Any], ...]:
-    cnn = {"model": "functional_cnn"}
     return (
         _digits("spike-mlp", SPIKE, seeds, 1.0),
-        _digits("spike-cnn", replace(SPIKE, **cnn), seeds, 2.0),
+        _digits("spike-cnn", replace(SPIKE, model="functional_cnn"), seeds, 2.0),
         _digits("shift-mlp", SHIFT, seeds, 1.0),
-        _digits("shift-cnn", replace(SHIFT, **cnn), seeds, 2.0),
+        _digits("shift-cnn", replace(SHIFT, model="functional_cnn"), seeds, 2.0),
         _digits("tasks-mlp", TASKS, seeds, 2.5),
-        _digits("tasks-cnn", replace(TASKS, **cnn), seeds, 5.0),
+        _digits("tasks-cnn", replace(TASKS, model="functional_cnn"), seeds, 5.0),
         _dqn(seeds),
     )
 

@@ -68,7 +68,7 @@ def _changes(chosen: list[tuple[Site, list[int]]], probe: Probe, seed: int) -> b
         silent = probe.check()
         for site, units in chosen:
             renew(site, units, draws, put)
-        return probe.check().change_from(silent) > _ROUNDING * silent.size
+        return probe.check().beyond(silent, _ROUNDING, silent.sizes) is not None
     finally:
         for target, values in zip(targets, before, strict=True):
             target.copy_(values)
