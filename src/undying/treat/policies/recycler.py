@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -125,6 +126,7 @@ class Recycler:
         names = {id(t): name for name, t in [*self.model.named_parameters(), *self.model.named_buffers()]}
         targets = {id(t): t for site in self.sites.values() for t in site.targets}
         check_held(self._optimizers, targets.values(), lambda t: names[id(t)])
+        self._names = {key: names[key] for key in targets}
         self._able = {name: site.able.to(site.makers[0].part.target.device) for name, site in self.sites.items()}
         self._state = {name: policy.begin(able) for name, able in self._able.items()}
         self._since: dict[str, Tensor] = {
@@ -134,7 +136,8 @@ class Recycler:
         self._waiting = {name: mask.clone() for name, mask in self._since.items()}
         self._revived = {name: mask.clone() for name, mask in self._since.items()}
         self.sinks = sinks_of(sinks)
-        self._taps = Taps(self.model, self.sites)
+        calls = Counter(name.partition("#")[0] for name in (*seen.kinds, *seen.ambiguous))
+        self._taps = Taps(self.model, self.sites, calls)
         self._looking = self._recording = False
         self._said: set[str] = set()
         self._closed = False
@@ -160,13 +163,14 @@ class Recycler:
         """Say that a step of the optimizer has ended: what the policy names is recycled.
 
         Raises:
-            RuntimeError: it is closed.
+            RuntimeError: it is closed, or parameters that it would write were replaced.
         """
         if self._closed:
             raise RuntimeError("this Recycler is closed; make another")
         self.steps += 1
         if self._looking or self._recording:
             seen = self._taps.take(self._group)
+            self._say_unlike()
             if seen:
                 self._work(seen)
             elif not self._said:
@@ -192,8 +196,21 @@ class Recycler:
             self._record(*fates)
         self._looking = self._recording = False
 
+    def _say_unlike(self) -> None:
+        unlike = {label: what for label, what in self._taps.unlike.items() if label not in self._said}
+        self._said.update(unlike)
+        for what in unlike.values():
+            self._say(
+                f"{what}, so that its units cannot be told apart; none of them is recycled in such a step. Give each call an "
+                "activation module of its own"
+            )
+
     def _say_missing(self, seen: Mapping[str, Measured]) -> None:
-        missing = [name for name in self.sites if name not in seen and name not in self._said]
+        missing = [
+            name
+            for name in self.sites
+            if name not in seen and name not in self._said and name.partition("#")[0] not in self._taps.unlike
+        ]
         self._said.update(missing)
         if missing:
             self._say(
@@ -216,16 +233,28 @@ class Recycler:
     @torch.no_grad()
     def _recycle(self, chosen: Mapping[str, Chosen]) -> None:
         """All outgoing weights first: a row that is itself made anew may read recycled units, whose outputs are new too."""
+        self._check_held(chosen)
         units = {name: found.units.tolist() for name, found in chosen.items()}
         for name, found in chosen.items():
             silence(self.sites[name], units[name], found.means, self._put)
         for name, numbers in units.items():
             renew(self.sites[name], numbers, self._draws, self._put)
+        torch.clear_autocast_cache()  # else an open autocast block goes on with copies of the old weights
         for name, numbers in units.items():
             self.recycled += len(numbers)
             self._since[name][numbers] = True
             self._waiting[name][numbers] = True
             self._revived[name][numbers] = False
+
+    def _check_held(self, chosen: Iterable[str]) -> None:
+        """Raises RuntimeError if what would be written is no longer the network's."""
+        here = {id(t) for t in (*self.model.parameters(), *self.model.buffers())}
+        gone = {self._names[id(t)] for name in chosen for t in self.sites[name].targets if id(t) not in here}
+        if gone:
+            raise RuntimeError(
+                f"{', '.join(sorted(gone))} of the network was replaced since this Recycler was made, by another module, type or "
+                "assign=True; nothing was recycled: close it and make another"
+            )
 
     def _put(self, part: Part, places: Tensor, values: Tensor | float) -> None:
         """Write, and have the optimizers forget."""
@@ -270,7 +299,7 @@ class Recycler:
         """
         fates = zip(("since", "waiting", "revived"), (self._since, self._waiting, self._revived), strict=True)
         return {
-            "policy": type(self.policy).__name__,
+            "policy": repr(self.policy),
             "steps": self.steps,
             "recycled": self.recycled,
             "due": [self._looking, self._recording],
@@ -283,12 +312,14 @@ class Recycler:
         """Go on from what :meth:`state_dict` gave.
 
         Raises:
-            ValueError: it is of another policy, or of a network with other sites or units; nothing was changed then.
+            ValueError: it is of another policy, of one with other settings, or of a network with other sites or units, or it is
+                not whole; nothing was changed then.
         """
-        if state.get("policy") != type(self.policy).__name__:
-            raise ValueError(
-                f"the state is of the policy {state.get('policy')}, and this is {type(self.policy).__name__}"
-            )
+        missing = [key for key in self.state_dict() if key not in state]
+        if missing:
+            raise ValueError(f"the state lacks {', '.join(missing)}: it is not what state_dict of a Recycler gave")
+        if state["policy"] != repr(self.policy):
+            raise ValueError(f"the state is of the policy {state['policy']}, and this is {self.policy!r}")
         theirs = {name: len(mask) for name, mask in state["since"].items()}
         ours = {name: site.units for name, site in self.sites.items()}
         if theirs != ours:

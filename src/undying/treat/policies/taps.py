@@ -46,11 +46,14 @@ class Taps(TorchFunctionMode):
     Args:
         model: the network.
         sites: whose.
+        calls: by label, a site's name without its number: how often a forward pass calls it.
     """
 
-    def __init__(self, model: nn.Module, sites: Mapping[str, Site]) -> None:
+    def __init__(self, model: nn.Module, sites: Mapping[str, Site], calls: Mapping[str, int]) -> None:
         super().__init__()
-        self.model, self.sites = model, sites
+        self.model, self.sites, self._expected = model, sites, calls
+        self.unlike: dict[str, str] = {}
+        """Labels that a pass called more or less often than the probe, so that it is not known which call is which site."""
         self._passes = Passes(model, None, self._around)
         self._listening = contextlib.ExitStack()
         self._what: frozenset[str] = frozenset()
@@ -106,6 +109,7 @@ class Taps(TorchFunctionMode):
         try:
             with self._attached():
                 yield
+            self._leave_out_unlike(sums, values)
         except BaseException:
             # A pass that failed is tried again, or not of this step. Gradients of others are still to come to its sums.
             for name, of in self._sums.items():
@@ -113,6 +117,24 @@ class Taps(TorchFunctionMode):
                 of.update(sums.get(name, {}))
             self._values = values
             raise
+
+    def _leave_out_unlike(self, sums: dict[str, dict[str, Tensor]], values: dict[str, int]) -> None:
+        """Sites of which a pass made other calls than the probe keep what earlier passes measured, and no more."""
+        for label, count in self._calls.items():
+            expected = self._expected.get(label, count)
+            if count == expected:
+                continue
+            self.unlike[label] = (
+                f"{label} was called {count} times in a forward pass, and {expected} times on the probe"
+            )
+            for name in self.sites:
+                if name.partition("#")[0] != label:
+                    continue
+                # Anew, since gradients that are still to come go to what was there.
+                self._sums.pop(name, None)
+                self._values.pop(name, None)
+                if sums.get(name):
+                    self._sums[name], self._values[name] = sums[name], values.get(name, 0)
 
     @contextlib.contextmanager
     def _attached(self) -> Iterator[None]:
