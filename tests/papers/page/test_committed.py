@@ -57,7 +57,7 @@ def value(row, metric):
         return math.log(float(row[COLUMNS[metric]]))
     if metric == "accuracy" and "test_accuracy" in row:
         return 100 * float(row["test_accuracy"])
-    of_an_episode = row["task"] == "cartpole" and metric in ("accuracy", "area")  # they count up to 500
+    of_an_episode = row["task"] in ("cartpole", "spike-dqn") and metric in ("accuracy", "area")  # they count up to 500
     return float(row["score" if metric == "accuracy" else metric]) * (0.2 if of_an_episode else 100)
 
 
