@@ -16,8 +16,8 @@ from undying.treat.probe import Seen
 from undying.treat.reach import Reach
 from undying.units.layout import Layout
 
-_TORCHS = (nn.Linear.reset_parameters, nn.modules.conv._ConvNd.reset_parameters)
-"""These draw each weight and bias from U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+_TORCHS = (nn.Linear.reset_parameters, nn.Conv2d.reset_parameters)
+"""Of linear and of all convolutions; these draw each weight and bias from U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
 
 
 @dataclass
