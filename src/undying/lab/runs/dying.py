@@ -96,6 +96,8 @@ def train(config: DyingRun, execution: Execution | None = None) -> Iterator[Epoc
                 run.switch()
                 run.begin()
                 silent = _silent(run.count(epoch))  # other outputs of one layer are other inputs of the next
+            if epoch == 0 and len(run.silent_before) not in (0, len(silent)):
+                run.silent_before = silent  # with crelu there are other units
             if epoch >= config.relu_epochs:
                 metrics |= {
                     "silent_before": int(run.silent_before.sum()),
