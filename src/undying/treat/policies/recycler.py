@@ -134,7 +134,7 @@ class Recycler:
         self._waiting = {name: mask.clone() for name, mask in self._since.items()}
         self._revived = {name: mask.clone() for name, mask in self._since.items()}
         self.sinks = sinks_of(sinks)
-        self._taps = Taps(self.model, self.sites)
+        self._taps = Taps(self.model, self.sites, [*seen.types, *seen.ambiguous])
         self._looking = self._recording = False
         self._said: set[str] = set()
         self._closed = False
@@ -178,11 +178,14 @@ class Recycler:
         self._listen()
 
     def _work(self, seen: dict[str, Measured]) -> None:
+        self._say_astray([name for name, measured in seen.items() if measured.astray])
         fates = self._fates(seen) if self._recording else None
         if self._looking:
             self._say_missing(seen)
             chosen: dict[str, Chosen] = {}
             for name, measured in seen.items():
+                if measured.astray:
+                    continue
                 look = Look(self.sites[name], self._able[name], self._state[name], measured)
                 found = self.policy.choose(look)
                 if found is not None and len(found.units):
@@ -191,6 +194,15 @@ class Recycler:
         if fates is not None:
             self._record(*fates)
         self._looking = self._recording = False
+
+    def _say_astray(self, names: list[str]) -> None:
+        new = [name for name in names if name not in self._said]
+        self._said.update(new)
+        if new:
+            self._say(
+                f"training calls {', '.join(new)} otherwise than on the probe, another number of times or behind another layer, "
+                f"in step {self.steps}; none of its units is recycled in such a step: give each place a module of its own"
+            )
 
     def _say_missing(self, seen: Mapping[str, Measured]) -> None:
         missing = [name for name in self.sites if name not in seen and name not in self._said]
