@@ -109,3 +109,145 @@ def test_training_as_on_the_probe_is_recycled(reentrant, freeze):
         net.train()(x)
         ours.step()
     assert ours.recycled == 1
+
+
+# Tensors
+
+
+def pair():
+    net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2))
+    with torch.no_grad():
+        net[1].bias[2] = -1e4
+    return net, torch.randn(20, 4)
+
+
+def replace(net):
+    net[3] = nn.Linear(6, 2)
+
+
+def assign(net):
+    net.load_state_dict({name: value.clone() for name, value in net.state_dict().items()}, assign=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (replace, r"3\.weight"),
+        (assign, r"0\.weight"),
+        (lambda net: net.double(), r"1\.running_mean"),
+        (lambda net: net.__setitem__(0, nn.Linear(4, 6)), r"0\.weight"),
+    ],
+)
+def test_tensors_that_were_replaced_are_named_before_anything_is_written(change, name):
+    net, x = pair()
+    with recycler(net, x) as ours:
+        change(net)
+        before = state(net)
+        net.eval()(x.to(net[0].weight.dtype))
+        with pytest.raises(RuntimeError, match=f"'{name}' is another tensor than when this Recycler was made"):
+            ours.step()
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+def test_a_running_mean_that_was_replaced_is_given_nothing():
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3, bias=False), nn.BatchNorm1d(3))
+    with recycler(net, torch.randn(9, 3), undying.ContinualBackprop(0.5, 0)) as ours:
+        net[3] = nn.BatchNorm1d(3)
+        net(torch.randn(9, 3))
+        with pytest.raises(RuntimeError, match=r"'3\.running_mean' is another tensor"):
+            ours.step()
+
+
+def test_weights_that_are_loaded_or_trained_stay_the_same_tensors():
+    net, x = pair()
+    optimizer = torch.optim.SGD(net.parameters(), 0.01)
+    with recycler(net, x, optimizer=optimizer) as ours:
+        net.load_state_dict(state(net))
+        net.eval().to("cpu", torch.float32)(x).sum().backward()
+        optimizer.step()
+        ours.step()
+    assert ours.recycled == 1
+
+
+# Frozen weights
+
+
+@pytest.mark.parametrize("frozen", ["0.weight", "0.bias", "1.weight", "3.weight"])
+def test_units_whose_weights_are_frozen_are_refused(frozen):
+    net, x = pair()
+    net.get_parameter(frozen).requires_grad_(False)
+    with pytest.raises(ValueError, match=rf"2: 6 of 6 units: {frozen} is frozen"):
+        recycler(net, x)
+
+
+def test_of_two_layers_that_make_a_site_the_frozen_one_keeps_its_units():
+    net = Net(
+        lambda n, x: n.c(F.relu(torch.cat([n.a(x), n.b(x)], 1))),
+        a=nn.Linear(4, 2),
+        b=nn.Linear(4, 3),
+        c=nn.Linear(5, 1),
+    )
+    net.a.requires_grad_(False)
+    die(net.a.bias, 1)
+    die(net.b.bias, 1)
+    x = torch.randn(9, 4)
+    with recycler(net, x) as ours:
+        assert ours.refused == {"relu": "2 of 5 units: a.weight is frozen (requires_grad=False)"}
+        net(x)
+        ours.step()
+    assert (ours.recycled, float(net.a.bias[1]), ours.sites["relu"].able.tolist()) == (
+        1,
+        -1e4,
+        [False] * 2 + [True] * 3,
+    )
+
+
+def test_weights_that_are_frozen_later_stay():
+    net, x = pair()
+    with recycler(net, x) as ours:
+        net[3].weight.requires_grad_(False)
+        before = state(net)
+        for step in range(2):
+            net.eval()(x)
+            if step:
+                ours.step()
+            else:
+                with pytest.warns(UserWarning, match=r"3\.weight is frozen .* no unit of 2 is recycled"):
+                    ours.step()
+        assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+        net[3].weight.requires_grad_(True)
+        net(x)
+        ours.step()
+    assert ours.recycled == 1
+
+
+def test_nothing_moves_into_a_frozen_bias():
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3))
+    net[2].bias.requires_grad_(False)
+    before = state(net)["2.bias"]
+    with recycler(net, torch.randn(9, 3), undying.ContinualBackprop(0.3, 0)) as ours:
+        net(torch.randn(9, 3))
+        ours.step()
+    assert ours.recycled == 1
+    assert torch.equal(net[2].bias, before)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`")
+def test_a_reader_that_is_not_followed_is_heard_within_autocast():
+    class Adds(nn.Module):
+        def forward(self, h, u):
+            return h + u.mean(1, keepdim=True)
+
+    net = Net(
+        lambda n, x: n.adds(n.c(F.relu(u := n.a(x))), u),
+        a=nn.Linear(4, 6),
+        c=nn.Linear(6, 2),
+        adds=torch.jit.script(Adds()),
+    )
+    x = torch.randn(9, 4)
+    for enabled in (False, True):
+        with (
+            torch.autocast("cpu", torch.bfloat16, enabled=enabled),
+            pytest.raises(ValueError, match="no unit of Net can"),
+        ):
+            recycler(net, x)

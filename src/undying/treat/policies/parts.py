@@ -34,6 +34,11 @@ class Part:
         self._units = units
         self._tables: dict[torch.device, tuple[Tensor | None, Tensor, int]] = {}
 
+    @property
+    def units(self) -> Tensor:
+        """int64, on the CPU: the units that have any element of it."""
+        return self._owner.unique()
+
     def places(self, units: list[int]) -> tuple[Tensor, Tensor]:
         """(numbers of slices or elements of these units; the position in ``units`` that each belongs to), on the CPU."""
         none = self._places[:0]

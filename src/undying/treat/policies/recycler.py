@@ -19,7 +19,7 @@ from undying.treat.policies.policy import Chosen, Look, Policy, whole
 from undying.treat.policies.record import RecycleRecord
 from undying.treat.policies.renewal import INITS, Draws, heard_elsewhere, renew, silence
 from undying.treat.policies.taps import Measured, Taps
-from undying.treat.policies.wiring import wire
+from undying.treat.policies.wiring import is_frozen, wire
 from undying.treat.probe import Probe
 from undying.treat.recycle import Optimizers
 
@@ -122,7 +122,15 @@ class Recycler:
         if not self.sites:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.refused.items()) or "it calls no activation"
             raise ValueError(f"no unit of {type(self.model).__name__} can be recycled: {reasons}")
-        names = {id(t): name for name, t in [*self.model.named_parameters(), *self.model.named_buffers()]}
+        names = {id(t): name for name, t in _tensors(self.model).items()}
+        self._written = {
+            name: {names[id(t)]: t for t in [*site.targets, *site.moved]} for name, site in self.sites.items()
+        }
+        """By site and name: what recycling changes; below, of that, what makes or weighs units that can be."""
+        self._trained = {
+            name: [part.target for part in site.parts if site.able[part.units].any()]
+            for name, site in self.sites.items()
+        }
         targets = {id(t): t for site in self.sites.values() for t in site.targets}
         check_held(self._optimizers, targets.values(), lambda t: names[id(t)])
         self._able = {name: site.able.to(site.makers[0].part.target.device) for name, site in self.sites.items()}
@@ -136,7 +144,7 @@ class Recycler:
         self.sinks = sinks_of(sinks)
         self._taps = Taps(self.model, self.sites, [*seen.types, *seen.ambiguous])
         self._looking = self._recording = False
-        self._said: set[str] = set()
+        self._said: set[Any] = set()
         self._closed = False
         if is_compiled(model) and all(policy.listens(step) for step in (1, 2)):
             self._say(f"{type(policy).__name__} looks at every step, and a step that is looked at runs uncompiled")
@@ -160,7 +168,7 @@ class Recycler:
         """Say that a step of the optimizer has ended: what the policy names is recycled.
 
         Raises:
-            RuntimeError: it is closed.
+            RuntimeError: it is closed, or a tensor that would be written was replaced in the network.
         """
         if self._closed:
             raise RuntimeError("this Recycler is closed; make another")
@@ -178,13 +186,15 @@ class Recycler:
         self._listen()
 
     def _work(self, seen: dict[str, Measured]) -> None:
-        self._say_astray([name for name, measured in seen.items() if measured.astray])
+        astray = [name for name, measured in seen.items() if measured.astray]
+        self._check_there(astray)
+        self._say_astray(astray)
         fates = self._fates(seen) if self._recording else None
         if self._looking:
             self._say_missing(seen)
             chosen: dict[str, Chosen] = {}
             for name, measured in seen.items():
-                if measured.astray:
+                if measured.astray or self._is_frozen(name):
                     continue
                 look = Look(self.sites[name], self._able[name], self._state[name], measured)
                 found = self.policy.choose(look)
@@ -194,6 +204,31 @@ class Recycler:
         if fates is not None:
             self._record(*fates)
         self._looking = self._recording = False
+
+    def _check_there(self, sites: Iterable[str]) -> None:
+        """Whether what would be written is in the network still.
+
+        Raises:
+            RuntimeError: it is not; nothing was written.
+        """
+        written = {key: tensor for name in sites for key, tensor in self._written[name].items()}
+        there = _tensors(self.model) if written else {}
+        for key, tensor in written.items():
+            if there.get(key) is not tensor:
+                raise RuntimeError(
+                    f"{key!r} is another tensor than when this Recycler was made (a module was replaced, a state was loaded with "
+                    "assign=True, the network was moved or cast), so that nothing was recycled: make another Recycler"
+                )
+
+    def _is_frozen(self, name: str) -> bool:
+        frozen = [target for target in self._trained[name] if is_frozen(target)]
+        if frozen and (name, "frozen") not in self._said:
+            self._said.add((name, "frozen"))
+            key = next(key for key, tensor in self._written[name].items() if tensor is frozen[0])
+            self._say(
+                f"{key} is frozen (requires_grad=False) in step {self.steps}: no unit of {name} is recycled meanwhile"
+            )
+        return bool(frozen)
 
     def _say_astray(self, names: list[str]) -> None:
         new = [name for name in names if name not in self._said]
@@ -228,6 +263,7 @@ class Recycler:
     @torch.no_grad()
     def _recycle(self, chosen: Mapping[str, Chosen]) -> None:
         """All outgoing weights first: a row that is itself made anew may read recycled units, whose outputs are new too."""
+        self._check_there(chosen)
         units = {name: found.units.tolist() for name, found in chosen.items()}
         for name, found in chosen.items():
             silence(self.sites[name], units[name], found.means, self._put)
@@ -314,6 +350,12 @@ class Recycler:
         self._taps.take()
         self._looking, self._recording = state["due"]
         self._listen()
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, by each of their names."""
+    parameters, buffers = (named(remove_duplicate=False) for named in (model.named_parameters, model.named_buffers))
+    return {**dict(parameters), **dict(buffers)}
 
 
 def _numbers(masks: Mapping[str, Tensor]) -> dict[str, list[int]]:

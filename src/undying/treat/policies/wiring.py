@@ -65,6 +65,12 @@ class Site:
     readers: list[Reader] = field(default_factory=list)
 
     @property
+    def parts(self) -> Iterator[Part]:
+        """What makes the units, and what weighs them."""
+        yield from (maker.part for maker in self.makers)
+        yield from (reader.part for reader in self.readers)
+
+    @property
     def targets(self) -> Iterator[Tensor]:
         """The parameters and buffers that recycling changes."""
         yield from (maker.part.target for maker in self.makers)
@@ -73,6 +79,14 @@ class Site:
             if isinstance(reader.into, tuple) and isinstance(reader.into[0], Slot):
                 assert reader.into[0].parameter is not None
                 yield reader.into[0].parameter
+
+    @property
+    def moved(self) -> Iterator[Tensor]:
+        """The running means that it may change too."""
+        for reader in self.readers:
+            if isinstance(reader.into, tuple) and isinstance(reader.into[0], nn.Module):
+                assert isinstance(reader.into[1], str)
+                yield reader.into[0].get_buffer(reader.into[1])
 
     def outgoing(self) -> Tensor:
         """float64, over units: sum of the absolute values of the weights that each is weighed with."""
@@ -96,6 +110,7 @@ def wire(model: nn.Module, seen: Seen) -> tuple[dict[str, Site], dict[str, str]]
         for name, reasons in refused.items()
         if reasons
     }
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
     sites = {}
     for name, made in flow.sites.items():
         able = torch.ones(made.count, dtype=torch.bool)
@@ -104,8 +119,24 @@ def wire(model: nn.Module, seen: Seen) -> tuple[dict[str, Site], dict[str, str]]
             site = Site(name, seen.types[name], made.count, flow.layouts[name], able)
             site.makers += _makers(model, flow, made.count, *makers[name])
             site.readers += _readers(reach, made, able)
-            sites[name] = site
+            if frozen := [*_freeze(site, names)]:
+                notes[name] = "; ".join([*([notes[name]] if name in notes else []), *frozen])
+            if able.any():
+                sites[name] = site
     return sites, notes
+
+
+def _freeze(site: Site, names: dict[int, str]) -> Iterator[str]:
+    """Refuse the units of which a weight is frozen, which would not learn anew; says which."""
+    for part in site.parts:
+        if is_frozen(part.target) and (many := int(site.able[part.units].sum())):
+            site.able[part.units] = False
+            yield f"{many} of {site.units} units: {names[id(part.target)]} is frozen (requires_grad=False)"
+
+
+def is_frozen(target: Tensor) -> bool:
+    """Whether it is a parameter that is not trained; a buffer is none."""
+    return isinstance(target, nn.Parameter) and not target.requires_grad
 
 
 def _whole(slot: Slot, unit: Tensor) -> Tensor:
@@ -167,5 +198,7 @@ def _readers(reach: Reach, site: Made, able: Tensor) -> Iterator[Reader]:
         rows = few(weight.rows) - made.first
         # What is behind a norm or scale has another mean than the site.
         into = reach.shifted(made) if bool((origin + site.first == columns)[unit >= 0].all()) else None
+        if isinstance(into, Slot) and into.parameter is not None and is_frozen(into.parameter):
+            into = None
         moved = (into, into.rows - made.first) if isinstance(into, Slot) else into
         yield Reader(Part(parameter, _whole(weight, unit), site.count), rows, made.count, moved, made.reading.share)
