@@ -65,13 +65,16 @@ def _changes(chosen: list[tuple[Site, list[int]]], probe: Probe, seed: int) -> b
     try:
         for site, units in chosen:
             silence(site, units, None, put)
+        torch.clear_autocast_cache()  # else a run within autocast sees copies of the weights as they were
         silent = probe.check()
         for site, units in chosen:
             renew(site, units, draws, put)
+        torch.clear_autocast_cache()
         return probe.check().change_from(silent) > _ROUNDING * silent.size
     finally:
         for target, values in zip(targets, before, strict=True):
             target.copy_(values)
+        torch.clear_autocast_cache()
 
 
 def _move(reader: Reader, places: Tensor, means: Tensor) -> None:
