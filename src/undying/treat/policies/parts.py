@@ -37,7 +37,8 @@ class Part:
     @property
     def units(self) -> Tensor:
         """int64, on the CPU: the units that have any element of it."""
-        return self._owner.unique()
+        units: Tensor = self._owner.unique()
+        return units
 
     def places(self, units: list[int]) -> tuple[Tensor, Tensor]:
         """(numbers of slices or elements of these units; the position in ``units`` that each belongs to), on the CPU."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -20,7 +21,7 @@ from undying.treat.policies.record import RecycleRecord
 from undying.treat.policies.renewal import INITS, Draws, heard_elsewhere, renew, silence
 from undying.treat.policies.taps import Measured, Taps
 from undying.treat.policies.wiring import is_frozen, wire
-from undying.treat.probe import Probe
+from undying.treat.probe import Probe, Seen
 from undying.treat.recycle import Optimizers
 
 __all__ = ["Recycler"]
@@ -54,8 +55,9 @@ class Recycler:
             DistributedDataParallel. Every rank then takes the same steps, and reaches the same sites in each.
 
     Raises:
-        ValueError: no site can be recycled, an optimizer does not hold what would change, or ``init`` is not known.
-        TypeError: the policy is none.
+        ValueError: no site can be recycled, an optimizer does not hold what would change, ``init`` is not known, a layer is lazy
+            still, or the network gives no finite number on the probe.
+        TypeError: the policy is none, or the probe no batches.
 
     >>> import torch, undying
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
@@ -92,8 +94,17 @@ class Recycler:
         if init not in INITS:
             raise ValueError(f"init must be one of {', '.join(INITS)}, not {init!r}")
         whole("every", every)
+        if not isinstance(probe, Tensor) and not hasattr(probe, "__iter__") and not hasattr(probe, "__getitem__"):
+            raise TypeError(
+                f"probe must be batches as undying.census takes them, such as a tensor of samples, not {probe!r}"
+            )
         self.policy, self.every = policy, every
         self.model = unwrap_model(model)
+        for name, tensor in _tensors(self.model).items():
+            if isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)):
+                raise ValueError(
+                    f"{name!r} has no shape yet (a lazy layer): run {type(self.model).__name__} once first"
+                )
         self.steps = 0
         """Steps that have ended."""
         self.recycled = 0
@@ -108,6 +119,7 @@ class Recycler:
         self._draws = Draws(init, _of_first_rank(seed, self._group))
         tracing = Probe(self.model, probe, inputs, axes or {})
         seen = tracing.look()
+        _check_shown(self.model, seen)
         self.sites, self.refused = wire(self.model, seen)
         """Sites of which units can be recycled, by name; and why some or all units of a site cannot."""
         self.refused |= {
@@ -319,6 +331,7 @@ class Recycler:
         fates = zip(("since", "waiting", "revived"), (self._since, self._waiting, self._revived), strict=True)
         return {
             "policy": type(self.policy).__name__,
+            "settings": _settings(self.policy),
             "steps": self.steps,
             "recycled": self.recycled,
             "due": [self._looking, self._recording],
@@ -327,20 +340,41 @@ class Recycler:
             **{key: {name: mask.clone() for name, mask in masks.items()} for key, masks in fates},
         }
 
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        name, settings = type(self.policy).__name__, _settings(self.policy)
+        if state.get("policy") != name:
+            raise ValueError(f"the state is of the policy {state.get('policy')}, and this is {name}")
+        saved = state.get("settings", settings)  # states saved before there were any go on
+        if not isinstance(saved, Mapping):
+            raise ValueError(f"the state is broken: 'settings' is {saved!r}")
+        other = [key for key in settings if saved.get(key) != settings[key]]
+        if other:
+            theirs, ours = (", ".join(f"{key}={of.get(key)!r}" for key in other) for of in (saved, settings))
+            raise ValueError(f"the state is of {name} with {theirs}, and this one has {ours}")
+        units = {name: site.units for name, site in self.sites.items()}
+        since = state.get("since")
+        masks = isinstance(since, Mapping) and all(isinstance(mask, Tensor) and mask.dim() for mask in since.values())
+        if masks and (found := {name: len(mask) for name, mask in since.items()}) != units:
+            raise ValueError(f"the state is of a network with the sites and units {found}; this one has {units}")
+        for key, mine in self.state_dict().items():
+            if key == "settings":
+                continue
+            if key not in state:
+                raise ValueError(f"the state is broken: it lacks {key!r}")
+            where = _unlike(mine, state[key], repr(key))
+            if where is not None or (key == "due" and [*map(type, state[key])] != [bool, bool]):
+                raise ValueError(
+                    f"the state is broken: {where or repr(key)} is not what a Recycler of {name} keeps there"
+                )
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state_dict` gave.
 
         Raises:
-            ValueError: it is of another policy, or of a network with other sites or units; nothing was changed then.
+            ValueError: it is of another policy or of other settings, of a network with other sites or units, or broken; nothing
+                was changed then.
         """
-        if state.get("policy") != type(self.policy).__name__:
-            raise ValueError(
-                f"the state is of the policy {state.get('policy')}, and this is {type(self.policy).__name__}"
-            )
-        theirs = {name: len(mask) for name, mask in state["since"].items()}
-        ours = {name: site.units for name, site in self.sites.items()}
-        if theirs != ours:
-            raise ValueError(f"the state is of a network with the sites and units {theirs}; this one has {ours}")
+        self._check_state(state)
         self.steps, self.recycled = state["steps"], state["recycled"]
         self._draws.generator.set_state(state["random"].cpu())
         for name, of in state["sites"].items():
@@ -350,6 +384,31 @@ class Recycler:
         self._taps.take()
         self._looking, self._recording = state["due"]
         self._listen()
+
+
+def _settings(policy: Policy) -> dict[str, Any]:
+    return dataclasses.asdict(policy) if dataclasses.is_dataclass(policy) else {}
+
+
+def _unlike(mine: Any, theirs: Any, where: str) -> str | None:
+    """Where one state is not made as the other: other keys, types, shapes."""
+    if isinstance(mine, Mapping) and isinstance(theirs, Mapping) and mine.keys() == theirs.keys():
+        places = (_unlike(mine[key], theirs[key], f"{where}, {key!r}") for key in mine)
+        return next((place for place in places if place is not None), None)
+    if isinstance(mine, Tensor) and isinstance(theirs, Tensor):
+        return None if (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype) else where
+    return None if type(mine) is type(theirs) and not isinstance(mine, Mapping) else where
+
+
+def _check_shown(model: nn.Module, seen: Seen) -> None:
+    """Whether outputs can tell that something changed."""
+    name = type(model).__name__
+    if not any(output.numel() for output in seen.outputs):
+        raise ValueError(f"no output of {name} on the probe has a number in it: give it samples")
+    if not any(bool(output.isfinite().any()) for output in seen.outputs):
+        raise ValueError(
+            f"no output of {name} on the probe is finite, by which to tell whether a unit is read elsewhere"
+        )
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
