@@ -353,8 +353,11 @@ class Recycler:
             raise ValueError(f"the state is of {name} with {theirs}, and this one has {ours}")
         units = {name: site.units for name, site in self.sites.items()}
         since = state.get("since")
-        masks = isinstance(since, Mapping) and all(isinstance(mask, Tensor) and mask.dim() for mask in since.values())
-        if masks and (found := {name: len(mask) for name, mask in since.items()}) != units:
+        if (
+            isinstance(since, Mapping)
+            and all(isinstance(mask, Tensor) and mask.dim() for mask in since.values())
+            and (found := {name: len(mask) for name, mask in since.items()}) != units
+        ):
             raise ValueError(f"the state is of a network with the sites and units {found}; this one has {units}")
         for key, mine in self.state_dict().items():
             if key == "settings":
