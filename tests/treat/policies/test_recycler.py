@@ -434,6 +434,36 @@ def test_the_mean_moves_into_what_is_behind(behind):
     assert (moved.abs().max() < 1e-5) == (behind in ("bias", "norm"))
 
 
+@pytest.mark.parametrize("layer", ["depthwise", "grouped", "transposed", "by hand"])
+def test_the_mean_moves_behind_weights_of_every_layout(layer):
+    behind = {
+        "depthwise": lambda: nn.Conv1d(4, 4, 2, groups=4),
+        "grouped": lambda: nn.Conv1d(4, 6, 2, groups=2),
+        "transposed": lambda: nn.ConvTranspose1d(4, 4, 2, 2, groups=4),
+        "by hand": lambda: nn.Linear(4, 4),
+    }[layer]()
+    first = nn.Conv1d(3, 4, 1)
+
+    def forward(net, x):
+        h = F.relu(net.first(x))
+        return net.behind(h) if layer != "by hand" else F.linear(h.mT, net.behind.weight.t(), net.behind.bias)
+
+    net = Net(forward, first=first, behind=behind)
+    with torch.no_grad():
+        first.weight[1], first.bias[1] = 0.0, 2.0
+        first.bias[[0, 2, 3]] = 5.0
+        behind.weight.fill_(1.0)
+        behind.weight[(slice(3), 1) if layer == "grouped" else 1] = 0.01
+    x = torch.randn(50, 3, 5)
+    before = output(net, x)
+    with recycler(net, x, undying.ContinualBackprop(replacement_rate=0.3, maturity=0)) as ours:
+        net(x)
+        ours.step()
+    assert ours.recycled == 1
+    assert (first.weight[1] != 0).any()
+    torch.testing.assert_close(output(net, x), before)
+
+
 def test_weight_utility_is_of_the_outgoing_weights_alone():
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3))
     nn.init.constant_(net[2].weight, 1.0)

@@ -93,6 +93,15 @@ class Part:
         return self._tables[device]
 
 
+def shortest(numbers: Tensor) -> Tensor:
+    """The same numbers, once along each axis along which they do not vary."""
+    for d in range(numbers.dim()):
+        first = numbers.narrow(d, 0, 1)
+        if (numbers == first).all():
+            numbers = first
+    return numbers.clone()
+
+
 def _line(numbers: Tensor, axis: int) -> Tensor:
     for d in range(numbers.dim()):
         if d != axis:

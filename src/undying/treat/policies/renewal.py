@@ -88,6 +88,8 @@ def _move(reader: Reader, places: Tensor, means: Tensor) -> None:
     if part.axis is None:
         rows = part.take(rows.expand(part.target.shape), places)
     else:  # one sum for each row, in an order that is always the same
+        if rows.shape[part.axis] > 1:
+            rows = rows.index_select(part.axis, places.to(rows.device))
         said = said.sum([d for d in range(said.dim()) if rows.shape[d] == 1], keepdim=True)
     moved = said.new_zeros(reader.count).index_add_(0, rows.flatten(), said.flatten())
     if isinstance(into[0], Slot):

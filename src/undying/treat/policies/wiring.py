@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from undying.treat.flow import Flow, Made, Slot, few, like
-from undying.treat.policies.parts import Part
+from undying.treat.policies.parts import Part, shortest
 from undying.treat.probe import Seen
 from undying.treat.reach import Reach
 from undying.units.layout import Layout
@@ -42,7 +42,8 @@ class Reader:
 
     part: Part
     rows: Tensor
-    """int64, of as many axes as the weight: the unit of the call that each element is a part of."""
+    """int64, laid out as the parameter, but of length 1 where it does not vary: the unit of the call that each element is a
+    part of."""
     count: int
     """Units that the call makes."""
     into: tuple[Slot, Tensor] | tuple[nn.Module, str] | None
@@ -195,7 +196,7 @@ def _readers(reach: Reach, site: Made, able: Tensor) -> Iterator[Reader]:
         unit = torch.where(able[unit] & (unit >= 0), unit, -1)
         if not (unit >= 0).any():
             continue
-        rows = few(weight.rows) - made.first
+        rows = shortest(_whole(weight, few(weight.rows) - made.first))
         # What is behind a norm or scale has another mean than the site.
         into = reach.shifted(made) if bool((origin + site.first == columns)[unit >= 0].all()) else None
         if isinstance(into, Slot) and into.parameter is not None and is_frozen(into.parameter):
