@@ -251,3 +251,17 @@ def test_a_reader_that_is_not_followed_is_heard_within_autocast():
             pytest.raises(ValueError, match="no unit of Net can"),
         ):
             recycler(net, x)
+
+
+def test_a_step_within_autocast_leaves_no_copies_of_the_weights():
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    with (
+        recycler(net, x := torch.rand(9, 4), undying.ReDo(tau=0.9, every=1)) as ours,
+        torch.autocast("cpu", torch.bfloat16),
+    ):
+        net(x)
+        ours.step()
+        within = net(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(net(x), within)
+    assert ours.recycled > 0

@@ -281,6 +281,7 @@ class Recycler:
             silence(self.sites[name], units[name], found.means, self._put)
         for name, numbers in units.items():
             renew(self.sites[name], numbers, self._draws, self._put)
+        torch.clear_autocast_cache()  # which holds copies of the weights as they were
         for name, numbers in units.items():
             self.recycled += len(numbers)
             self._since[name][numbers] = True
