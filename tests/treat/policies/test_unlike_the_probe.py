@@ -265,3 +265,18 @@ def test_a_step_within_autocast_leaves_no_copies_of_the_weights():
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(net(x), within)
     assert ours.recycled > 0
+
+
+def test_what_reads_a_unit_in_training_alone_keeps_its_weights():
+    """As the docs say: it is not followed."""
+    net = Net(
+        lambda n, x: n.c(h := F.relu(n.a(x))) + (n.side(h) if n.training else 0),
+        a=nn.Linear(4, 6), c=nn.Linear(6, 2), side=nn.Linear(6, 2),
+    )  # fmt: skip
+    die(net.a.bias, 2)
+    before = state(net)
+    with recycler(net, x := torch.rand(9, 4)) as ours:
+        net.train()(x)
+        ours.step()
+    assert (net.c.weight[:, 2] == 0).all()
+    assert torch.equal(net.side.weight, before["side.weight"])
