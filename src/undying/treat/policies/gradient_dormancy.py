@@ -14,7 +14,8 @@ class GradientDormancy(Policy):
 
     Liu et al. 2025, "Measure gradients, not activations!" (ReGraMa, arXiv:2505.24061): a unit's score is the mean of
     \\|dL/dx\\|, x its pre-activation, over the mean of that of all units of the site, and it is recycled where that is at
-    most ``tau``. The batches are those of the step. The defaults are those of public implementations of it.
+    most ``tau``. The batches are those of the step; gradients of several backward passes over one graph (``retain_graph=True``)
+    are added by their sizes, also where they would cancel. The defaults are those of public implementations of it.
 
     Args:
         tau: largest score of a dormant unit; 0: units that no gradient reaches.

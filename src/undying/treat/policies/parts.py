@@ -34,6 +34,12 @@ class Part:
         self._units = units
         self._tables: dict[torch.device, tuple[Tensor | None, Tensor, int]] = {}
 
+    @property
+    def units(self) -> Tensor:
+        """int64, on the CPU: the units that have any element of it."""
+        units: Tensor = self._owner.unique()
+        return units
+
     def places(self, units: list[int]) -> tuple[Tensor, Tensor]:
         """(numbers of slices or elements of these units; the position in ``units`` that each belongs to), on the CPU."""
         none = self._places[:0]
@@ -85,6 +91,15 @@ class Part:
             places = None if everything else self._places.to(device)
             self._tables[device] = places, self._owner.to(device), counts.pop() if len(counts) == 1 else 0
         return self._tables[device]
+
+
+def shortest(numbers: Tensor) -> Tensor:
+    """The same numbers, once along each axis along which they do not vary."""
+    for d in range(numbers.dim()):
+        first = numbers.narrow(d, 0, 1)
+        if (numbers == first).all():
+            numbers = first
+    return numbers.clone()
 
 
 def _line(numbers: Tensor, axis: int) -> Tensor:

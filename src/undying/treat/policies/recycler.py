@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,8 +20,8 @@ from undying.treat.policies.policy import Chosen, Look, Policy, whole
 from undying.treat.policies.record import RecycleRecord
 from undying.treat.policies.renewal import INITS, Draws, heard_elsewhere, renew, silence
 from undying.treat.policies.taps import Measured, Taps
-from undying.treat.policies.wiring import wire
-from undying.treat.probe import Probe
+from undying.treat.policies.wiring import is_frozen, wire
+from undying.treat.probe import Probe, Seen
 from undying.treat.recycle import Optimizers
 
 __all__ = ["Recycler"]
@@ -55,8 +55,9 @@ class Recycler:
             DistributedDataParallel. Every rank then takes the same steps, and reaches the same sites in each.
 
     Raises:
-        ValueError: no site can be recycled, an optimizer does not hold what would change, or ``init`` is not known.
-        TypeError: the policy is none.
+        ValueError: no site can be recycled, an optimizer does not hold what would change, ``init`` is not known, a layer is lazy
+            still, or the network gives no finite number on the probe.
+        TypeError: the policy is none, or the probe no batches.
 
     >>> import torch, undying
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
@@ -93,8 +94,17 @@ class Recycler:
         if init not in INITS:
             raise ValueError(f"init must be one of {', '.join(INITS)}, not {init!r}")
         whole("every", every)
+        if not isinstance(probe, Tensor) and not hasattr(probe, "__iter__") and not hasattr(probe, "__getitem__"):
+            raise TypeError(
+                f"probe must be batches as undying.census takes them, such as a tensor of samples, not {probe!r}"
+            )
         self.policy, self.every = policy, every
         self.model = unwrap_model(model)
+        for name, tensor in _tensors(self.model).items():
+            if isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)):
+                raise ValueError(
+                    f"{name!r} has no shape yet (a lazy layer): run {type(self.model).__name__} once first"
+                )
         self.steps = 0
         """Steps that have ended."""
         self.recycled = 0
@@ -109,6 +119,7 @@ class Recycler:
         self._draws = Draws(init, _of_first_rank(seed, self._group))
         tracing = Probe(self.model, probe, inputs, axes or {})
         seen = tracing.look()
+        _check_shown(self.model, seen)
         self.sites, self.refused = wire(self.model, seen)
         """Sites of which units can be recycled, by name; and why some or all units of a site cannot."""
         self.refused |= {
@@ -123,10 +134,17 @@ class Recycler:
         if not self.sites:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.refused.items()) or "it calls no activation"
             raise ValueError(f"no unit of {type(self.model).__name__} can be recycled: {reasons}")
-        names = {id(t): name for name, t in [*self.model.named_parameters(), *self.model.named_buffers()]}
+        names = {id(t): name for name, t in _tensors(self.model).items()}
+        self._written = {
+            name: {names[id(t)]: t for t in [*site.targets, *site.moved]} for name, site in self.sites.items()
+        }
+        """By site and name: what recycling changes; below, of that, what makes or weighs units that can be."""
+        self._trained = {
+            name: [part.target for part in site.parts if site.able[part.units].any()]
+            for name, site in self.sites.items()
+        }
         targets = {id(t): t for site in self.sites.values() for t in site.targets}
         check_held(self._optimizers, targets.values(), lambda t: names[id(t)])
-        self._names = {key: names[key] for key in targets}
         self._able = {name: site.able.to(site.makers[0].part.target.device) for name, site in self.sites.items()}
         self._state = {name: policy.begin(able) for name, able in self._able.items()}
         self._since: dict[str, Tensor] = {
@@ -136,10 +154,9 @@ class Recycler:
         self._waiting = {name: mask.clone() for name, mask in self._since.items()}
         self._revived = {name: mask.clone() for name, mask in self._since.items()}
         self.sinks = sinks_of(sinks)
-        calls = Counter(name.partition("#")[0] for name in (*seen.kinds, *seen.ambiguous))
-        self._taps = Taps(self.model, self.sites, calls)
+        self._taps = Taps(self.model, self.sites, [*seen.types, *seen.ambiguous])
         self._looking = self._recording = False
-        self._said: set[str] = set()
+        self._said: set[Any] = set()
         self._closed = False
         if is_compiled(model) and all(policy.listens(step) for step in (1, 2)):
             self._say(f"{type(policy).__name__} looks at every step, and a step that is looked at runs uncompiled")
@@ -163,14 +180,13 @@ class Recycler:
         """Say that a step of the optimizer has ended: what the policy names is recycled.
 
         Raises:
-            RuntimeError: it is closed, or parameters that it would write were replaced.
+            RuntimeError: it is closed, or a tensor that would be written was replaced in the network.
         """
         if self._closed:
             raise RuntimeError("this Recycler is closed; make another")
         self.steps += 1
         if self._looking or self._recording:
             seen = self._taps.take(self._group)
-            self._say_unlike()
             if seen:
                 self._work(seen)
             elif not self._said:
@@ -182,11 +198,16 @@ class Recycler:
         self._listen()
 
     def _work(self, seen: dict[str, Measured]) -> None:
+        astray = [name for name, measured in seen.items() if measured.astray]
+        self._check_there(astray)
+        self._say_astray(astray)
         fates = self._fates(seen) if self._recording else None
         if self._looking:
             self._say_missing(seen)
             chosen: dict[str, Chosen] = {}
             for name, measured in seen.items():
+                if measured.astray or self._is_frozen(name):
+                    continue
                 look = Look(self.sites[name], self._able[name], self._state[name], measured)
                 found = self.policy.choose(look)
                 if found is not None and len(found.units):
@@ -196,21 +217,42 @@ class Recycler:
             self._record(*fates)
         self._looking = self._recording = False
 
-    def _say_unlike(self) -> None:
-        unlike = {label: what for label, what in self._taps.unlike.items() if label not in self._said}
-        self._said.update(unlike)
-        for what in unlike.values():
+    def _check_there(self, sites: Iterable[str]) -> None:
+        """Whether what would be written is in the network still.
+
+        Raises:
+            RuntimeError: it is not; nothing was written.
+        """
+        written = {key: tensor for name in sites for key, tensor in self._written[name].items()}
+        there = _tensors(self.model) if written else {}
+        for key, tensor in written.items():
+            if there.get(key) is not tensor:
+                raise RuntimeError(
+                    f"{key!r} is another tensor than when this Recycler was made (a module was replaced, a state was loaded with "
+                    "assign=True, the network was moved or cast), so that nothing was recycled: make another Recycler"
+                )
+
+    def _is_frozen(self, name: str) -> bool:
+        frozen = [target for target in self._trained[name] if is_frozen(target)]
+        if frozen and (name, "frozen") not in self._said:
+            self._said.add((name, "frozen"))
+            key = next(key for key, tensor in self._written[name].items() if tensor is frozen[0])
             self._say(
-                f"{what}, so that its units cannot be told apart; none of them is recycled in such a step. Give each call an "
-                "activation module of its own"
+                f"{key} is frozen (requires_grad=False) in step {self.steps}: no unit of {name} is recycled meanwhile"
+            )
+        return bool(frozen)
+
+    def _say_astray(self, names: list[str]) -> None:
+        new = [name for name in names if name not in self._said]
+        self._said.update(new)
+        if new:
+            self._say(
+                f"training calls {', '.join(new)} otherwise than on the probe, another number of times or behind another layer, "
+                f"in step {self.steps}; none of its units is recycled in such a step: give each place a module of its own"
             )
 
     def _say_missing(self, seen: Mapping[str, Measured]) -> None:
-        missing = [
-            name
-            for name in self.sites
-            if name not in seen and name not in self._said and name.partition("#")[0] not in self._taps.unlike
-        ]
+        missing = [name for name in self.sites if name not in seen and name not in self._said]
         self._said.update(missing)
         if missing:
             self._say(
@@ -233,28 +275,18 @@ class Recycler:
     @torch.no_grad()
     def _recycle(self, chosen: Mapping[str, Chosen]) -> None:
         """All outgoing weights first: a row that is itself made anew may read recycled units, whose outputs are new too."""
-        self._check_held(chosen)
+        self._check_there(chosen)
         units = {name: found.units.tolist() for name, found in chosen.items()}
         for name, found in chosen.items():
             silence(self.sites[name], units[name], found.means, self._put)
         for name, numbers in units.items():
             renew(self.sites[name], numbers, self._draws, self._put)
-        torch.clear_autocast_cache()  # else an open autocast block goes on with copies of the old weights
+        torch.clear_autocast_cache()  # which holds copies of the weights as they were
         for name, numbers in units.items():
             self.recycled += len(numbers)
             self._since[name][numbers] = True
             self._waiting[name][numbers] = True
             self._revived[name][numbers] = False
-
-    def _check_held(self, chosen: Iterable[str]) -> None:
-        """Raises RuntimeError if what would be written is no longer the network's."""
-        here = {id(t) for t in (*self.model.parameters(), *self.model.buffers())}
-        gone = {self._names[id(t)] for name in chosen for t in self.sites[name].targets if id(t) not in here}
-        if gone:
-            raise RuntimeError(
-                f"{', '.join(sorted(gone))} of the network was replaced since this Recycler was made, by another module, type or "
-                "assign=True; nothing was recycled: close it and make another"
-            )
 
     def _put(self, part: Part, places: Tensor, values: Tensor | float) -> None:
         """Write, and have the optimizers forget."""
@@ -299,7 +331,8 @@ class Recycler:
         """
         fates = zip(("since", "waiting", "revived"), (self._since, self._waiting, self._revived), strict=True)
         return {
-            "policy": repr(self.policy),
+            "policy": type(self.policy).__name__,
+            "settings": _settings(self.policy),
             "steps": self.steps,
             "recycled": self.recycled,
             "due": [self._looking, self._recording],
@@ -308,22 +341,44 @@ class Recycler:
             **{key: {name: mask.clone() for name, mask in masks.items()} for key, masks in fates},
         }
 
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        name, settings = type(self.policy).__name__, _settings(self.policy)
+        if state.get("policy") != name:
+            raise ValueError(f"the state is of the policy {state.get('policy')}, and this is {name}")
+        saved = state.get("settings", settings)  # states saved before there were any go on
+        if not isinstance(saved, Mapping):
+            raise ValueError(f"the state is broken: 'settings' is {saved!r}")
+        other = [key for key in settings if saved.get(key) != settings[key]]
+        if other:
+            theirs, ours = (", ".join(f"{key}={of.get(key)!r}" for key in other) for of in (saved, settings))
+            raise ValueError(f"the state is of {name} with {theirs}, and this one has {ours}")
+        units = {name: site.units for name, site in self.sites.items()}
+        since = state.get("since")
+        if (
+            isinstance(since, Mapping)
+            and all(isinstance(mask, Tensor) and mask.dim() for mask in since.values())
+            and (found := {name: len(mask) for name, mask in since.items()}) != units
+        ):
+            raise ValueError(f"the state is of a network with the sites and units {found}; this one has {units}")
+        for key, mine in self.state_dict().items():
+            if key == "settings":
+                continue
+            if key not in state:
+                raise ValueError(f"the state is broken: it lacks {key!r}")
+            where = _unlike(mine, state[key], repr(key))
+            if where is not None or (key == "due" and [*map(type, state[key])] != [bool, bool]):
+                raise ValueError(
+                    f"the state is broken: {where or repr(key)} is not what a Recycler of {name} keeps there"
+                )
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state_dict` gave.
 
         Raises:
-            ValueError: it is of another policy, of one with other settings, or of a network with other sites or units, or it is
-                not whole; nothing was changed then.
+            ValueError: it is of another policy or of other settings, of a network with other sites or units, or broken; nothing
+                was changed then.
         """
-        missing = [key for key in self.state_dict() if key not in state]
-        if missing:
-            raise ValueError(f"the state lacks {', '.join(missing)}: it is not what state_dict of a Recycler gave")
-        if state["policy"] != repr(self.policy):
-            raise ValueError(f"the state is of the policy {state['policy']}, and this is {self.policy!r}")
-        theirs = {name: len(mask) for name, mask in state["since"].items()}
-        ours = {name: site.units for name, site in self.sites.items()}
-        if theirs != ours:
-            raise ValueError(f"the state is of a network with the sites and units {theirs}; this one has {ours}")
+        self._check_state(state)
         self.steps, self.recycled = state["steps"], state["recycled"]
         self._draws.generator.set_state(state["random"].cpu())
         for name, of in state["sites"].items():
@@ -333,6 +388,37 @@ class Recycler:
         self._taps.take()
         self._looking, self._recording = state["due"]
         self._listen()
+
+
+def _settings(policy: Policy) -> dict[str, Any]:
+    return dataclasses.asdict(policy) if dataclasses.is_dataclass(policy) else {}
+
+
+def _unlike(mine: Any, theirs: Any, where: str) -> str | None:
+    """Where one state is not made as the other: other keys, types, shapes."""
+    if isinstance(mine, Mapping) and isinstance(theirs, Mapping) and mine.keys() == theirs.keys():
+        places = (_unlike(mine[key], theirs[key], f"{where}, {key!r}") for key in mine)
+        return next((place for place in places if place is not None), None)
+    if isinstance(mine, Tensor) and isinstance(theirs, Tensor):
+        return None if (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype) else where
+    return None if type(mine) is type(theirs) and not isinstance(mine, Mapping) else where
+
+
+def _check_shown(model: nn.Module, seen: Seen) -> None:
+    """Whether outputs can tell that something changed."""
+    name = type(model).__name__
+    if not any(output.numel() for output in seen.outputs):
+        raise ValueError(f"no output of {name} on the probe has a number in it: give it samples")
+    if not any(bool(output.isfinite().any()) for output in seen.outputs):
+        raise ValueError(
+            f"no output of {name} on the probe is finite, by which to tell whether a unit is read elsewhere"
+        )
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, by each of their names."""
+    parameters, buffers = (named(remove_duplicate=False) for named in (model.named_parameters, model.named_buffers))
+    return {**dict(parameters), **dict(buffers)}
 
 
 def _numbers(masks: Mapping[str, Tensor]) -> dict[str, list[int]]:

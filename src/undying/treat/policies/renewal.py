@@ -65,13 +65,16 @@ def _changes(chosen: list[tuple[Site, list[int]]], probe: Probe, seed: int) -> b
     try:
         for site, units in chosen:
             silence(site, units, None, put)
+        torch.clear_autocast_cache()  # else a run within autocast sees copies of the weights as they were
         silent = probe.check()
         for site, units in chosen:
             renew(site, units, draws, put)
+        torch.clear_autocast_cache()
         return probe.check().beyond(silent, _ROUNDING, silent.sizes) is not None
     finally:
         for target, values in zip(targets, before, strict=True):
             target.copy_(values)
+        torch.clear_autocast_cache()
 
 
 def _move(reader: Reader, places: Tensor, means: Tensor) -> None:
@@ -85,6 +88,8 @@ def _move(reader: Reader, places: Tensor, means: Tensor) -> None:
     if part.axis is None:
         rows = part.take(rows.expand(part.target.shape), places)
     else:  # one sum for each row, in an order that is always the same
+        if rows.shape[part.axis] > 1:
+            rows = rows.index_select(part.axis, places.to(rows.device))
         said = said.sum([d for d in range(said.dim()) if rows.shape[d] == 1], keepdim=True)
     moved = said.new_zeros(reader.count).index_add_(0, rows.flatten(), said.flatten())
     if isinstance(into[0], Slot):

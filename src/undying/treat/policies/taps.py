@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,8 @@ class Measured:
     """In how many forward passes some h > 0."""
     gradient: Tensor | None = None
     """Mean \\|dL/dx\\|, but for one factor for all units; x: what reaches the activation."""
+    astray: bool = False
+    """Whether a call was not the one that the probe showed, so that this may be of other units."""
 
 
 class Taps(TorchFunctionMode):
@@ -46,14 +49,17 @@ class Taps(TorchFunctionMode):
     Args:
         model: the network.
         sites: whose.
-        calls: by label, a site's name without its number: how often a forward pass calls it.
+        calls: names of all calls of activations in a forward pass, as the probe showed them.
     """
 
-    def __init__(self, model: nn.Module, sites: Mapping[str, Site], calls: Mapping[str, int]) -> None:
+    def __init__(self, model: nn.Module, sites: Mapping[str, Site], calls: Iterable[str]) -> None:
         super().__init__()
-        self.model, self.sites, self._expected = model, sites, calls
-        self.unlike: dict[str, str] = {}
-        """Labels that a pass called more or less often than the probe, so that it is not known which call is which site."""
+        self.model, self.sites = model, sites
+        self._expected = Counter(name.partition("#")[0] for name in calls)
+        self._makers = {
+            name: [maker.part.target for maker in site.makers if isinstance(maker.part.target, nn.Parameter)]
+            for name, site in sites.items()
+        }
         self._passes = Passes(model, None, self._around)
         self._listening = contextlib.ExitStack()
         self._what: frozenset[str] = frozenset()
@@ -61,6 +67,11 @@ class Taps(TorchFunctionMode):
         self._calls: dict[str, int] = {}
         self._sums: dict[str, dict[str, Tensor]] = {}
         self._values: dict[str, int] = {}
+        self._astray: set[str] = set()
+        self._unsure: set[str] = set()
+        """Sites of which autograd did not say in this pass what makes them."""
+        self._heard: set[Any] = set()
+        """Nodes of the graph that gave the outputs of activations in this pass."""
         self._under_way: dict[nn.Module, Site | None] = {}
         self._active = False
 
@@ -79,14 +90,14 @@ class Taps(TorchFunctionMode):
         Args:
             group: processes to add it over; each must reach the same sites.
         """
-        sums, values = self._sums, self._values
-        self._sums, self._values = {}, {}
+        sums, values, astray = self._sums, self._values, self._astray
+        self._sums, self._values, self._astray = {}, {}, set()
         if group is not None:
-            sums, values = _over(group, sums, values)
-        found = {}
+            sums, values, astray = _over(group, sums, values, astray)
+        found = {name: Measured(astray=True) for name in astray}
         for name, of in sums.items():
             size, mean = (of[key] / values[name] if key in of else None for key in ("size", "mean"))
-            if of:  # a site that gives nothing below 0 has one sum for both
+            if of and name not in astray:  # a site that gives nothing below 0 has one sum for both
                 found[name] = Measured(size, size if mean is None else mean, of.get("fired"), of.get("gradient"))
         return found
 
@@ -104,37 +115,32 @@ class Taps(TorchFunctionMode):
             yield
             return
         sums, values = {name: dict(of) for name, of in self._sums.items()}, dict(self._values)
+        astray = set(self._astray)
         self._calls.clear()
         self._under_way.clear()
+        self._unsure.clear()
         try:
             with self._attached():
                 yield
-            self._leave_out_unlike(sums, values)
+            self._compare()
         except BaseException:
             # A pass that failed is tried again, or not of this step. Gradients of others are still to come to its sums.
             for name, of in self._sums.items():
                 of.clear()
                 of.update(sums.get(name, {}))
-            self._values = values
+            self._values, self._astray = values, astray
             raise
+        finally:
+            self._heard.clear()  # they hold the graph
 
-    def _leave_out_unlike(self, sums: dict[str, dict[str, Tensor]], values: dict[str, int]) -> None:
-        """Sites of which a pass made other calls than the probe keep what earlier passes measured, and no more."""
-        for label, count in self._calls.items():
-            expected = self._expected.get(label, count)
-            if count == expected:
-                continue
-            self.unlike[label] = (
-                f"{label} was called {count} times in a forward pass, and {expected} times on the probe"
-            )
-            for name in self.sites:
-                if name.partition("#")[0] != label:
-                    continue
-                # Anew, since gradients that are still to come go to what was there.
-                self._sums.pop(name, None)
-                self._values.pop(name, None)
-                if sums.get(name):
-                    self._sums[name], self._values[name] = sums[name], values.get(name, 0)
+    def _compare(self) -> None:
+        """Calls are told apart by their number. With more than on the probe a site is called again, or by others; with
+        fewer the number says nothing."""
+        for name in self.sites:
+            label = name.partition("#")[0]
+            calls, expected = self._calls.get(label, 0), self._expected[label]
+            if calls > expected or (calls < expected and name in self._unsure):
+                self._astray.add(name)
 
     @contextlib.contextmanager
     def _attached(self) -> Iterator[None]:
@@ -186,6 +192,12 @@ class Taps(TorchFunctionMode):
         site = self.sites.get(label if number == 1 else f"{label}#{number}")
         if site is None or not x.numel():
             return None
+        made = _made_by(self._makers[site.name], x.grad_fn, self._heard)
+        if made is None:
+            self._unsure.add(site.name)
+        elif not made:
+            self._astray.add(site.name)
+            return None
         if "gradient" in self._what and x.requires_grad:
             add, layout = self._adding(site.name), _fitted(site.name, site.layout, x.shape)
             x.register_hook(lambda g: add("gradient", _total(layout.columns(g.detach()).values.abs())))
@@ -193,6 +205,7 @@ class Taps(TorchFunctionMode):
 
     @torch.no_grad()
     def _end(self, site: Site | None, h: Tensor) -> None:
+        self._heard.add(h.grad_fn)
         if site is None or self._what == {"gradient"}:
             return
         add, positive = self._adding(site.name), is_rectifier(site.kind)
@@ -212,6 +225,30 @@ class Taps(TorchFunctionMode):
             sums[key] = sums[key] + value if key in sums else value
 
         return add
+
+
+def _made_by(parameters: list[nn.Parameter], node: Any, heard: set[Any]) -> bool | None:
+    """Whether a tensor is computed from one of these, by what autograd noted; None where that does not say.
+
+    Args:
+        parameters: of a layer, and of what is between it and the tensor.
+        node: of the tensor; None: it has none, as within a checkpoint that computes without gradients.
+        heard: nodes behind which is another activation.
+    """
+    wanted = {id(parameter) for parameter in parameters if parameter.requires_grad}
+    if node is None or not wanted:
+        return None
+    nodes, known = [node], {node}
+    for each in nodes:  # nearest first, so that few are looked at where all is as on the probe
+        if "CheckpointFunction" in each.name():  # which hides the layers that it ran
+            return None
+        if id(getattr(each, "variable", None)) in wanted:
+            return True
+        for before, _ in each.next_functions:
+            if before is not None and before not in known and before not in heard:
+                known.add(before)
+                nodes.append(before)
+    return False
 
 
 def _total(values: Tensor) -> Tensor:
@@ -246,16 +283,18 @@ def _fitted(name: str, layout: Layout, shape: torch.Size) -> Layout:
 
 
 def _over(
-    group: Any, sums: dict[str, dict[str, Tensor]], values: dict[str, int]
-) -> tuple[dict[str, dict[str, Tensor]], dict[str, int]]:
+    group: Any, sums: dict[str, dict[str, Tensor]], values: dict[str, int], astray: set[str]
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, int], set[str]]:
     """Added over processes."""
     if not sums:
-        return sums, values
+        return sums, values, astray
     device = next(iter(next(iter(sums.values())).values())).device
     flat = [tensor.double() for of in sums.values() for tensor in of.values()]
-    counts = torch.tensor([float(values.get(name, 0)) for name in sums], dtype=torch.float64).to(device)
-    everything = torch.cat([*flat, counts])
+    counts = [float(values.get(name, 0)) for name in sums] + [float(name in astray) for name in sums]
+    everything = torch.cat([*flat, torch.tensor(counts, dtype=torch.float64).to(device)])
     torch.distributed.all_reduce(everything, group=group)
-    parts = iter(everything.split([len(t) for t in flat] + [1] * len(sums)))
+    parts = iter(everything.split([len(t) for t in flat] + [len(sums)] * 2))
     added = {name: {key: next(parts).to(t.dtype) for key, t in of.items()} for name, of in sums.items()}
-    return added, {name: math.floor(float(next(parts))) for name in sums}
+    counted, strays = (dict(zip(sums, next(parts).tolist(), strict=True)) for _ in range(2))
+    lost = {name for name, many in strays.items() if many} | (astray - sums.keys())
+    return added, {name: math.floor(many) for name, many in counted.items()}, lost

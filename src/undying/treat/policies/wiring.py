@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from undying.treat.flow import Flow, Made, Slot, few, like
-from undying.treat.policies.parts import Part
+from undying.treat.policies.parts import Part, shortest
 from undying.treat.probe import Seen
 from undying.treat.reach import Reach
 from undying.units.layout import Layout
@@ -42,7 +42,8 @@ class Reader:
 
     part: Part
     rows: Tensor
-    """int64, of as many axes as the weight: the unit of the call that each element is a part of."""
+    """int64, laid out as the parameter, but of length 1 where it does not vary: the unit of the call that each element is a
+    part of."""
     count: int
     """Units that the call makes."""
     into: tuple[Slot, Tensor] | tuple[nn.Module, str] | None
@@ -65,6 +66,12 @@ class Site:
     readers: list[Reader] = field(default_factory=list)
 
     @property
+    def parts(self) -> Iterator[Part]:
+        """What makes the units, and what weighs them."""
+        yield from (maker.part for maker in self.makers)
+        yield from (reader.part for reader in self.readers)
+
+    @property
     def targets(self) -> Iterator[Tensor]:
         """The parameters and buffers that recycling changes."""
         yield from (maker.part.target for maker in self.makers)
@@ -73,6 +80,14 @@ class Site:
             if isinstance(reader.into, tuple) and isinstance(reader.into[0], Slot):
                 assert reader.into[0].parameter is not None
                 yield reader.into[0].parameter
+
+    @property
+    def moved(self) -> Iterator[Tensor]:
+        """The running means that it may change too."""
+        for reader in self.readers:
+            if isinstance(reader.into, tuple) and isinstance(reader.into[0], nn.Module):
+                assert isinstance(reader.into[1], str)
+                yield reader.into[0].get_buffer(reader.into[1])
 
     def outgoing(self) -> Tensor:
         """float64, over units: sum of the absolute values of the weights that each is weighed with."""
@@ -106,6 +121,11 @@ def wire(model: nn.Module, seen: Seen) -> tuple[dict[str, Site], dict[str, str]]
             site.readers += _readers(reach, made, able)
             sites[name] = site
     return sites, notes
+
+
+def is_frozen(target: Tensor) -> bool:
+    """Whether it is a parameter that is not trained; a buffer is none."""
+    return isinstance(target, nn.Parameter) and not target.requires_grad
 
 
 def _whole(slot: Slot, unit: Tensor) -> Tensor:
@@ -164,8 +184,10 @@ def _readers(reach: Reach, site: Made, able: Tensor) -> Iterator[Reader]:
         unit = torch.where(able[unit] & (unit >= 0), unit, -1)
         if not (unit >= 0).any():
             continue
-        rows = few(weight.rows) - made.first
+        rows = shortest(_whole(weight, few(weight.rows) - made.first))
         # What is behind a norm or scale has another mean than the site.
         into = reach.shifted(made) if bool((origin + site.first == columns)[unit >= 0].all()) else None
+        if isinstance(into, Slot) and into.parameter is not None and is_frozen(into.parameter):
+            into = None
         moved = (into, into.rows - made.first) if isinstance(into, Slot) else into
         yield Reader(Part(parameter, _whole(weight, unit), site.count), rows, made.count, moved, made.reading.share)
