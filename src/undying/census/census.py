@@ -121,7 +121,8 @@ def counted(
     patterns = skip if isinstance(skip, Skip) else Skip(skip)
     counter = Counter(model, axes or {}, gradients, patterns)
     uses = counter.uses = Uses(counter.of)
-    counter.inputs, counter.moments = FirstLayers(counter.layer_of, counter.input_columns), moments
+    first_layers = counter.inputs = FirstLayers(counter.layer_of, counter.input_columns)
+    counter.moments = moments
     fingerprint = Fingerprint()
     batches, whole = 0, False
     with contextlib.ExitStack() as stack:
@@ -164,7 +165,8 @@ def counted(
     name = None if loss is None else getattr(loss, "__name__", type(loss).__name__)
     sites = [site_of(counts, tau, gradients, uses.unused(counts.name)) for counts in counter.counts.values()]
     found = Census(sites, tau, name, fingerprint.read(), counter.ambiguous, unrecognised, counter.left_out)
-    return replace(found, inputs=counter.inputs.read()), counter.counts
+    counter.inputs = None  # else the two keep each other, and the network with them
+    return replace(found, inputs=first_layers.read()), counter.counts
 
 
 def _entry(model: nn.Module, method: str | Callable[..., Any] | None) -> Callable[..., Any]:
