@@ -100,11 +100,6 @@ class Recycler:
             )
         self.policy, self.every = policy, every
         self.model = unwrap_model(model)
-        for name, tensor in _tensors(self.model).items():
-            if isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)):
-                raise ValueError(
-                    f"{name!r} has no shape yet (a lazy layer): run {type(self.model).__name__} once first"
-                )
         self.steps = 0
         """Steps that have ended."""
         self.recycled = 0
