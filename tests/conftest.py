@@ -1,12 +1,38 @@
 """Shared by every test."""
 
+from multiprocessing import forkserver
+
 import pytest
 import torch
 from hypothesis import settings
 
+from fresh import programs
+
 # No deadline: no test may depend on the clock. The same examples in every run, so that a failure is found again.
 settings.register_profile("undying", deadline=None, derandomize=True, database=None)
 settings.load_profile("undying")
+
+
+FORKED = ["undying.lab.runs.classification", "undying.lab.distributed", "sklearn.datasets", "sklearn.model_selection"]
+"""What processes import that tests have forked: to import it takes them seconds each."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_forkserver():
+    """All are forked from one server, and it imports what whoever starts it says: here that and ``FORKED``, whichever
+    test is first."""
+    with pytest.MonkeyPatch.context() as patch:
+        preload = forkserver.set_forkserver_preload
+        preload(FORKED)
+        patch.setattr(forkserver, "set_forkserver_preload", lambda modules: preload([*modules, *FORKED]))
+        yield
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory):
+    """Function that runs a program where nothing is imported but torch, see :mod:`fresh`."""
+    with programs(tmp_path_factory.mktemp("fresh")) as run:
+        yield run
 
 
 @pytest.fixture(autouse=True)

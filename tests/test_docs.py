@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from undying import cli
-from undying.lab.executors.processes import PRELOADED
 from undying.papers.tables import TABLES, TIMED
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +37,6 @@ def test_python_blocks_run(page, code, tmp_path, monkeypatch):
     script = tmp_path / "block.py"
     script.write_text(code)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOADED, "torchvision", "torch.export"])
     process = context.Process(target=run_as_script, args=(str(script), "errors"))
     process.start()
     process.join()

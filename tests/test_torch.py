@@ -3,8 +3,6 @@
 import ast
 import importlib.util
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -293,14 +291,14 @@ def test_dispatch_keys_tell_what_is_no_plain_memory(what, x):
     assert _torch.dispatch_keys(x).raw_repr() != plain
 
 
-def test_without_dispatch_keys_no_kernel_is_used(without):
+def test_without_dispatch_keys_no_kernel_is_used(without, fresh):
     assert without(torch._C, "_dispatch_keys").dispatch_keys is None
     program = (
         "import torch\ndel torch._C._dispatch_keys\nimport undying\nfrom undying.ops import native\n"
         "x = torch.tensor([-1.0, 2.0], requires_grad=True)\nundying.sugar(x).sum().backward()\n"
         "print(native.serves(x), round(float(x.grad[0]), 4), native.missing(), sep=';')"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = fresh(program)
     serves, gradient, why = done.stdout.strip().split(";")
     assert (serves, gradient) == ("False", "0.4007")
     if native.missing() is None:
@@ -365,13 +363,13 @@ def test_is_compiled_in_place():
     assert not _torch.is_compiled_in_place(object())  # as where the name is gone
 
 
-def test_compiler_is_loaded():
+def test_compiler_is_loaded(fresh):
     program = (
         "import torch\nfrom undying import _torch\nprint(_torch.compiler_is_loaded())\n"
         "torch.compile(torch.nn.Linear(2, 2))\nprint(_torch.compiler_is_loaded())"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
+    done = fresh(program)
+    assert done.stdout.split() == ["False", "True"], done.stderr
 
 
 def test_without_such_a_module_the_compiler_counts_as_loaded(monkeypatch):

@@ -1,7 +1,9 @@
 """The transform table: every activation, in every mode, is right under everything that PyTorch can do to it.
 
-One test function a row; every row runs over ``CASES``, on every one of ``PATHS``. The truth is ``closed_forms``, which
-knows neither undying nor autograd. The last tests of this file feed the rows activations that are known to be wrong.
+One test function a row; every row runs over ``CASES``, on every one of ``PATHS``. What else a row varies, it goes through
+within the test and names where it fails: thousands of tests of a millisecond each would take longer to start than to run.
+The truth is ``closed_forms``, which knows neither undying nor autograd. The last tests of this file feed the rows
+activations that are known to be wrong.
 """
 
 from __future__ import annotations
@@ -10,11 +12,9 @@ import contextlib
 import copy
 import functools
 import io
-import os
+import itertools
 import pickle
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +117,16 @@ every_path = pytest.mark.parametrize("path", PATHS, indirect=True)
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 every_form = pytest.mark.parametrize("case", [*CASES, *FUNCTIONS], ids=str)
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+
+
+@contextlib.contextmanager
+def of(*what: object) -> Iterator[None]:
+    """Say what of a row failed."""
+    try:
+        yield
+    except (Exception, pytest.fail.Exception) as error:
+        names = ", ".join(getattr(each, "__name__", str(each)) for each in what)
+        raise AssertionError(f"{names}: {type(error).__name__}: {error}") from error
 
 
 @pytest.fixture(autouse=True)
@@ -267,10 +276,6 @@ SECOND = (hessian, double_backward)
 COMPILED = (func_grad, jvp, vmap_grad)
 
 
-def transforms(*functions: Transform) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("transform", functions, ids=lambda f: f.__name__)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Derivatives
 
@@ -280,16 +285,20 @@ def test_value(case: Case) -> None:
     assert_value(case, case.make()(POINTS), POINTS, EXACT)
 
 
-@every_form
-@transforms(*FIRST)
-def test_first_derivative(case: Case, transform: Transform) -> None:
-    assert_near(transform(case.make(), POINTS), truth_at(case.truth.slope, POINTS), POINTS, EXACT)
+def assert_derivatives(case: Case, transforms: Sequence[Transform], truth: closed_forms.Function) -> None:
+    for transform in transforms:
+        with of(transform):
+            assert_near(transform(case.make(), POINTS), truth_at(truth, POINTS), POINTS, EXACT)
 
 
 @every_form
-@transforms(*SECOND)
-def test_second_derivative(case: Case, transform: Transform) -> None:
-    assert_near(transform(case.make(), POINTS), truth_at(case.truth.curvature, POINTS), POINTS, EXACT)
+def test_first_derivative(case: Case) -> None:
+    assert_derivatives(case, FIRST, case.truth.slope)
+
+
+@every_form
+def test_second_derivative(case: Case) -> None:
+    assert_derivatives(case, SECOND, case.truth.curvature)
 
 
 @every_case
@@ -309,11 +318,7 @@ def test_forward_mode_without_gradients(case: Case, compiled: bool) -> None:
 
 
 @every_case
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode], ids=lambda mode: mode.__name__)
-@every_dtype
-def test_without_gradients(
-    case: Case, mode: Callable[[], contextlib.AbstractContextManager[None]], dtype: torch.dtype
-) -> None:
+def test_without_gradients(case: Case) -> None:
     """The values stay; SUGAR is one relu."""
 
     class Count(TorchDispatchMode):
@@ -322,12 +327,15 @@ def test_without_gradients(
             return func(*args, **(kwargs or {}))
 
     operations: list[str] = []
-    module, x = case.make(), POINTS.to(dtype)
-    with mode(), Count():
-        y = module(x)
-    assert_value(case, y, x, tolerance(dtype))
-    if case.is_relu:
-        assert operations == ["aten.relu.default"]
+    for mode, dtype in itertools.product([torch.no_grad, torch.inference_mode], DTYPES):
+        module, x = case.make(), POINTS.to(dtype)
+        operations.clear()
+        with of(mode, dtype):
+            with mode(), Count():
+                y = module(x)
+            assert_value(case, y, x, tolerance(dtype))
+            if case.is_relu:
+                assert operations == ["aten.relu.default"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -420,18 +428,24 @@ def _batch(dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 @every_case
-@pytest.mark.parametrize("use_reentrant", [True, False], ids=["reentrant", "non-reentrant"])
-def test_checkpoint(case: Case, use_reentrant: bool) -> None:
+def test_checkpoint(case: Case) -> None:
     module = case.make()
-    slope = backward(lambda x: checkpoint(module, x, use_reentrant=use_reentrant), POINTS)
-    assert_near(slope, truth_at(case.truth.slope, POINTS), POINTS, EXACT)
+    for use_reentrant in (True, False):
+        with of("reentrant" if use_reentrant else "non-reentrant"):
+            slope = backward(lambda x, use=use_reentrant: checkpoint(module, x, use_reentrant=use), POINTS)
+            assert_near(slope, truth_at(case.truth.slope, POINTS), POINTS, EXACT)
 
 
 @every_path
 @every_case
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_autocast(case: Case, dtype: torch.dtype) -> None:
+def test_autocast(case: Case) -> None:
     """Autocast chooses the type of the pre-activation; the activation does with it what it does anywhere."""
+    for dtype in (torch.bfloat16, torch.float16):
+        with of(dtype):
+            assert_autocast(case, dtype)
+
+
+def assert_autocast(case: Case, dtype: torch.dtype) -> None:
     module, linear = case.make(), nn.Linear(5, 8)
     with torch.autocast("cpu", dtype=dtype):
         x = linear(_batch(torch.float32))
@@ -463,22 +477,9 @@ def test_grad_scaler(case: Case) -> None:
 def test_distributed(tmp_path: Path) -> None:
     """DDP and FSDP2 on two ranks, each with half of the batch, give the gradients of one network with all of it.
 
-    One pair of processes for all cases, since starting them takes most of the time. Each is this file, run as a script.
+    One pair of processes for all cases, since starting them takes most of the time.
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, str(tmp_path)]
-    ranks = [
-        subprocess.Popen(
-            [*command, str(rank)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for rank in range(2)
-    ]
-    try:
-        output = [rank.communicate(timeout=300)[0] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(output)
+    torch.multiprocessing.start_processes(_run_rank, (str(tmp_path),), nprocs=2, start_method="forkserver")
     for rank in range(2):
         measured = torch.load(tmp_path / f"gradients-{rank}.pt", weights_only=True)
         assert measured.keys() == {f"{wrapper} {case}" for case in CASES for wrapper in ("ddp", "fsdp2")}
@@ -493,11 +494,12 @@ def _gradient(network: nn.Module, batch: Tensor) -> Tensor:
     return torch.cat([(g.full_tensor() if hasattr(g, "full_tensor") else g).flatten() for g in gradients])
 
 
-def _run_rank(directory: str, rank: int) -> None:
+def _run_rank(rank: int, directory: str) -> None:
     """What one of the two processes of ``test_distributed`` does."""
     import torch.distributed as dist
     from torch.distributed.fsdp import fully_shard
 
+    torch.set_num_threads(1)
     store = dist.FileStore(f"{directory}/store", 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     mesh = dist.init_device_mesh("cpu", (2,))
@@ -529,9 +531,17 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @every_path
 @every_case
-@every_dtype
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_dtype_and_layout(case: Case, dtype: torch.dtype, layout: str) -> None:
+def test_dtype_and_layout(case: Case) -> None:
+    assert_dtypes_and_layouts(case, DTYPES)
+
+
+def assert_dtypes_and_layouts(case: Case, dtypes: Sequence[torch.dtype]) -> None:
+    for dtype, layout in itertools.product(dtypes, LAYOUTS):
+        with of(dtype, layout):
+            assert_dtype_and_layout(case, dtype, layout)
+
+
+def assert_dtype_and_layout(case: Case, dtype: torch.dtype, layout: str) -> None:
     x = torch.randn(2, 4, 5, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * 3
     x = LAYOUTS[layout](x.to(dtype)).requires_grad_()
     y = case.make()(x)
@@ -552,9 +562,17 @@ def special(dtype: torch.dtype) -> Tensor:
 
 @every_path
 @every_case
-@every_dtype
-@transforms(backward, backward_of_scaled_loss, jvp, vmap_grad)
-def test_special_values(case: Case, dtype: torch.dtype, transform: Transform) -> None:
+def test_special_values(case: Case) -> None:
+    assert_special_values(case, DTYPES, (backward, backward_of_scaled_loss, jvp, vmap_grad))
+
+
+def assert_special_values(case: Case, dtypes: Sequence[torch.dtype], transforms: Sequence[Transform]) -> None:
+    for dtype, transform in itertools.product(dtypes, transforms):
+        with of(dtype, transform):
+            assert_special_value(case, dtype, transform)
+
+
+def assert_special_value(case: Case, dtype: torch.dtype, transform: Transform) -> None:
     """The closed form up to a quarter of the largest number that is computed with, its limit or ReLU's slope beyond."""
     module, x = case.make(), special(dtype)
     assert_value(case, module(x), x, tolerance(dtype))
@@ -570,12 +588,12 @@ def test_special_values(case: Case, dtype: torch.dtype, transform: Transform) ->
 
 @every_path
 @every_case
-@every_dtype
-def test_second_derivative_of_special_values_is_finite(case: Case, dtype: torch.dtype) -> None:
-    x = special(dtype)
-    curvature = double_backward(case.make(), x)
-    wrong = ~(curvature.isfinite() | x.isnan())
-    assert not wrong.any(), f"at {x[wrong].tolist()}: {curvature[wrong].tolist()}"
+def test_second_derivative_of_special_values_is_finite(case: Case) -> None:
+    for dtype in DTYPES:
+        x = special(dtype)
+        curvature = double_backward(case.make(), x)
+        wrong = ~(curvature.isfinite() | x.isnan())
+        assert not wrong.any(), f"{dtype}, at {x[wrong].tolist()}: {curvature[wrong].tolist()}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -583,19 +601,18 @@ def test_second_derivative_of_special_values_is_finite(case: Case, dtype: torch.
 
 
 @every_case
-@pytest.mark.parametrize(
-    "dtype", [torch.uint8, torch.int32, torch.int64, torch.bool, torch.complex64, torch.complex128], ids=str
-)
-def test_wrong_dtype(case: Case, dtype: torch.dtype) -> None:
-    with pytest.raises(TypeError, match=rf"x must be float16, .*float64, not {re.escape(str(dtype))}"):
-        case.make()(torch.ones(3, dtype=dtype))
+def test_wrong_dtype(case: Case) -> None:
+    for dtype in (torch.uint8, torch.int32, torch.int64, torch.bool, torch.complex64, torch.complex128):
+        refused = pytest.raises(TypeError, match=rf"x must be float16, .*float64, not {re.escape(str(dtype))}")
+        with of(dtype), refused:
+            case.make()(torch.ones(3, dtype=dtype))
 
 
 @every_case
-@pytest.mark.parametrize("x", [None, 1.0, [1.0], "1"], ids=repr)
-def test_not_a_tensor(case: Case, x: object) -> None:
-    with pytest.raises(TypeError, match=f"x must be a tensor, not {type(x).__name__}"):
-        case.make()(x)
+def test_not_a_tensor(case: Case) -> None:
+    for x in (None, 1.0, [1.0], "1"):
+        with of(repr(x)), pytest.raises(TypeError, match=f"x must be a tensor, not {type(x).__name__}"):
+            case.make()(x)
 
 
 @pytest.mark.parametrize("form", ["module", "function"])
@@ -653,15 +670,14 @@ def test_wrong_argument(
 
 
 @every_case
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"])
-def test_copies(case: Case, copied: Callable[[nn.Module], nn.Module]) -> None:
+def test_copies(case: Case) -> None:
     original = case.make().eval()
-    twin = copied(original)
-    assert twin is not original
-    assert type(twin) is type(original)
-    assert repr(twin) == repr(original)
-    assert not twin.training
-    assert_near(backward(twin, POINTS), truth_at(case.truth.slope, POINTS), POINTS, EXACT)
+    for twin in (copy.deepcopy(original), pickle.loads(pickle.dumps(original))):
+        assert twin is not original
+        assert type(twin) is type(original)
+        assert repr(twin) == repr(original)
+        assert not twin.training
+        assert_near(backward(twin, POINTS), truth_at(case.truth.slope, POINTS), POINTS, EXACT)
 
 
 @every_case
@@ -706,16 +722,30 @@ def test_export(case: Case, strict: bool) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")  # torch 2.13 about itself
-@pytest.mark.parametrize("case", [case for case in CASES if case.onnx], ids=str)
-def test_onnx(case: Case, tmp_path: Path) -> None:
-    module, x, file = case.make(), POINTS.float(), tmp_path / "activation.onnx"
-    program = torch.onnx.export(module.eval(), (x,), dynamo=True, verbose=False)
+def test_onnx(tmp_path: Path) -> None:
+    """Side by side in one program, each with an input and an output of its own, since an export takes a second."""
+    cases, file = [case for case in CASES if case.onnx], tmp_path / "activations.onnx"
+
+    class Each(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.activations = nn.ModuleList(case.make() for case in cases)
+
+        def forward(self, *inputs: Tensor) -> list[Tensor]:
+            return [activation(x) for activation, x in zip(self.activations, inputs, strict=True)]
+
+    inputs = tuple(POINTS.float() for _ in cases)
+    program = torch.onnx.export(Each().eval(), inputs, dynamo=True, verbose=False)
     program.save(file)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    assert_value(case, torch.from_numpy(y), x, tolerance(torch.float32))
-    if case.is_relu:
-        assert [node.op_type for node in program.model.graph] == ["Relu"]
+    names = [given.name for given in session.get_inputs()]
+    outputs = session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})
+    for case, x, given, y, value in zip(cases, inputs, names, outputs, program.model.graph.outputs, strict=True):
+        with of(case):
+            assert_value(case, torch.from_numpy(y), x, tolerance(torch.float32))
+            if case.is_relu:
+                node = value.producer()
+                assert (node.op_type, [read.name for read in node.inputs]) == ("Relu", [given])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -752,7 +782,7 @@ LITERAL = Case("literal", lambda: Lambda(_literal_barelu), closed_forms.barelu()
 
 @pytest.mark.filterwarnings("ignore:.*Function'> should not be instantiated:DeprecationWarning")  # torch 2.13's Dynamo
 def test_classic_function_is_relu_under_compiled_func_grad() -> None:
-    test_first_derivative(CLASSIC, backward)
+    assert_derivatives(CLASSIC, [backward], CLASSIC.truth.slope)
     assert_compiles(CLASSIC, "aot_eager")
     with pytest.raises(AssertionError, match=r"at \[-8.5, .*: \[0.0, 0.0"):
         assert_transforms_compile(CLASSIC, [func_grad], "aot_eager")
@@ -762,18 +792,14 @@ def test_classic_function_is_relu_under_compiled_func_grad() -> None:
 
 
 def test_injection_without_a_clamp_is_nan_at_infinity() -> None:
-    test_first_derivative(INJECTED, jvp)
+    assert_derivatives(INJECTED, [jvp], INJECTED.truth.slope)
     with pytest.raises(AssertionError, match=r"nan.* is not .*inf"):
-        test_special_values(INJECTED, torch.float32, backward)
+        assert_special_value(INJECTED, torch.float32, backward)
 
 
 def test_literal_barelu_loses_numbers_and_gradients() -> None:
     test_value(LITERAL)
     with pytest.raises(AssertionError, match="nan"):
-        test_first_derivative(LITERAL, backward)
+        assert_derivatives(LITERAL, [backward], LITERAL.truth.slope)
     with pytest.raises(AssertionError, match="inf"):
-        test_special_values(LITERAL, torch.float16, backward)
-
-
-if __name__ == "__main__":
-    _run_rank(sys.argv[1], int(sys.argv[2]))
+        assert_special_value(LITERAL, torch.float16, backward)

@@ -22,31 +22,24 @@ ROOMS = ("undying.bench", "undying.lab.statistics", "undying.papers", "undying.p
 HELPS = tuple(f"{name} --help" for name in COMMANDS if name not in ("bench", "reproduce"))
 
 
-def run(program):
-    """The lines that a process of its own prints, on a machine without a GPU."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRITON")}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**environment, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip().splitlines()
+#: A machine without a GPU.
+ENVIRONMENT = {**{name: None for name in os.environ if name.startswith("TRITON")}, "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture(scope="module")
-def imported():
+def imported(fresh):
     """What each command, one after the other, has imported by its end, beside what ``import torch`` does."""
-    lines = run(
+    done = fresh(
         "import json, sys, torch\nbefore = set(sys.modules)\nfrom undying import cli\n"
         f"for words in {('--version', 'doctor', '--help', *HELPS)!r}:\n"
         "    try: status = cli.main(words.split())\n"
         "    except SystemExit as stop: status = stop.code\n"
         "    assert status == 0, words\n"
-        "    print('imported', words, json.dumps(sorted(set(sys.modules) - before)), sep='\\t')"
+        "    print('imported', words, json.dumps(sorted(set(sys.modules) - before)), sep='\\t')",
+        **ENVIRONMENT,
     )
-    told = (line.split("\t") for line in lines if line.startswith("imported\t"))
+    assert done.returncode == 0, done.stderr
+    told = (line.split("\t") for line in done.stdout.splitlines() if line.startswith("imported\t"))
     return {words: set(json.loads(names)) for _, words, names in told}
 
 
@@ -66,12 +59,17 @@ def test_the_help_of_a_command_needs_no_library_that_it_runs_with(imported):
 
 
 def test_version_and_doctor_work_where_no_extra_is_installed():
-    said = run(
+    """torch too finds none."""
+    program = (
         "import sys, warnings\nwarnings.simplefilter('ignore')\n"
         f"for name in {EXTRA!r}: sys.modules[name] = None\n"
         "from undying.__main__ import main\n"
         "for word in ('--version', 'doctor'):\n    sys.argv = ['undying', word]\n    assert main() == 0"
     )
+    environment = {name: value for name, value in {**os.environ, **ENVIRONMENT}.items() if value is not None}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
     assert said[0] == f"undying {undying.__version__}"
     assert said[1] == f"torch           {torch.__version__}, {torch.get_num_threads()} threads"
     there = "Triton is installed; they are not for cpu" if find_spec("triton") else "missing: they do not import"

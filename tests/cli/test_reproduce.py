@@ -13,8 +13,20 @@ from undying import cli
 from undying._base.errors import UndyingError
 from undying.lab.executors import work
 from undying.ops import native
+from undying.papers.page.figures import draw
 from undying.papers.records import MACHINE
 from undying.papers.tables import TABLES
+
+
+@pytest.fixture(autouse=True)
+def drawn_once(monkeypatch):
+    """Figures of the same results are not drawn again, which takes longer than to train them."""
+    drawn = {}
+
+    def once(analysis, sections=()):
+        return drawn.get(key := repr((analysis, sections))) or drawn.setdefault(key, draw(analysis, sections))
+
+    monkeypatch.setattr("undying.papers.page.page.draw", once)
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The names in other libraries' registries, and the classes where a library takes classes."""
 
 import functools
-import subprocess
-import sys
 
 import pytest
 import timm
@@ -18,13 +16,13 @@ def count(model, kind):
     return sum(isinstance(m, kind) for m in model.modules())
 
 
-def test_importing_undying_registers_nothing_and_loads_no_library():
+def test_importing_undying_registers_nothing_and_loads_no_library(fresh):
     program = (
         "import sys, undying\n"
         "print([m for m in ('timm', 'transformers', 'torchvision', 'stable_baselines3') if m in sys.modules])\n"
         "from transformers.activations import ACT2FN\nprint('sugar' in ACT2FN)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = fresh(program)
     assert done.stdout.split("\n")[:2] == ["[]", "False"], done.stderr
 
 

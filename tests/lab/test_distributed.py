@@ -265,12 +265,12 @@ def test_without_fabric_the_extra_is_named(monkeypatch):
         next(train(run_of(), TWO))
 
 
-def test_one_process_takes_nothing_of_it():
+def test_one_process_takes_nothing_of_it(fresh):
     program = (
         "import sys\nfrom undying.lab import Settings, data\nfrom undying.lab.runs import classification\n"
         "config = Settings(epochs=1).runs(data.load('digits').sha256)[0]\n"
         "list(classification.train(config))\n"
         "print([name for name in ('lightning_fabric', 'undying.lab.distributed') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = fresh(program)
     assert done.stdout.strip() == "[]", done.stderr

@@ -29,7 +29,6 @@ SHAPES = [
     (5000, 33, 1),
     (700, 2, 120),
 ]
-every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 pytestmark = pytest.mark.usefixtures("instructions")
 
@@ -63,28 +62,26 @@ def assert_counts(running: tuple[Tensor, Tensor, Tensor], x: Tensor, low: float,
     counts, peak, total = running
     wide = x.double()
     conditions = (wide > 0, ~wide.isfinite(), wide.isnan(), wide <= low, wide >= high)
-    assert torch.equal(counts, torch.stack([condition.sum((0, 2)) for condition in conditions]))
-    torch.testing.assert_close(peak, wide.amax((0, 2)), rtol=0, atol=0, equal_nan=True)
-    torch.testing.assert_close(total, torch.relu(wide).sum((0, 2)), rtol=1e-13, atol=0, equal_nan=True)
+    assert torch.equal(counts, torch.stack([condition.sum((0, 2)) for condition in conditions])), x.shape
+    named = {"equal_nan": True, "msg": lambda said: f"{tuple(x.shape)}: {said}"}
+    torch.testing.assert_close(peak, wide.amax((0, 2)), rtol=0, atol=0, **named)
+    torch.testing.assert_close(total, torch.relu(wide).sum((0, 2)), rtol=1e-13, atol=0, **named)
 
 
 @every_dtype
-@every_shape
 @pytest.mark.parametrize("special", [False, True], ids=["finite", "special"])
-def test_input_counts(shape: tuple[int, ...], dtype: torch.dtype, special: bool) -> None:
-    x = numbers(shape, dtype, special)
-    assert_counts(counted(x, -0.5, 1.25), x, -0.5, 1.25)
-
-
-@every_dtype
-@every_shape
-@pytest.mark.parametrize("special", [False, True], ids=["finite", "special"])
-def test_output_counts(shape: tuple[int, ...], dtype: torch.dtype, special: bool) -> None:
-    h = numbers(shape, dtype, special)
-    zeros, total = torch.full((shape[1],), 3), torch.ones(shape[1], dtype=torch.float64)
-    native.count_outputs(h, shape[1], shape[2], zeros, total)
-    assert torch.equal(zeros, 3 + (h == 0).sum((0, 2)))
-    torch.testing.assert_close(total, 1 + h.double().abs().sum((0, 2)), rtol=1e-13, atol=0, equal_nan=True)
+def test_counts(dtype: torch.dtype, special: bool) -> None:
+    """Of inputs and of outputs, in every shape."""
+    for shape in SHAPES:
+        x = numbers(shape, dtype, special)
+        assert_counts(counted(x, -0.5, 1.25), x, -0.5, 1.25)
+        zeros, total = torch.full((shape[1],), 3), torch.ones(shape[1], dtype=torch.float64)
+        native.count_outputs(x, shape[1], shape[2], zeros, total)
+        assert torch.equal(zeros, 3 + (x == 0).sum((0, 2))), shape
+        expected = 1 + x.double().abs().sum((0, 2))
+        torch.testing.assert_close(
+            total, expected, rtol=1e-13, atol=0, equal_nan=True, msg=lambda said, shape=shape: f"{shape}: {said}"
+        )
 
 
 @every_dtype
@@ -98,13 +95,13 @@ def test_batches_add_up(dtype: torch.dtype) -> None:
 
 @every_dtype
 @pytest.mark.parametrize("offset", [1, 3])
-@pytest.mark.parametrize("shape", [(37, 5, 1), (11, 5, 3), (6, 5, 40)], ids=str)
-def test_any_place_in_a_storage(dtype: torch.dtype, offset: int, shape: tuple[int, ...]) -> None:
-    count = torch.Size(shape).numel()
-    storage = torch.full((offset + count + 40,), torch.nan, dtype=dtype)
-    storage[offset : offset + count] = numbers(shape, dtype).flatten()
-    x = storage[offset : offset + count].view(shape)
-    assert_counts(counted(x, -1.0, 1.0), x, -1.0, 1.0)
+def test_any_place_in_a_storage(dtype: torch.dtype, offset: int) -> None:
+    for shape in ((37, 5, 1), (11, 5, 3), (6, 5, 40)):
+        count = torch.Size(shape).numel()
+        storage = torch.full((offset + count + 40,), torch.nan, dtype=dtype)
+        storage[offset : offset + count] = numbers(shape, dtype).flatten()
+        x = storage[offset : offset + count].view(shape)
+        assert_counts(counted(x, -1.0, 1.0), x, -1.0, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 import undying
+from fresh import Run
 from undying import _torch
 from undying.ops import dispatch, native, triton_loader
 
@@ -154,12 +151,7 @@ def test_asking_for_what_is_not_there(path: str, monkeypatch: pytest.MonkeyPatch
     ("value", "said"),
     [("reference", "reference (UNDYING_PATH)"), ("composite", "reference (UNDYING_PATH)"), ("fast", "not 'fast'")],
 )
-def test_environment(value: str, said: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "import undying; print(undying.ops.dispatch.report()['path'])"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "UNDYING_PATH": value},
-        capture_output=True,
-        text=True,
-    )
+def test_environment(value: str, said: str, fresh: Run) -> None:
+    done = fresh("import undying; print(undying.ops.dispatch.report()['path'])", UNDYING_PATH=value)
     assert said in done.stdout + done.stderr
     assert (done.returncode == 0) == (value != "fast")

@@ -29,17 +29,13 @@ every_operator = pytest.mark.parametrize("name", OPERATORS)
 
 
 @pytest.mark.parametrize("case", [CASES[0], CASES[-1]], ids=str)
-@every_dtype
-@pytest.mark.parametrize("layout", table.LAYOUTS)
-def test_dtype_and_layout(case: table.Case, dtype: torch.dtype, layout: str) -> None:
-    table.test_dtype_and_layout(case, dtype, layout)
+def test_dtype_and_layout(case: table.Case) -> None:
+    table.assert_dtypes_and_layouts(case, DTYPES)
 
 
 @every_case
-@every_dtype
-@table.transforms(table.backward, table.backward_of_scaled_loss)
-def test_special_values(case: table.Case, dtype: torch.dtype, transform: table.Transform) -> None:
-    table.test_special_values(case, dtype, transform)
+def test_special_values(case: table.Case) -> None:
+    table.assert_special_values(case, DTYPES, (table.backward, table.backward_of_scaled_loss))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -141,12 +137,14 @@ STRIDES = {
 
 
 @pytest.mark.parametrize("of_x", STRIDES)
-@pytest.mark.parametrize("of_gradient", STRIDES)
-def test_gradient_of_another_memory_format(of_x: str, of_gradient: str) -> None:
-    x, g = STRIDES[of_x](numbers(2, 4, 5, 6)), STRIDES[of_gradient](numbers(2, 4, 5, 6, seed=1))
-    actual = OPERATORS["bsilu"][0](g, x)
-    assert actual.stride() == torch.empty_like(x).stride()
-    assert_near(actual, expected("bsilu", g, x))
+def test_gradient_of_another_memory_format(of_x: str) -> None:
+    x = STRIDES[of_x](numbers(2, 4, 5, 6))
+    for of_gradient, strided in STRIDES.items():
+        with table.of(of_gradient):
+            g = strided(numbers(2, 4, 5, 6, seed=1))
+            actual = OPERATORS["bsilu"][0](g, x)
+            assert actual.stride() == torch.empty_like(x).stride()
+            assert_near(actual, expected("bsilu", g, x))
 
 
 def test_sum_and_backward() -> None:

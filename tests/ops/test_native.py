@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 
 import pytest
 
+from fresh import Run
 from undying.ops import native
-
-
-def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
-        capture_output=True,
-        text=True,
-    )
 
 
 def test_is_built_where_there_is_a_compiler() -> None:
@@ -32,16 +22,16 @@ def test_is_built_where_there_is_a_compiler() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "AVX2", "sse"])
-def test_unknown_instructions_in_the_environment(name: str) -> None:
-    done = run("import undying.ops.native", UNDYING_CPU=name)
+def test_unknown_instructions_in_the_environment(name: str, fresh: Run) -> None:
+    done = fresh("import undying.ops.native", UNDYING_CPU=name)
     assert done.returncode == 1
     assert (
         f"ValueError: the instruction set (UNDYING_CPU) must be portable, avx2 or avx512, not {name!r}" in done.stderr
     )
 
 
-def test_without_the_library_the_reason_is_said_once_at_debug_level() -> None:
-    done = run(
+def test_without_the_library_the_reason_is_said_once_at_debug_level(fresh: Run) -> None:
+    done = fresh(
         "import logging, pathlib; logging.basicConfig(level=logging.DEBUG)\n"
         "exists = pathlib.Path.exists\n"
         "pathlib.Path.exists = lambda p, **k: p.name != 'kernels.so' and exists(p, **k)\n"

@@ -83,7 +83,7 @@ SERVED = [case for case in table.CASES if case.name in ("sugar-bsilu-all", "suga
 
 @both_libraries
 @pytest.mark.parametrize("case", SERVED, ids=str)
-@table.transforms(*table.FIRST, *table.SECOND)
+@pytest.mark.parametrize("transform", [*table.FIRST, *table.SECOND], ids=lambda f: f.__name__)
 def test_what_a_kernel_cannot_do_goes_to_the_composite_form(case: table.Case, transform: table.Transform) -> None:
     x = table.POINTS[table.POINTS.abs() > 1e-30].float()
     truth = case.truth.curvature if transform in table.SECOND else case.truth.slope

@@ -7,9 +7,8 @@ needs a GPU, and nothing here has run on one.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,23 +16,24 @@ import torch
 from torch.testing._internal.optests.generate_tests import OpCheckError
 
 import undying
+from fresh import Run
 from kernels import kernels, numbers
 from undying.ops import dispatch, native, triton_loader
 
 CPU = torch.device("cpu")
 
 
-def run(program: str, **environment: str) -> str:
+@pytest.fixture
+def run(fresh: Run) -> Callable[..., str]:
     """What a process of its own says, where Triton compiles as it does anywhere."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRITON")}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        env={**inherited, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+
+    def said(program: str, **environment: str) -> str:
+        without = {name: None for name in os.environ if name.startswith("TRITON")}
+        done = fresh(textwrap.dedent(program), **{**without, **environment})
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    return said
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def test_a_kernel_that_does_not_compile_is_tried_once(monkeypatch: pytest.Monkey
         triton_loader._refusal.cache_clear()
 
 
-def test_without_triton() -> None:
+def test_without_triton(run: Callable[..., str]) -> None:
     said = run(
         """
         import sys
@@ -129,7 +129,7 @@ def test_what_the_interpreter_cannot_do() -> None:
             torch.compile(lambda x: operator(x, 0.2, 0.1), backend="aot_eager")(x)
 
 
-def test_where_triton_compiles(tmp_path: Path) -> None:
+def test_where_triton_compiles(tmp_path: Path, run: Callable[..., str]) -> None:
     """It is imported at the first need; its kernels take any number of elements, and are seen by torch.compile.
 
     For a GPU that is not here kernels are compiled as their launch would, and traced: the tensors have no numbers, the
@@ -206,7 +206,7 @@ def test_where_triton_compiles(tmp_path: Path) -> None:
     ]
 
 
-def test_kernels_compile_for_gpus(tmp_path: Path) -> None:
+def test_kernels_compile_for_gpus(tmp_path: Path, run: Callable[..., str]) -> None:
     """One type and two kernels for each, since all of them take half a minute; and undying is imported with the path."""
     file = Path(__file__).with_name("compile_for_gpus.py")
     said = run(

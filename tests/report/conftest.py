@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from undying.lab.results import ActivationResult, Comparison, Curve, Results, SiteHistory, Summary
+from undying.report.figures import Figure, draw
 
 NAMES = ("relu", "leaky_relu", "barelu", "sugar:bsilu", "sugar:nelu", "silu")
 LEVELS = {  # final accuracy and silent share, about as measured on digits
@@ -168,3 +169,9 @@ def make_results() -> Callable[..., Results]:
 def results(make_results: Callable[..., Results]) -> Results:
     """6 activations, 10 seeds, 15 epochs, 6 sites, one diverged run."""
     return make_results()
+
+
+@pytest.fixture(scope="session")
+def drawn(results: Results) -> list[Figure]:
+    """Its figures: drawing them takes seconds."""
+    return draw(results)

@@ -17,8 +17,8 @@ from undying.report.words import between, percent, ratio
 
 
 @pytest.fixture(scope="module")
-def figures(results: Results) -> dict[str, Figure]:
-    return {figure.name: figure for figure in draw(results)}
+def figures(drawn: list[Figure]) -> dict[str, Figure]:
+    return {figure.name: figure for figure in drawn}
 
 
 def test_the_figures_of_the_report(figures: dict[str, Figure]) -> None:
@@ -84,7 +84,8 @@ def test_a_file_has_its_own_colours_and_a_white_background(figures: dict[str, Fi
         assert root.get("width", "").endswith("pt")
 
 
-def test_matplotlib_is_left_as_it_was(results: Results) -> None:
+def test_matplotlib_is_left_as_it_was(make_results: Callable[..., Results]) -> None:
+    results = make_results(["relu", "gelu"], seeds=2, epochs=1)
     before = dict(matplotlib.rcParams)
     with matplotlib.rc_context({"font.size": 77.0, "text.usetex": True}):
         inside = dict(matplotlib.rcParams)
