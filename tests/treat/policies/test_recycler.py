@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import gc
 
 import pytest
 import torch
@@ -549,3 +550,28 @@ def test_every_rank_recycles_the_same(tmp_path):
     assert torch.equal(ours["random"], theirs["random"])
     assert ours["recycled"] == theirs["recycled"]
     assert (written, none) == (8, 0)
+
+
+def test_one_that_is_dropped_unclosed_leaves_no_module_followed_and_the_compiler_on():
+    gc.collect()  # of other tests
+    original, graphs = nn.Module.__call__, []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    def train():
+        net, x, _ = mlp()
+        own = undying.Recycler(net, None, undying.ContinualBackprop(), probe=x)  # it listens at every step
+        assert nn.Module.__call__ is not original
+        net(x).sum().backward()
+        own.step()
+
+    gc.disable()
+    try:
+        train()
+    finally:
+        gc.enable()
+    assert nn.Module.__call__ is original
+    torch.compile(nn.ReLU(), backend=backend, fullgraph=True)(torch.ones(3))
+    assert len(graphs) == 1

@@ -73,30 +73,33 @@ def train(config: CartPoleRun, execution: Execution | None = None) -> Iterator[E
     start = start_of(agent.policy, planned, prepared=prepared)
     treatment = _begin(agent, networks, planned, config)
     counted: Census | None = None
-    for epoch in range(config.epochs + 1):
-        started = time.perf_counter()
-        seen = len(episodes())
-        if epoch > 0:
-            agent.learn(config.steps, reset_num_timesteps=False)
-        diverged = not all(bool(p.isfinite().all()) for p in agent.policy.parameters())
-        counted = counted if diverged else count(agent.policy)
-        ended = episodes()[seen:]
-        last = diverged or epoch == config.epochs
-        metrics = {
-            "epoch": epoch,
-            "steps": agent.num_timesteps,
-            "updates": epoch * config.passes,
-            "episodes": len(ended),
-            "return": sum(ended) / len(ended) if ended else None,
-            **(unit_metrics(counted) if counted and not diverged else {}),
-            **(evaluated(agent) if last and not diverged else {}),
-            **treatment_metrics(treatment, last=last),
-            **({"weights_sha256": weights_sha256(agent.policy)} if last else {}),
-            "seconds": time.perf_counter() - started,
-        }
-        yield Epoch(metrics, counted, diverged, start=start if epoch == 0 else None)
-        if diverged:
-            return
+    try:
+        for epoch in range(config.epochs + 1):
+            started = time.perf_counter()
+            seen = len(episodes())
+            if epoch > 0:
+                agent.learn(config.steps, reset_num_timesteps=False)
+            diverged = not all(bool(p.isfinite().all()) for p in agent.policy.parameters())
+            counted = counted if diverged else count(agent.policy)
+            ended = episodes()[seen:]
+            last = diverged or epoch == config.epochs
+            metrics = {
+                "epoch": epoch,
+                "steps": agent.num_timesteps,
+                "updates": epoch * config.passes,
+                "episodes": len(ended),
+                "return": sum(ended) / len(ended) if ended else None,
+                **(unit_metrics(counted) if counted and not diverged else {}),
+                **(evaluated(agent) if last and not diverged else {}),
+                **treatment_metrics(treatment, last=last),
+                **({"weights_sha256": weights_sha256(agent.policy)} if last else {}),
+                "seconds": time.perf_counter() - started,
+            }
+            yield Epoch(metrics, counted, diverged, start=start if epoch == 0 else None)
+            if diverged:
+                return
+    finally:
+        treatment.close()
 
 
 def _prepare(agent: Any, networks: nn.Module, planned: Treatment) -> list[str]:
@@ -236,7 +239,7 @@ class CartPole(Kind[CartPoleRun]):
         agent, _ = _agent(config, execution)
         planned, networks = build_treatment(config.activation), _Networks(agent.policy)
         _prepare(agent, networks, planned)
-        _begin(agent, networks, planned, config)
+        _begin(agent, networks, planned, config).close()
 
     def versions(self) -> dict[str, str]:
         gymnasium, baselines = libraries()

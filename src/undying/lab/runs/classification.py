@@ -61,35 +61,37 @@ def train(
     state = checkpoint.read() if checkpoint is not None else None
     start = run.start() if state is None and group.first else None
     run.begin(PROBE)
-    if state is not None:
-        run.load(state)
-
-    for epoch in range(run.epoch, config.epochs + 1):
-        run.epoch = epoch
-        started = time.perf_counter() - run.seconds
-        steps = run.train(started, checkpoint if group.first else None) if epoch > 0 else {}
-        trained = time.perf_counter() - started
-        with group.forked_rng(config.seed, epoch):
-            measured = run.measure() if group.first and run.is_measured() else {}
-            diverged = group.agreed(None in steps.values() or None in measured.values())
-            counted = run.count() if group.first and not diverged and run.is_counted() else None
-        run.counted = counted or run.counted
-        metrics = {
-            "epoch": epoch,
-            **steps,
-            **(dict.fromkeys(measured) if diverged else measured),
-            **(unit_metrics(counted) if counted else {}),
-            **treatment_metrics(run.treatment, last=diverged or epoch == config.epochs),
-            **({"weights_sha256": weights_sha256(run.model)} if diverged or epoch == config.epochs else {}),
-            **({"norms": run.take_norms()} if "norms" in config.keep and epoch > 0 else {}),
-            "train_seconds": trained,
-            "seconds": time.perf_counter() - started,
-        }
-        kept = "weights" in config.keep and epoch == config.epochs and not diverged
-        weights = run.measured.state_dict() if kept else None
-        yield Epoch(metrics, run.counted, diverged, weights, start if epoch == 0 else None)
-        if diverged:
-            return
+    try:
+        if state is not None:
+            run.load(state)
+        for epoch in range(run.epoch, config.epochs + 1):
+            run.epoch = epoch
+            started = time.perf_counter() - run.seconds
+            steps = run.train(started, checkpoint if group.first else None) if epoch > 0 else {}
+            trained = time.perf_counter() - started
+            with group.forked_rng(config.seed, epoch):
+                measured = run.measure() if group.first and run.is_measured() else {}
+                diverged = group.agreed(None in steps.values() or None in measured.values())
+                counted = run.count() if group.first and not diverged and run.is_counted() else None
+            run.counted = counted or run.counted
+            metrics = {
+                "epoch": epoch,
+                **steps,
+                **(dict.fromkeys(measured) if diverged else measured),
+                **(unit_metrics(counted) if counted else {}),
+                **treatment_metrics(run.treatment, last=diverged or epoch == config.epochs),
+                **({"weights_sha256": weights_sha256(run.model)} if diverged or epoch == config.epochs else {}),
+                **({"norms": run.take_norms()} if "norms" in config.keep and epoch > 0 else {}),
+                "train_seconds": trained,
+                "seconds": time.perf_counter() - started,
+            }
+            kept = "weights" in config.keep and epoch == config.epochs and not diverged
+            weights = run.measured.state_dict() if kept else None
+            yield Epoch(metrics, run.counted, diverged, weights, start if epoch == 0 else None)
+            if diverged:
+                return
+    finally:
+        run.close()
 
 
 def build_model(config: RunConfig, dataset: Dataset) -> nn.Module:
@@ -153,6 +155,10 @@ class _Run:
             self.config.seed,
             self.average,
         )
+
+    def close(self) -> None:
+        """Have the treatment leave the network alone."""
+        self.treatment.close()
 
     def train(self, started: float, checkpoint: Checkpoint | None) -> dict[str, float | None]:
         """The rest of an epoch. Means over samples (loss, accuracy) and over steps (norms); None where not finite."""
@@ -338,7 +344,9 @@ class Classification(Kind[RunConfig]):
 
     def rehearse(self, config: RunConfig, execution: Execution) -> None:
         build_treatment(config.activation).check(averaged=config.ema > 0)
-        _Run(config, execution, SingleProcess()).begin(_TRIAL)
+        run = _Run(config, execution, SingleProcess())
+        run.begin(_TRIAL)
+        run.close()
 
     def train(self, config: RunConfig, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
         return train(config, execution, checkpoint)

@@ -72,46 +72,49 @@ def train(config: DyingRun, execution: Execution | None = None) -> Iterator[Epoc
     run = _Run(config, execution or Execution())
     counted: Census | None = None
     start = start_of(run.model, run.planned, prepared=run.prepared)
-    if not config.relu_epochs:
-        run.begin()
-    for epoch in range(config.epochs + 1):
-        started = time.perf_counter()
-        if epoch > 0:
-            run.train(epoch)
-        if config.ends_as_relu and epoch == config.epochs:
-            revert_(run.model)
-        loss, accuracy = run.measure(run.test, epoch)
-        diverged = not (math.isfinite(loss) and all(bool(p.isfinite().all()) for p in run.model.parameters()))
-        metrics: dict[str, Any] = {"epoch": epoch, "task": run.task(epoch)}
-        if diverged:
-            metrics |= {"test_loss": None, "test_accuracy": None}
-        else:
-            counted = run.count(epoch)
-            metrics |= {"test_loss": loss, "test_accuracy": accuracy, **unit_metrics(counted)}
-            if run.held is not None:
-                _, metrics["validation_accuracy"] = run.measure(run.held, epoch)
-            silent = _silent(counted)
-            if epoch == config.relu_epochs > 0:
-                run.silent_before = silent
-                run.switch()
-                run.begin()
-                silent = _silent(run.count(epoch))  # other outputs of one layer are other inputs of the next
-            if epoch == 0 and len(run.silent_before) not in (0, len(silent)):
-                run.silent_before = silent  # with crelu there are other units
-            if epoch >= config.relu_epochs:
-                metrics |= {
-                    "silent_before": int(run.silent_before.sum()),
-                    "revived": int((run.silent_before & ~silent).sum()),
-                    "lost": int((silent & ~run.silent_before).sum()),
-                }
-        last = diverged or epoch == config.epochs
-        metrics |= treatment_metrics(run.treatment, last=last)
-        if last:
-            metrics["weights_sha256"] = weights_sha256(run.model)
-        metrics["seconds"] = time.perf_counter() - started
-        yield Epoch(metrics, counted, diverged, start=start if epoch == 0 else None)
-        if diverged:
-            return
+    try:
+        if not config.relu_epochs:
+            run.begin()
+        for epoch in range(config.epochs + 1):
+            started = time.perf_counter()
+            if epoch > 0:
+                run.train(epoch)
+            if config.ends_as_relu and epoch == config.epochs:
+                revert_(run.model)
+            loss, accuracy = run.measure(run.test, epoch)
+            diverged = not (math.isfinite(loss) and all(bool(p.isfinite().all()) for p in run.model.parameters()))
+            metrics: dict[str, Any] = {"epoch": epoch, "task": run.task(epoch)}
+            if diverged:
+                metrics |= {"test_loss": None, "test_accuracy": None}
+            else:
+                counted = run.count(epoch)
+                metrics |= {"test_loss": loss, "test_accuracy": accuracy, **unit_metrics(counted)}
+                if run.held is not None:
+                    _, metrics["validation_accuracy"] = run.measure(run.held, epoch)
+                silent = _silent(counted)
+                if epoch == config.relu_epochs > 0:
+                    run.silent_before = silent
+                    run.switch()
+                    run.begin()
+                    silent = _silent(run.count(epoch))  # other outputs of one layer are other inputs of the next
+                if epoch == 0 and len(run.silent_before) not in (0, len(silent)):
+                    run.silent_before = silent  # with crelu there are other units
+                if epoch >= config.relu_epochs:
+                    metrics |= {
+                        "silent_before": int(run.silent_before.sum()),
+                        "revived": int((run.silent_before & ~silent).sum()),
+                        "lost": int((silent & ~run.silent_before).sum()),
+                    }
+            last = diverged or epoch == config.epochs
+            metrics |= treatment_metrics(run.treatment, last=last)
+            if last:
+                metrics["weights_sha256"] = weights_sha256(run.model)
+            metrics["seconds"] = time.perf_counter() - started
+            yield Epoch(metrics, counted, diverged, start=start if epoch == 0 else None)
+            if diverged:
+                return
+    finally:
+        run.treatment.close()
 
 
 class _Run:
@@ -207,7 +210,9 @@ class Dying(Kind[DyingRun]):
 
     def rehearse(self, config: DyingRun, execution: Execution) -> None:
         build_treatment(config.activation).check(trained=config.relu_epochs > 0)
-        _Run(replace(config, relu_epochs=0), execution).begin()
+        run = _Run(replace(config, relu_epochs=0), execution)
+        run.begin()
+        run.treatment.close()
 
     def train(self, config: DyingRun, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
         return train(config, execution)

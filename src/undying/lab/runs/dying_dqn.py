@@ -60,34 +60,37 @@ def train(config: DyingDQNRun, execution: Execution | None = None) -> Iterator[E
     run = _Run(config, execution or Execution())
     start = start_of(run.agent.q_net, run.treatment)
     counted: Census | None = None
-    for epoch in range(config.epochs + 1):
-        started = time.perf_counter()
-        seen = len(run.returns())
-        last = epoch == config.epochs
-        if epoch > 0:
-            run.train(epoch)
-        if last:
-            revert_(run.agent.q_net)
-        diverged = not all(bool(p.isfinite().all()) for p in run.agent.q_net.parameters())
-        counted = counted if diverged else _count(run.agent.q_net)
-        ended = run.returns()[seen:]
-        yield Epoch(
-            {
-                "epoch": epoch,
-                "steps": run.agent.num_timesteps,
-                "return": sum(ended) / len(ended) if ended else None,
-                **(unit_metrics(counted) if counted and not diverged else {}),
-                **(treatment_metrics(run.applied, last=last) if run.applied is not None else {}),
-                **(evaluated(run.agent) if last and not diverged else {}),
-                **({"weights_sha256": weights_sha256(run.agent.q_net)} if last or diverged else {}),
-                "seconds": time.perf_counter() - started,
-            },
-            counted,
-            diverged,
-            start=start if epoch == 0 else None,
-        )
-        if diverged:
-            return
+    try:
+        for epoch in range(config.epochs + 1):
+            started = time.perf_counter()
+            seen = len(run.returns())
+            last = epoch == config.epochs
+            if epoch > 0:
+                run.train(epoch)
+            if last:
+                revert_(run.agent.q_net)
+            diverged = not all(bool(p.isfinite().all()) for p in run.agent.q_net.parameters())
+            counted = counted if diverged else _count(run.agent.q_net)
+            ended = run.returns()[seen:]
+            yield Epoch(
+                {
+                    "epoch": epoch,
+                    "steps": run.agent.num_timesteps,
+                    "return": sum(ended) / len(ended) if ended else None,
+                    **(unit_metrics(counted) if counted and not diverged else {}),
+                    **(treatment_metrics(run.applied, last=last) if run.applied is not None else {}),
+                    **(evaluated(run.agent) if last and not diverged else {}),
+                    **({"weights_sha256": weights_sha256(run.agent.q_net)} if last or diverged else {}),
+                    "seconds": time.perf_counter() - started,
+                },
+                counted,
+                diverged,
+                start=start if epoch == 0 else None,
+            )
+            if diverged:
+                return
+    finally:
+        run.close()
 
 
 class _Run:
@@ -128,6 +131,11 @@ class _Run:
         self.agent.lr_schedule = lambda _: lr
         self.agent.learn(config.steps, reset_num_timesteps=False)
 
+    def close(self) -> None:
+        """Have the treatment leave the network alone."""
+        if self.applied is not None:
+            self.applied.close()
+
     def treat(self) -> None:
         """Put the treatment in. A new optimizer: what the old one remembers is of another rate."""
         config, agent = self.config, self.agent
@@ -161,7 +169,9 @@ class DyingDQN(Kind[DyingDQNRun]):
 
     def rehearse(self, config: DyingDQNRun, execution: Execution) -> None:
         build_treatment(config.activation).check(trained=True)
-        _Run(config, execution).treat()
+        run = _Run(config, execution)
+        run.treat()
+        run.close()
 
     def train(self, config: DyingDQNRun, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
         return train(config, execution)

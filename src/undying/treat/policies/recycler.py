@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -155,6 +156,9 @@ class Recycler:
         self._closed = False
         if is_compiled(model) and all(policy.listens(step) for step in (1, 2)):
             self._say(f"{type(policy).__name__} looks at every step, and a step that is looked at runs uncompiled")
+        # A Recycler that nobody holds any more leaves the network alone, closed or not: forward passes are noticed by the
+        # class of all modules, which would keep the taps, and the compiler off, as long as the process lives.
+        weakref.finalize(self, self._taps.listen, frozenset()).atexit = False
         self._listen()
 
     def __enter__(self) -> Recycler:
