@@ -128,8 +128,10 @@ def test_batch_size_and_order_do_not_matter(kind):
     plant(bias, (2,))
     whole = undying.census(net, x).sites[0]
     shuffled = undying.census(net, x[torch.randperm(len(x))].split(4)).sites[0]
-    for key in ("fired", "peak", "silent", "dormant"):
+    for key in ("fired", "silent", "dormant"):
         assert torch.equal(getattr(whole, key), getattr(shuffled, key))
+    # A product of other sizes may round otherwise.
+    torch.testing.assert_close(whole.peak, shuffled.peak, rtol=1e-6, atol=1e-6)
     assert (whole.samples, whole.values) == (shuffled.samples, shuffled.values)
     torch.testing.assert_close(whole.score, shuffled.score, rtol=1e-6, atol=0)
 
