@@ -294,7 +294,7 @@ def test_a_comparisons_targets_take_it(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     for targets in (("Ramp",), ()):  # by name, and as the only activation that the network has
         model = models.build("ramped:net", (4,), 3)
-        models.put_in(model, "ramped:net", (4,), 3, undying.SUGAR(), targets)
+        models.put_in(model, "ramped:net", torch.zeros(2, 4), 3, undying.SUGAR(), targets)
         assert isinstance(model[1], undying.SUGAR)
 
 

@@ -86,7 +86,7 @@ def test_csv_and_json_hold_every_field_and_number(out, tmp_path, capsys):
         }
         assert (row["id"], row["activation"], row["lr"]) == (run["id"], stored["activation"], "0.01")
         last = json.loads((out / "runs" / run["id"] / "metrics.jsonl").read_text().splitlines()[-1])
-        assert float(row["test_accuracy"]) == run["test_accuracy"] == last["test_accuracy"]
+        assert float(row["score"]) == run["score"] == last["test_accuracy"]
         assert run["silent"] == sum(site["silent"] for site in last["sites"]) / 384
     assert rows[4]["status"] == "interrupted"
 

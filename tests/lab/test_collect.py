@@ -9,7 +9,7 @@ from stores import UNITS, epochs_of, finish, prepared
 from undying._base.errors import UndyingError
 from undying.lab import Execution, Settings, compare
 from undying.lab.collect import collect
-from undying.lab.statistics import compare_to_baseline
+from undying.lab.paired import compare_to_baseline
 
 SETTINGS = Settings(activations=("relu", "sugar", "gelu"), seeds=4, epochs=2)
 
@@ -88,7 +88,7 @@ def test_a_network_that_was_never_finite_is_counted_as_guessing_and_its_units_ar
         else:
             finish(store, config)
     gelu = collect(store, SETTINGS).activations[2]
-    assert gelu.accuracy.values == [0.1] * 4
+    assert gelu.score.values == [0.1] * 4
     assert (gelu.diverged, gelu.silent, gelu.sparsity, gelu.sites) == (4, None, None, [])
 
 
@@ -101,7 +101,7 @@ def test_partial_results_are_of_what_is_finished_and_pairs_of_what_both_have(tmp
     assert (results.finished, results.planned, results.partial, results.unfinished) == (6, 12, True, ["gelu"])
     relu, sugar = results.activations
     assert (relu.seeds, sugar.seeds) == ([0, 1, 3], [1, 2, 3])
-    by_seed = [dict(zip(a.seeds, a.accuracy.values, strict=True)) for a in (relu, sugar)]
+    by_seed = [dict(zip(a.seeds, a.score.values, strict=True)) for a in (relu, sugar)]
     expected = sum(by_seed[1][seed] - by_seed[0][seed] for seed in (1, 3)) / 2
     found = sugar.comparisons["accuracy"]
     assert found.difference == pytest.approx(expected, abs=1e-12)

@@ -100,7 +100,7 @@ def test_results_count_every_run(undisturbed):
     assert [a.name for a in results.activations] == ["relu", "sugar"]
     assert len(finished_runs(out)) == 6
     for activation in results.activations:
-        assert len(activation.accuracy.values) == 3
+        assert len(activation.score.values) == 3
         assert [len(c.median) for c in activation.curves.values()] == [5] * 7
         assert [(s.name, s.units, len(s.silent)) for s in activation.sites] == [
             (f"act{i}", 128, 5) for i in range(1, 7)
@@ -125,7 +125,7 @@ def test_results_are_what_the_runs_hold(undisturbed):
             accuracies.append(last["test_accuracy"])
             census = json.loads((config / "census.json").read_text())
             silent.append(sum(sum(site["silent"]) for site in census["sites"]) / 768)
-        assert activation.accuracy.values == accuracies
+        assert activation.score.values == accuracies
         assert activation.silent.values == pytest.approx(silent, rel=1e-12)
 
 
@@ -178,7 +178,7 @@ def test_ctrl_c_stops_cleanly_and_what_is_missing_is_trained_then(tmp_path):
         assert f"Partial: {len(kept)} of 100 runs finished" in shown
         assert "'undying report" in shown
     results = compare(Settings(activations=("relu", "sugar"), seeds=2, epochs=4), tmp_path, ONE)
-    assert [len(a.accuracy.values) for a in results.activations] == [2, 2]
+    assert [len(a.score.values) for a in results.activations] == [2, 2]
     assert kept.items() <= finished_runs(tmp_path).items()
 
 
@@ -206,7 +206,7 @@ def test_a_diverged_run_is_counted_with_the_accuracy_of_guessing(tmp_path):
     results = compare(settings, tmp_path, ONE)
     for activation in results.activations:
         assert activation.diverged == 2
-        assert activation.accuracy.values == [0.1, 0.1]
+        assert activation.score.values == [0.1, 0.1]
         assert activation.test_loss is None
         assert activation.curves["train_loss"].median == [None, None]
         assert activation.sites[0].silent[1] is None

@@ -14,19 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from undying.lab import statistics
+from undying.lab import paired
+from undying.lab.aggregates import interquartile_mean, probability_of_improvement
 from undying.lab.interval import Interval
+from undying.lab.metric import ACCURACY
+from undying.lab.paired import compare_to_baseline, seeds_needed
 from undying.lab.results import Comparison, Curve
-from undying.lab.statistics import (
-    compare_to_baseline,
-    curve,
-    holm,
-    interquartile_mean,
-    probability_of_improvement,
-    seeds_needed,
-    sign_flip_p,
-    summarise,
-)
+from undying.lab.statistics import curve, holm, sign_flip_p, summarise
 
 
 def by_enumeration(numerators: Sequence[int]) -> float:
@@ -318,7 +312,7 @@ class TestCompare:
         )
 
     def test_no_negative_0(self) -> None:
-        assert statistics._points(0.01, -1e-4, -0.0) == ["1.0", "0.0", "0.0"]
+        assert ACCURACY.differences(0.01, -1e-4, -0.0) == ["1.0", "0.0", "0.0"]
 
     def test_a_last_bit_above_1_is_a_share(self) -> None:
         result = compare_to_baseline("silent", [1.0] * 6, {"sugar": [math.nextafter(1.0, 2.0)] * 6})["sugar"]
@@ -365,8 +359,13 @@ class TestCompare:
         assert Comparison(**json.loads(json.dumps(asdict(result)))) == result
 
     def test_refuses(self) -> None:
-        with pytest.raises(ValueError, match="metric must be one of 'accuracy', 'silent', not 'speed'"):
-            compare_to_baseline("speed", RELU, {})
+        with pytest.raises(
+            ValueError, match="name of a metric must be a word of letters, digits and _, not 'the speed'"
+        ):
+            compare_to_baseline("the speed", RELU, {})
+        for margin in (0.0, -1.0, math.inf, math.nan):
+            with pytest.raises(ValueError, match=f"the margin must be a number above 0, not {margin}"):
+                compare_to_baseline("speed", RELU, {"sugar": RELU}, margin=margin)
         with pytest.raises(ValueError, match=r"sugar: values\[1\] is nan"):
             compare_to_baseline("accuracy", RELU[:2], {"sugar": [0.9, math.nan]})
         with pytest.raises(ValueError, match=r"relu: values\[0\] is inf"):
@@ -377,7 +376,7 @@ class TestCompare:
             compare_to_baseline("accuracy", RELU, {"sugar": [0.9, 0.9]})
         with pytest.raises(ValueError, match="one or more"):
             compare_to_baseline("accuracy", [], {"sugar": []})
-        with pytest.raises(ValueError, match="501 activations"):
+        with pytest.raises(ValueError, match="501 comparisons"):
             compare_to_baseline("accuracy", [0.5], {str(i): [0.5] for i in range(501)})
 
     @given(pairs_of_counts, st.randoms())
@@ -433,7 +432,7 @@ class TestSimulatedSweeps:
     @pytest.fixture(autouse=True)
     def no_intervals(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Verdicts do not depend on the intervals, which take half of the time."""
-        monkeypatch.setattr(statistics, "_interval", lambda values: (min(values), max(values)))
+        monkeypatch.setattr(paired, "interval", lambda values: (min(values), max(values)))
 
     def sweep(self, rng: np.random.Generator, shifts: Sequence[float]) -> dict[str, Comparison]:
         """Runs deviate from their seed's mean by 0.008, so differences of two by 0.0113; shifts are in units of that."""

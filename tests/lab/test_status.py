@@ -48,10 +48,10 @@ def test_every_status_and_its_numbers(store):
     }
     done = states["relu", 0]
     lines = [json.loads(x) for x in (store.out / "runs" / done.id / "metrics.jsonl").read_text().splitlines()]
-    assert (done.epoch, done.accuracy) == (3, lines[-1]["test_accuracy"])
+    assert (done.epoch, done.score) == (3, lines[-1]["test_accuracy"])
     assert done.silent == sum(site["silent"] for site in lines[-1]["sites"]) / (3 * 128)
     assert done.seconds == pytest.approx(sum(line["seconds"] for line in lines))
-    assert (states["relu", 1].accuracy, states["relu", 1].silent) == (None, None)
+    assert (states["relu", 1].score, states["relu", 1].silent) == (None, None)
     assert states["relu", 2].epoch == 1
     assert states["relu", 3].reason == "ValueError: a fault"
     assert "metrics.jsonl" in states["sugar", 0].reason

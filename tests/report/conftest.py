@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from undying.lab.metric import ACCURACY
 from undying.lab.results import ActivationResult, Comparison, Curve, Results, SiteHistory, Summary
 from undying.report.figures import Figure, draw
 
@@ -104,7 +105,7 @@ def _activation(
         module=f"{name.upper()}()",
         seeds=list(range(seeds)),
         diverged=int(diverges),
-        accuracy=_summary(accuracy),
+        scores={"accuracy": _summary(accuracy)},
         test_loss=None if diverges else _summary(0.15 + rng.normal(0, 0.01, seeds)),
         silent=_summary(silent),
         dead=_summary(silent if dies else 0 * silent),
@@ -145,11 +146,13 @@ def make_results() -> Callable[..., Results]:
             "lr": 0.01,
             "optimizer": "adam",
             "batch_size": 64,
+            "margin": 0.0,
         }
         return Results(
             undying="0.1.0",
             command=f"undying compare --data {data} --activations {' '.join(names)} --seeds {seeds} --epochs {epochs}",
             settings=settings,
+            metrics=[ACCURACY],
             data={"name": data, "train": 1437, "test": 360, "classes": 10, "shape": [1, 8, 8], "sha256": "5e" * 32},
             probe=1437,
             environment={

@@ -36,7 +36,7 @@ def test_the_figures_of_the_report(figures: dict[str, Figure]) -> None:
 
 def test_alt_text_holds_means_and_intervals(figures: dict[str, Figure], results: Results) -> None:
     for activation in results.activations:
-        for name, summary in (("accuracy", activation.accuracy), ("silent", activation.silent)):
+        for name, summary in (("accuracy", activation.score), ("silent", activation.silent)):
             expected = f"{activation.name} {percent(summary.mean)}{between(summary.low, summary.high, ' %')}"
             assert expected in figures[name].alt
 
@@ -98,9 +98,15 @@ def test_nothing_known_is_drawn_as_nothing(make_results: Callable[..., Results])
     results = make_results(["relu", "silu"], seeds=2, epochs=3)
     nothing = Curve([None] * 4, [None] * 4, [None] * 4)
     empty = [SiteHistory("act", 8, [None] * 4, [None] * 4, [None] * 4)]
-    none = replace(results.baseline.accuracy, values=[math.nan] * 2, mean=math.nan, low=None, high=None)
+    none = replace(results.baseline.score, values=[math.nan] * 2, mean=math.nan, low=None, high=None)
     activations = [
-        replace(activation, curves=dict.fromkeys(activation.curves, nothing), sites=sites, accuracy=none, seconds=none)
+        replace(
+            activation,
+            curves=dict.fromkeys(activation.curves, nothing),
+            sites=sites,
+            scores={"accuracy": none},
+            seconds=none,
+        )
         for activation, sites in zip(results.activations, (empty, []), strict=True)
     ]
     for figure in draw(replace(results, activations=activations)):

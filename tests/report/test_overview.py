@@ -25,7 +25,7 @@ from .test_html import HOSTILE, Page, drawings
 def with_means(results: Results, means: dict[str, float]) -> Results:
     """The same with other mean accuracies; activations that are not named are left out."""
     activations = [
-        replace(activation, accuracy=replace(activation.accuracy, mean=means[activation.name]))
+        replace(activation, scores={"accuracy": replace(activation.score, mean=means[activation.name])})
         for activation in results.activations
         if activation.name in means
     ]
@@ -59,7 +59,7 @@ def test_the_table_holds_every_mean_and_verdict(pair: list[tuple[Path, Results]]
     said = " ".join(Page(table).text.split())
     for _, results in pair:
         for activation in results.activations:
-            assert percent(activation.accuracy.mean) in said
+            assert percent(activation.score.mean) in said
     assert said.count("baseline") == 2
     assert said.count("higher") + said.count("lower") + said.count("no difference detected") == 4
     assert parsed.tags["h1"] == 1

@@ -19,7 +19,7 @@ def find(spec: str, what: str) -> Callable[..., Any]:
 
     Args:
         spec: the import path.
-        what: what it is for, for messages: ``"model"`` or ``"data"``.
+        what: what it is for, for messages, such as ``"model"``.
 
     Raises:
         UndyingError: it is not there.
@@ -44,7 +44,11 @@ def call(spec: str, what: str, *arguments: Any) -> Any:
     Raises:
         UndyingError: it is not there, or raised something; that is its cause.
     """
-    function = find(spec, what)
+    return ask(spec, what, find(spec, what), *arguments)
+
+
+def ask(spec: str, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of the user's returns, or raises; see :func:`call`."""
     try:
         return function(*arguments)
     except UndyingError:
@@ -60,9 +64,9 @@ def raised(spec: str, what: str, error: BaseException) -> UndyingError:
     return UndyingError(f"{what} {spec!r}: {told} ({at.filename}, line {at.lineno})")
 
 
-def source_sha256(spec: str) -> str:
-    """Of the file that defines the function: an edited one is another network. Not of what that file imports."""
-    function = inspect.unwrap(find(spec, "model"))
+def source_sha256(spec: str, what: str) -> str:
+    """Of the file that defines it: an edited one is another. Not of what that file imports."""
+    function = inspect.unwrap(find(spec, what))
     try:
         file = inspect.getsourcefile(function)
     except TypeError:  # written in C, or an object that can be called

@@ -111,7 +111,7 @@ class ReportCommand:
 def _print_plan(console: Console, todo: Plan, workers: int) -> None:
     settings = todo.settings
     console.print(
-        f"{settings.model} on {settings.data}: {len(settings.activations)} activations x {settings.seeds} seeds "
+        f"{settings.model} on {todo.data['name']}: {len(settings.activations)} activations x {settings.seeds} seeds "
         f"= {len(todo.runs)} runs of {settings.epochs} epochs, {len(todo.finished)} finished, {workers} at a time, in {todo.store.out}",
         markup=False,
         highlight=False,

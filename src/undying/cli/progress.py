@@ -13,11 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from undying._base.errors import UndyingError
-from undying._base.text import clean, known
+from undying._base.text import clean
 from undying.integrations.rich import names_and_numbers
 from undying.lab.settings import AnyRun
 from undying.lab.status import RunState, run_state, under_way
 from undying.lab.store import Store
+from undying.report.runs import scored
 
 
 class RunsTable:
@@ -80,12 +81,11 @@ class RunsTable:
         return elapsed * sum(1 - part for part in now.values()) / done_here if done_here else None
 
     def _table(self) -> Table:
-        table = names_and_numbers("", "activation", ("seed", "epoch", "test %"))
+        table = names_and_numbers("", "activation", ("seed", "epoch", "test"))
         for state in self._running[: self.rows]:
             assert state.config is not None
-            accuracy = f"{100 * state.accuracy:.1f}" if known(state.accuracy) else "-"
             epoch = f"{state.epoch or 0}/{state.config.epochs}"
-            table.add_row(Text(clean(state.config.activation)), str(state.config.seed), epoch, accuracy)
+            table.add_row(Text(clean(state.config.activation)), str(state.config.seed), epoch, scored(state))
         if len(self._running) > self.rows:
             table.caption = f"{self.rows} of {len(self._running)} runs"
         return table

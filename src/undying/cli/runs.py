@@ -64,7 +64,9 @@ class RunsCommand:
         if states:
             console.print(in_common(states), style="dim", markup=False, highlight=False)
             console.print(runs_table(states))
-            console.print("test accuracy and silent units in %, seconds so far", style="dim", highlight=False)
+            console.print(
+                "test: the score, an accuracy in %; silent units in %; seconds so far", style="dim", highlight=False
+            )
         for state in states:
             if state.reason:
                 console.print(f"{state.id[:8]}: {clean(state.reason)}", markup=False, highlight=False, soft_wrap=True)

@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from undying.lab.comparison import compare
     from undying.lab.execution import Execution
+    from undying.lab.metric import Metric
+    from undying.lab.paired import compare_scores
     from undying.lab.settings import Settings
+    from undying.lab.tasks.task import Task
 
-__all__ = ["Execution", "Settings", "compare"]
+__all__ = ["Execution", "Metric", "Settings", "Task", "compare", "compare_scores"]
 
-_HOMES = {"Execution": "execution", "Settings": "settings", "compare": "comparison"}
+_HOMES = {
+    "Execution": "execution",
+    "Metric": "metric",
+    "Settings": "settings",
+    "Task": "tasks.task",
+    "compare": "comparison",
+    "compare_scores": "paired",
+}
 
 
 def __getattr__(name: str) -> Any:

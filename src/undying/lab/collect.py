@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from undying._base.errors import UndyingError
 from undying._version import __version__
 from undying.lab.finished import check_alike
+from undying.lab.metric import ACCURACY, SILENT, Metric
+from undying.lab.paired import compare_metrics, compare_pairs
 from undying.lab.plan import Plan, stored
 from undying.lab.results import ActivationResult, Comparison, Curve, Results, SiteHistory, Summary
 from undying.lab.runs.classification import PROBE
-from undying.lab.runs.kind import Run, kind_of
+from undying.lab.runs.kind import Run
 from undying.lab.runs.lines import last_counted, share
 from undying.lab.settings import Settings
-from undying.lab.statistics import compare_pairs, curve, summarise
+from undying.lab.statistics import curve, summarise
 from undying.lab.store import Store
 from undying.lab.treatments import build_treatment
 
-_CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "sparsity", "gradient_norm", "update_norm")
+_CURVES = ("train_loss", "test_loss", "train_accuracy", "sparsity", "gradient_norm", "update_norm")
 
 
 def collect(store: Store, settings: Settings, *, partial: bool = False) -> Results:
@@ -52,22 +55,29 @@ def analyze(plan: Plan, *, partial: bool = False) -> Results:
             f"so there is nothing to compare with; 'undying runs {out}' lists them, resume with: {command}"
         )
 
-    chance = 1 / plan.data["classes"]
-    accuracy = {name: {run.config.seed: _accuracy(run, chance) for run in of} for name, of in runs.items()}
+    scores = {metric: scores_of(metric, runs, plan.data) for metric in plan.metrics}
     silent = {name: _known({run.config.seed: _share(run, "silent") for run in of}) for name, of in runs.items()}
-    versus = {
-        metric: _versus_baseline(metric, values) for metric, values in (("accuracy", accuracy), ("silent", silent))
-    }
+    margins = [settings.margin / plan.metrics[0].factor or None, *[None] * (len(scores) - 1)]
+    judged = compare_metrics(
+        [(metric, _pairs(values), m) for (metric, values), m in zip(scores.items(), margins, strict=True)],
+        baseline=baseline,
+    )
+    versus = {metric.name: found for metric, found in zip(scores, judged, strict=True)}
+    versus["silent"] = compare_pairs(SILENT, _pairs(silent), baseline=baseline)
     return Results(
         undying=__version__,
         command=command,
         settings=asdict(settings),
         data=plan.data,
-        probe=min(PROBE, _trained_on(plan)),
+        metrics=list(scores),
+        probe=min(PROBE, plan.data.get("probe", _trained_on(plan))),
         environment=runs[baseline][0].environment,
         activations=[
             _activation(
-                name, runs[name], list(accuracy[name].values()), {m: v[name] for m, v in versus.items() if name in v}
+                name,
+                runs[name],
+                {metric.name: list(values[name].values()) for metric, values in scores.items()},
+                {metric: found[name] for metric, found in versus.items() if name in found},
             )
             for name in (baseline, *others)
             if name in runs
@@ -93,7 +103,7 @@ def _trained_on(plan: Plan) -> int:
 
 
 def _activation(
-    name: str, runs: Sequence[Run], accuracy: Sequence[float], comparisons: dict[str, Comparison]
+    name: str, runs: Sequence[Run], scores: Mapping[str, Sequence[float]], comparisons: dict[str, Comparison]
 ) -> ActivationResult:
     diverged = sum(run.status == "diverged" for run in runs)
     losses = [run.epochs[-1].get("test_loss") for run in runs]
@@ -103,7 +113,7 @@ def _activation(
         module=str(build_treatment(name)),
         seeds=[run.config.seed for run in runs],
         diverged=diverged,
-        accuracy=summarise(accuracy),
+        scores={metric: summarise(values) for metric, values in scores.items()},
         test_loss=None if diverged else _summary(losses),
         silent=_summary([_share(run, "silent") for run in runs]),
         dead=_summary([_share(run, "dead") for run in runs]),
@@ -111,26 +121,50 @@ def _activation(
         sparsity=_summary([last_counted(run.epochs).get("sparsity") for run in runs]),
         seconds=summarise([run.seconds for run in runs]),
         comparisons=comparisons,
-        curves={metric: _curve(runs, metric) for metric in (*_CURVES, *(["recycled"] if recycled else []))},
+        curves={line: _curve(runs, line) for line in _lines(runs, scores, recycled is not None)},
         sites=_sites(runs),
         recycled=recycled,
         refused={site: reason for run in runs for site, reason in run.epochs[-1].get("refused", {}).items()},
     )
 
 
-def _versus_baseline(metric: str, values: Mapping[str, Mapping[int, float]]) -> dict[str, Comparison]:
-    """Over the seeds that an activation shares with the baseline, where there are any."""
+def _pairs(values: Mapping[str, Mapping[int, float]]) -> dict[str, tuple[list[float], list[float]]]:
+    """By name, the baseline's values and an activation's own over the seeds that both have, where there are any."""
     baseline, *others = values
     pairs = {}
     for name in others:
         shared = [seed for seed in values[name] if seed in values[baseline]]
         if shared:
             pairs[name] = [values[baseline][seed] for seed in shared], [values[name][seed] for seed in shared]
-    return compare_pairs(metric, pairs, baseline=baseline)
+    return pairs
 
 
-def _accuracy(run: Run, chance: float) -> float:
-    return kind_of(run.config).values(run.config, run.epochs, chance)["accuracy"]
+def scores_of(
+    metric: Metric, runs: Mapping[str, Sequence[Run]], data: Mapping[str, Any], part: str = "test"
+) -> dict[str, dict[int, float]]:
+    """By activation and seed, what its runs scored after their last epoch.
+
+    A run that diverged counts as guessing where that is known, of classes, and else with the worst score of any run, before
+    or after training.
+
+    Raises:
+        UndyingError: no run has a finite one.
+    """
+    key = f"{part}_{metric.name}"
+    every = [run for of in runs.values() for run in of]
+    if metric == ACCURACY:
+        worst = 1 / data["classes"]
+    else:
+        known = [v for run in every for line in (run.epochs[0], run.epochs[-1]) if (v := line.get(key)) is not None]
+        if not known:
+            raise UndyingError(
+                f"no run has a finite {metric.title} before or after training, so there is no comparison"
+            )
+        worst = min(known) if metric.higher_is_better else max(known)
+    return {
+        name: {run.config.seed: worst if run.epochs[-1].get(key) is None else run.epochs[-1][key] for run in of}
+        for name, of in runs.items()
+    }
 
 
 def _share(run: Run, state: str) -> float | None:
@@ -144,6 +178,13 @@ def _known(values: Mapping[int, float | None]) -> dict[int, float]:
 def _summary(values: Sequence[float | None]) -> Summary | None:
     known = [value for value in values if value is not None]
     return summarise(known) if len(known) == len(values) else None
+
+
+def _lines(runs: Sequence[Run], metrics: Iterable[str], recycles: bool) -> list[str]:
+    """What there is a curve of."""
+    known = {line for run in runs for epoch in run.epochs for line in epoch}
+    scores = [f"test_{metric}" for metric in metrics]
+    return [line for line in _CURVES if line != "train_accuracy" or line in known] + scores + ["recycled"] * recycles
 
 
 def _curve(runs: Sequence[Run], metric: str) -> Curve:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from undying.lab import data, models
+from undying.lab import data, models, tasks
 from undying.lab.execution import Execution
 from undying.lab.finished import FinishedRuns
+from undying.lab.metric import ACCURACY, Metric
 from undying.lab.settings import RunConfig, Settings
 from undying.lab.store import Store
 
@@ -22,11 +23,17 @@ class Plan:
     data: dict[str, Any]
     """What the data are, see ``Dataset.describe``."""
     model_sha256: str
-    """Of the source of a network given by import path."""
+    """Of the source of a network given by import path; below of a task."""
+    task_sha256: str
     runs: list[RunConfig]
     """Every run of it."""
     finished: FinishedRuns
     """Those that are in the store, as read from it."""
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """What its runs are judged by; the first decides."""
+        return [Metric(**fields) for fields in self.data.get("metrics", ())] or [ACCURACY]
 
     @property
     def missing(self) -> list[RunConfig]:
@@ -40,8 +47,10 @@ def plan(settings: Settings, out: Path, execution: Execution | None = None) -> P
     Raises:
         UndyingError: the data or a finished run cannot be read.
     """
-    dataset = data.load(settings.data, settings.image_size, (execution or Execution()).data_root)
-    return _planned(settings, Store(out), dataset.describe(), models.own_source(settings.model))
+    root = (execution or Execution()).data_root
+    dataset = tasks.load(settings.task, settings.data, settings.columns, settings.image_size, root)
+    hashes = models.own_source(settings.model), tasks.source_sha256(settings.task)
+    return _planned(settings, Store(out), tasks.describe(settings.task, dataset), *hashes)
 
 
 def stored(store: Store, settings: Settings) -> Plan:
@@ -50,11 +59,11 @@ def stored(store: Store, settings: Settings) -> Plan:
     Raises:
         UndyingError: there is none, or a finished run cannot be read.
     """
-    described, model_sha256 = store.described()
+    described, *hashes = store.described()
     # A folder of an early version; those knew no data that could be elsewhere by now.
-    return _planned(settings, store, described or data.load(settings.data).describe(), model_sha256)
+    return _planned(settings, store, described or data.load(settings.data).describe(), *hashes)
 
 
-def _planned(settings: Settings, store: Store, described: dict[str, Any], model_sha256: str) -> Plan:
-    runs = settings.runs(described["sha256"], model_sha256)
-    return Plan(settings, store, described, model_sha256, runs, FinishedRuns(store, runs))
+def _planned(settings: Settings, store: Store, described: dict[str, Any], model: str, task: str) -> Plan:
+    runs = settings.runs(described["sha256"], model, task)
+    return Plan(settings, store, described, model, task, runs, FinishedRuns(store, runs))

@@ -17,6 +17,11 @@ _ENDLESS = 1e15  # steps are counted in whole numbers
 class Recipe:
     """Every field has a default, at which it has no part in a run's id: runs of before there was the field stay."""
 
+    task: str = "classification"
+    """What is learned: classification; regression (numbers; RMSE, MAE and R2); multilabel (any number of labels a sample; F1);
+    or package.module:Class, a subclass of undying.lab.Task with its own data, loss and metrics."""
+    columns: tuple[str, ...] = ()
+    """Columns of a .csv that are to be predicted; default: the last one."""
     subset: int = 0
     """Train on this many samples only, with the same share of each class; 0: on all."""
     validation: float = 0.0

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from undying.lab.interval import Interval
+from undying.lab.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,14 @@ class Comparison:
     ties: int
     losses: int
     verdict: str
-    """``"higher"``, ``"lower"``, ``"none"`` (no difference detected) or ``"cannot tell"`` (too few seeds)."""
+    """``"higher"``, ``"lower"``, ``"equal"`` (within the margin), ``"none"`` (no difference detected) or ``"cannot tell"``
+    (too few seeds)."""
     sentence: str
     """The verdict in plain words."""
+    margin: float | None = None
+    """The smallest difference that matters, where one was named."""
+    p_equal: float | None = None
+    """Of the two one-sided tests that the difference is smaller than the margin, after Holm's correction."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +93,9 @@ class ActivationResult:
     seeds: Sequence[int]
     """Of the finished runs, ascending; every ``Summary.values`` below is in their order."""
     diverged: int
-    """Runs whose loss stopped being finite; they count with the accuracy of guessing."""
-    accuracy: Summary
-    """Test accuracy after the last epoch, in [0, 1]."""
+    """Runs whose loss stopped being finite; they count with the score of guessing."""
+    scores: Mapping[str, Summary]
+    """By metric, on the test data after the last epoch; the first is the one that decides."""
     test_loss: Summary | None
     """None if a run diverged."""
     silent: Summary | None
@@ -102,16 +108,26 @@ class ActivationResult:
     seconds: Summary
     """Wall-clock seconds a run."""
     comparisons: Mapping[str, Comparison]
-    """By metric, ``accuracy`` and ``silent``, over the seeds that both have; without a metric that is unknown or has no
-    such seed, and empty for the baseline."""
+    """By metric, those of ``scores`` and ``silent``, over the seeds that both have; without a metric that is unknown or has
+    no such seed, and empty for the baseline."""
     curves: Mapping[str, Curve]
-    """``train_loss``, ``test_loss``, ``train_accuracy``, ``test_accuracy``, ``sparsity``, ``gradient_norm``, ``update_norm``,
-    and ``recycled`` where there is that."""
+    """``train_loss``, ``test_loss``, a ``test_`` of each metric, ``train_accuracy`` of a classification, ``sparsity``,
+    ``gradient_norm``, ``update_norm``, and ``recycled`` where there is that."""
     sites: Sequence[SiteHistory]
     recycled: Summary | None = None
     """Units that the treatment has made anew by the last epoch, each as often as it was; None for one that does not."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Sites of which it cannot make all units anew, with the reasons."""
+
+    @property
+    def score(self) -> Summary:
+        """Of the metric that decides."""
+        return next(iter(self.scores.values()))
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """Of the same; None for the baseline, and without a seed that the baseline has too."""
+        return self.comparisons.get(next(iter(self.scores)))
 
 
 @dataclass(frozen=True)
@@ -126,14 +142,21 @@ class Results:
     """data, model, activations, seeds, epochs, lr, optimizer, batch_size."""
     data: Mapping[str, Any]
     """name, train, test, classes, shape, sha256."""
+    metrics: Sequence[Metric]
+    """What the scores are; the first is the one that decides."""
     probe: int
-    """Number of training samples on which units are counted."""
+    """Number of training samples, or of those that a task names, on which units are counted."""
     environment: Mapping[str, str]
     """python, torch, platform, processor."""
     activations: Sequence[ActivationResult]
     """In the order named, those with a finished run; the first is the baseline."""
     planned: int
     """Number of runs of the whole comparison."""
+
+    @property
+    def metric(self) -> Metric:
+        """The one that decides."""
+        return self.metrics[0]
 
     @property
     def baseline(self) -> ActivationResult:
@@ -158,7 +181,7 @@ class Results:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, without the measured seconds."""
         state = {"partial": self.partial, "finished": self.finished, "unfinished": self.unfinished}
-        plain = {"format": 1, **state, **asdict(self)}
+        plain = {"format": 2, **state, **asdict(self)}
         for activation in plain["activations"]:
             del activation["seconds"]
         return plain

@@ -11,7 +11,7 @@ from types import NoneType
 from typing import Any, ClassVar
 
 from undying._base.errors import UndyingError
-from undying.lab import data, models
+from undying.lab import data, models, tasks
 from undying.lab.optimizers import OPTIMIZERS
 from undying.lab.recipe import Recipe, one_of
 from undying.lab.treatments import build_treatment
@@ -46,8 +46,8 @@ class Essentials:
     data: str = "digits"
     """Data set: digits (scikit-learn's 1,797 handwritten digits of 8x8 pixels, part of the package); fashion-mnist,
     cifar10 or cifar100 (downloaded by torchvision); a folder of images (train/CLASS/*, test/CLASS/*, or CLASS/*); a
-    Keras-style .npz file (x_train, y_train, x_test, y_test); or package.module:function, which returns two datasets or
-    loaders."""
+    .csv file with a header (see --columns); a Keras-style .npz file (x_train, y_train, x_test, y_test); or
+    package.module:function, which returns two datasets or loaders."""
     model: str = "mlp"
     """Network: mlp (6 hidden layers of 128 units), small_cnn, vgg16, vgg16_bn, resnet18 (torchvision's); vgg16_cifar,
     vgg16_bn_cifar, resnet18_cifar (for 32x32); swin_t, conv2next_tiny, conv2next_base, conv2next_large; vgg16_narrow,
@@ -71,14 +71,31 @@ class Essentials:
     """Training samples in a step."""
 
 
+_OF_ALL = ("activations", "seeds", "margin")
+"""Fields of a comparison that its single runs do not have."""
+
+
 @dataclass(frozen=True)
 class Settings(Recipe, Essentials):  # in this order the essentials' fields are the first
     """Everything that decides the numbers of a comparison."""
+
+    margin: float = 0.0
+    """The smallest difference that matters, in points of accuracy or in the unit of another score: the report then says
+    where arms are equal within it (two one-sided tests at 5 %). 0: none. Name it before you look."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         data.source(self.data)
         models.known(self.model)
+        tasks.known(self.task)
+        if tasks.is_own(self.task) and self.data != "digits":
+            raise UndyingError(f"--task {self.task!r} brings its own data; leave out --data")
+        if self.task != "classification":
+            mixed = [
+                f"--{name.replace('_', '-')}" for name in ("label_smoothing", "mixup", "cutmix") if getattr(self, name)
+            ]
+            if mixed:
+                raise UndyingError(f"{mixed[0]} needs classes, and --task is {self.task}")
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("seeds", "epochs", "batch_size"):
             if not 1 <= getattr(self, name) < 2**31:
@@ -87,6 +104,8 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
                 )
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise UndyingError(f"--lr must be above 0, not {self.lr}")
+        if not 0 <= self.margin < math.inf:
+            raise UndyingError(f"--margin must be a number of at least 0, not {self.margin}")
         if len(self.activations) < 2:
             raise UndyingError("--activations needs at least two: the baseline and one to compare with it")
         for spec in self.activations:
@@ -94,10 +113,12 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
                 raise UndyingError(f"--activations names {spec!r} twice; name it once")
             build_treatment(spec).check(averaged=self.ema > 0)
 
-    def runs(self, data_sha256: str, model_sha256: str = "") -> list[RunConfig]:
+    def runs(self, data_sha256: str, model_sha256: str = "", task_sha256: str = "") -> list[RunConfig]:
         """Every run of the comparison, one seed after the other; see ``RunConfig`` for the hashes."""
-        shared = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("activations", "seeds")}
-        shared |= {"data_sha256": data_sha256, "model_sha256": model_sha256}
+        shared = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OF_ALL}
+        if tasks.is_own(self.task):
+            shared["data"] = self.task
+        shared |= {"data_sha256": data_sha256, "model_sha256": model_sha256, "task_sha256": task_sha256}
         return [
             RunConfig(activation=activation, seed=seed, **shared)
             for seed in range(self.seeds)
@@ -154,3 +175,5 @@ class RunConfig(Recipe, AnyRun):
     data_sha256: str
     model_sha256: str = ""
     """Hash of the source file of a network given by import path."""
+    task_sha256: str = ""
+    """The same of a task."""

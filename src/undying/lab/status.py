@@ -10,7 +10,7 @@ from typing import Any
 
 from undying._base.errors import UndyingError
 from undying._base.lock import locked
-from undying.lab.runs.lines import check_lines, last_counted, share
+from undying.lab.runs.lines import check_lines, last_counted, score, share
 from undying.lab.settings import AnyRun
 from undying.lab.store import Store, read_text
 
@@ -37,9 +37,14 @@ class RunState:
         return self.epochs[-1]["epoch"] if self.epochs else None
 
     @property
-    def accuracy(self) -> float | None:
-        """Test accuracy when it was measured last, in [0, 1]; None where it was not finite."""
-        return next((epoch["test_accuracy"] for epoch in reversed(self.epochs) if "test_accuracy" in epoch), None)
+    def metric(self) -> str:
+        """The one that decides."""
+        return score(self.epochs)[0]
+
+    @property
+    def score(self) -> float | None:
+        """Its value on the test data when it was measured last, an accuracy in [0, 1]; None where it was not finite."""
+        return score(self.epochs)[1]
 
     @property
     def silent(self) -> float | None:
@@ -73,10 +78,10 @@ def planned_runs(store: Store) -> dict[str, AnyRun]:
         UndyingError: there is no comparison, or its sweep.json cannot be read.
     """
     settings = store.settings()
-    described, model_sha256 = store.described()
+    described, *hashes = store.described()
     if described is None:
         return {}
-    return {config.id: config for config in settings.runs(described["sha256"], model_sha256)}
+    return {config.id: config for config in settings.runs(described["sha256"], *hashes)}
 
 
 def run_state(store: Store, run_id: str, planned: AnyRun | None = None) -> RunState | None:

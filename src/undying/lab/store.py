@@ -33,6 +33,7 @@ from undying._base.files import clear_temporary, write_bytes
 from undying._base.lock import Lock, clear, writing
 from undying.census.results import Census
 from undying.lab.checkpoints import Checkpoint, load_whole
+from undying.lab.metric import Metric
 from undying.lab.runs.kind import Epoch, Run, kind_named
 from undying.lab.runs.lines import check_lines
 from undying.lab.runs.start import Start
@@ -48,8 +49,8 @@ class Store:
     def __init__(self, out: Path) -> None:
         self.out = out
 
-    def prepare(self, settings: Settings, data: dict[str, Any], model_sha256: str = "") -> None:
-        """Make the folder and note the settings, what the data are, and the hash of the network's source.
+    def prepare(self, settings: Settings, data: dict[str, Any], model_sha256: str = "", task_sha256: str = "") -> None:
+        """Make the folder and note the settings, what the data are, and the hashes of the sources of network and task.
 
         Raises:
             UndyingError: the folder cannot be written, or a newer version wrote it.
@@ -59,6 +60,7 @@ class Store:
         try:
             (self.out / "runs").mkdir(parents=True, exist_ok=True)
             sweep = {"format": FORMAT, "settings": asdict(settings), "data": data, "model_sha256": model_sha256}
+            sweep |= {"task_sha256": task_sha256} if task_sha256 else {}
             _write_json(self.out / "sweep.json", sweep)
         except OSError as error:
             raise UndyingError(
@@ -83,17 +85,13 @@ class Store:
             raise _damaged(path, f"its settings are not those of this version: {error}") from None
         return settings
 
-    def described(self) -> tuple[dict[str, Any] | None, str]:
-        """What ``prepare`` was given of the data (None in folders of early versions) and of the network."""
+    def described(self) -> tuple[dict[str, Any] | None, str, str]:
+        """What ``prepare`` was given of the data (None in folders of early versions), of the network and of the task."""
         sweep = self._sweep()
-        data, model_sha256 = sweep.get("data"), sweep.get("model_sha256", "")
-        known = {"name": str, "sha256": str, "classes": int, "train": int}
-        if not isinstance(model_sha256, str) or not (
-            data is None
-            or (isinstance(data, dict) and all(isinstance(data.get(name), kind) for name, kind in known.items()))
-        ):
+        data, hashes = sweep.get("data"), (sweep.get("model_sha256", ""), sweep.get("task_sha256", ""))
+        if not all(isinstance(found, str) for found in hashes) or not (data is None or _is_description(data)):
             raise _damaged(self.out / "sweep.json", "it does not say what the data are")
-        return data, model_sha256
+        return data, *hashes
 
     def _sweep(self) -> dict[str, Any]:
         path = self.out / "sweep.json"
@@ -318,6 +316,18 @@ class Store:
                 "upgrade undying or choose another folder with --out"
             )
         return content
+
+
+def _is_description(data: Any) -> bool:
+    """Whether it is what is recorded of data, see ``undying.lab.tasks.describe``."""
+    known = {"name": str, "sha256": str, "train": int}
+    if not isinstance(data, dict) or not all(isinstance(data.get(name), kind) for name, kind in known.items()):
+        return False
+    try:
+        metrics = [Metric(**fields) for fields in data.get("metrics", ())]
+    except (TypeError, ValueError, AttributeError):
+        return False
+    return bool(metrics) or isinstance(data.get("classes"), int)
 
 
 def _sha256(path: Path) -> str:

@@ -22,19 +22,8 @@ from undying.lab.runs.lines import share
 from undying.lab.settings import AnyRun
 from undying.lab.store import Store
 
-_METRICS = (
-    "train_loss",
-    "train_accuracy",
-    "test_loss",
-    "test_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-    "gradient_norm",
-    "update_norm",
-    "sparsity",
-    "train_seconds",
-    "seconds",
-)
+_METRICS = ("train_loss", "train_accuracy", "gradient_norm", "update_norm", "sparsity", "train_seconds", "seconds")
+_SCORED = ("test_", "validation_")
 
 
 @dataclass(frozen=True)
@@ -49,7 +38,7 @@ class EpochScalars:
 
     def scalars(self) -> dict[str, float]:
         """What is known of the epoch, by name; shares are of units."""
-        values = {name: self.line.get(name) for name in _METRICS}
+        values = {name: value for name, value in self.line.items() if name in _METRICS or name.startswith(_SCORED)}
         values |= {state: share(self.line, state) for state in ("silent", "dead", "dormant")}
         for site in self.line.get("sites", ()):
             if site["silent"] is not None:

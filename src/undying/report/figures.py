@@ -9,12 +9,13 @@ from itertools import pairwise
 from matplotlib.figure import Figure as Canvas
 
 from undying._base.text import clip, known
+from undying.lab.metric import SILENT, Metric
 from undying.lab.results import ActivationResult, Results, Summary
 from undying.plots.curves import Line, Panel, multiples, numbers, panels
 from undying.plots.dots import Row, dots
 from undying.plots.heat import Map, heat_maps
 from undying.plots.theme import NARROW, for_file, for_page, render, styled
-from undying.report.words import UNKNOWN, between, mean_share, percent, product_name, ratio, seconds_ratio
+from undying.report.words import UNKNOWN, percent, product_name, ratio, seconds_ratio
 
 FEW = 8
 """Most activations whose curves can be told apart in one set of axes; more get a small panel each."""
@@ -40,7 +41,7 @@ def draw(results: Results) -> list[Figure]:
     """All figures, in the order of the page. Leaves matplotlib's settings as they were."""
     with styled():
         return [
-            accuracy(results),
+            *(scores(results, metric) for metric in results.metrics),
             silent_units(results),
             *learning(results),
             *norms(results),
@@ -53,66 +54,74 @@ def draw(results: Results) -> list[Figure]:
 
 
 def draw_few(results: Results, prefix: str) -> list[Figure]:
-    """What a page of several comparisons shows of one: accuracy, silent units, and how both came about.
+    """What a page of several comparisons shows of one: the deciding score, silent units, and how both came about.
 
     Args:
         prefix: put before the names, since ids are unique in a page.
     """
     with styled():
         return [
-            accuracy(results, prefix),
+            scores(results, results.metric, prefix),
             silent_units(results, prefix),
             learning(results, prefix)[0],
             layers(results, "silent", prefix),
         ]
 
 
-def accuracy(results: Results, prefix: str = "") -> Figure:
-    """Test accuracy of each activation: mean, interval and runs."""
-    return _shares(
+def scores(results: Results, metric: Metric, prefix: str = "") -> Figure:
+    """A metric of each activation: mean, interval and runs."""
+    return _means(
         results,
-        f"{prefix}accuracy",
-        "Test accuracy after the last epoch",
-        [activation.accuracy for activation in results.activations],
+        metric,
+        f"{prefix}{metric.name}",
+        [activation.scores[metric.name] for activation in results.activations],
     )
 
 
 def silent_units(results: Results, prefix: str = "") -> Figure:
     """Silent units of each activation: mean, interval and runs."""
-    return _shares(
-        results,
-        f"{prefix}silent",
-        "Silent units after the last epoch",
-        [activation.silent for activation in results.activations],
-    )
+    units = replace(SILENT, title="silent units")
+    return _means(results, units, f"{prefix}silent", [activation.silent for activation in results.activations])
 
 
-def _shares(results: Results, name: str, title: str, summaries: Sequence[Summary | None]) -> Figure:
+def _means(results: Results, metric: Metric, name: str, summaries: Sequence[Summary | None]) -> Figure:
     rows = [
-        _share_row(results, activation, summary)
+        _mean_row(results, metric, activation, summary)
         for activation, summary in zip(results.activations, summaries, strict=True)
     ]
     said = "; ".join(
-        f"{activation.name} {mean_share(summary)}{between(summary.low, summary.high, ' %') if summary else ''}"
+        f"{activation.name} {_mean_in_words(metric, summary)}"
         for activation, summary in zip(results.activations, summaries, strict=True)
     )
     return _finish(
-        dots(rows, f"{title.removesuffix(' after the last epoch')} (%)", NARROW),
+        dots(rows, metric.column, NARROW),
         name,
-        title,
+        f"{metric.heading} after the last epoch",
         "Large dots: mean, with its 95 % interval. Small dots: single seeds; a triangle at the edge is a run outside the "
         f"axis. Dashed line: {product_name(results.baseline.name)}.",
-        f"{title}, mean over the runs: {said}.",
+        f"{metric.heading} after the last epoch, mean over the runs: {said}.",
     )
 
 
-def _share_row(results: Results, activation: ActivationResult, summary: Summary | None) -> Row:
+def _mean_in_words(metric: Metric, summary: Summary | None) -> str:
+    if summary is None or not known(summary.mean):
+        return UNKNOWN
+    if not known(summary.low) or not known(summary.high):
+        return metric.written(summary.mean)
+    return (
+        f"{metric.written(summary.mean)}, 95 % interval {metric.number(summary.low)} to {metric.written(summary.high)}"
+    )
+
+
+def _mean_row(results: Results, metric: Metric, activation: ActivationResult, summary: Summary | None) -> Row:
     name = clip(activation.name, 18)
     if summary is None:
         return Row(name, UNKNOWN, None)
-    mean, low, high = (None if value is None else 100 * value for value in (summary.mean, summary.low, summary.high))
-    text = f"{mean:.1f}" if known(mean) else UNKNOWN
-    values = [100 * value for value in summary.values]
+    mean, low, high = (
+        None if value is None else metric.factor * value for value in (summary.mean, summary.low, summary.high)
+    )
+    text = metric.number(summary.mean) if known(mean) else UNKNOWN
+    values = [metric.factor * value for value in summary.values]
     return Row(name, text, mean, low, high, values, _places(results, activation.seeds))
 
 
@@ -157,12 +166,15 @@ def cost(results: Results) -> Figure:
 
 
 def learning(results: Results, prefix: str = "") -> list[Figure]:
-    """Test accuracy and train loss by epoch."""
+    """The deciding score and the training loss by epoch."""
     return _curves(
         results,
         f"{prefix}learning",
         "Learning curves",
-        [_Metric("test_accuracy", "Test accuracy (%)", 100), _Metric("train_loss", "Training loss", log=True)],
+        [
+            _Line(f"test_{results.metric.name}", results.metric.column, results.metric.factor),
+            _Line("train_loss", "Training loss", log=True),
+        ],
     )
 
 
@@ -172,13 +184,13 @@ def norms(results: Results) -> list[Figure]:
         results,
         "norms",
         "Gradient and update norms",
-        [_Metric("gradient_norm", "Gradient norm", log=True), _Metric("update_norm", "Update norm", log=True)],
+        [_Line("gradient_norm", "Gradient norm", log=True), _Line("update_norm", "Update norm", log=True)],
     )
 
 
 def sparsity(results: Results) -> list[Figure]:
     """Share of outputs that are exactly 0, by epoch."""
-    return _curves(results, "sparsity", "Sparsity", [_Metric("sparsity", "Outputs that are exactly 0 (%)", 100)])
+    return _curves(results, "sparsity", "Sparsity", [_Line("sparsity", "Outputs that are exactly 0 (%)", 100)])
 
 
 def recycled(results: Results) -> list[Figure]:
@@ -187,11 +199,11 @@ def recycled(results: Results) -> list[Figure]:
     if not recycling:
         return []
     shown = replace(results, activations=recycling)
-    return _curves(shown, "recycled", "Recycled units", [_Metric("recycled", "Units recycled so far")])
+    return _curves(shown, "recycled", "Recycled units", [_Line("recycled", "Units recycled so far")])
 
 
 @dataclass(frozen=True)
-class _Metric:
+class _Line:
     """One of the curves of an activation."""
 
     key: str
@@ -200,7 +212,7 @@ class _Metric:
     log: bool = False
 
 
-def _curves(results: Results, name: str, title: str, metrics: Sequence[_Metric]) -> list[Figure]:
+def _curves(results: Results, name: str, title: str, metrics: Sequence[_Line]) -> list[Figure]:
     """One figure of all activations' lines or, where they could not be told apart, one of small panels a number."""
     shown = [_panel(results, metric) for metric in metrics]
     if len(results.activations) <= FEW:
@@ -216,7 +228,7 @@ def _curves(results: Results, name: str, title: str, metrics: Sequence[_Metric])
     ]
 
 
-def _panel(results: Results, metric: _Metric) -> Panel:
+def _panel(results: Results, metric: _Line) -> Panel:
     """Epoch 0 is before training."""
     lines = []
     for activation in results.activations:

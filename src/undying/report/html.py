@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from undying._base.text import clean, known
+from undying.lab.metric import SILENT
 from undying.lab.results import Results, SiteHistory
 from undying.plots.theme import THEME
 from undying.report import words
@@ -28,6 +29,7 @@ def environment() -> Environment:
     for function in (
         words.percent,
         words.points,
+        words.praise,
         words.signed,
         words.probability,
         words.ratio,
@@ -43,6 +45,7 @@ def environment() -> Environment:
         "progress": words.progress,
         "seconds_ratio": words.seconds_ratio,
         "few": FEW,
+        "silent_metric": SILENT,
     }
     pages.tests["known"] = known
     return pages

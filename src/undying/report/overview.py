@@ -27,7 +27,7 @@ class Row:
     results: list[ActivationResult | None]
     """In each; None where it is not, or has no finished run."""
     rank: float | None
-    """Mean over the comparisons of its rank by mean accuracy, 1 the best, among the activations that are in all of them;
+    """Mean over the comparisons of its rank by mean score, 1 the best, among the activations that are in all of them;
     None for the others."""
     verdicts: Counter[str]
 
@@ -56,6 +56,8 @@ def overview(comparisons: Sequence[tuple[Path, Results]]) -> str:
             titles=_titles(all_results),
             comparisons=comparisons,
             rows=rows_of(all_results),
+            metrics=[results.metric for results in all_results],
+            scored=_scored(all_results),
             leads=[words.lead(results) for results in all_results],
             # See html.page: matplotlib wrote the SVG.
             figures=[_placed(figures) for figures in drawn],
@@ -70,7 +72,12 @@ def rows_of(all_results: Sequence[Results]) -> list[Row]:
     by_name = [{activation.name: activation for activation in results.activations} for results in all_results]
     names = list(dict.fromkeys(name for known in by_name for name in known))
     shared = [name for name in names if all(name in known for known in by_name)]
-    ranks = [rankdata([-known[name].accuracy.mean for name in shared]) for known in by_name]
+    ranks = [
+        rankdata(
+            [-known[name].score.mean if results.metric.higher_is_better else known[name].score.mean for name in shared]
+        )
+        for known, results in zip(by_name, all_results, strict=True)
+    ]
     mean_rank = {name: float(sum(rank[i] for rank in ranks)) / len(ranks) for i, name in enumerate(shared)}
     rows = []
     for name in names:
@@ -94,17 +101,24 @@ def _lead(all_results: Sequence[Results]) -> str:
     """How many comparisons of an activation with the baseline found what."""
     found = Counter(words.verdict(other) for results in all_results for other in results.activations[1:])
     total = found.total()
-    said = [f"{found[name]} {words}" for name, words in _FOUND.items() if found[name]]
+    said = [f"{found[name]} {said.format(title=_scored(all_results))}" for name, said in _FOUND.items() if found[name]]
     baseline = words.product_name(all_results[0].baseline.name)
     return f"Of {total} comparisons with {baseline} on {len(all_results)} data sets or networks, {words.listed(said)}."
 
 
 _FOUND = {
-    "higher": "found a higher test accuracy",
+    "higher": "found a higher {title}",
     "lower": "a lower one",
+    "equal": "equality within the margin",
     "none": "no detectable difference",
     "cannot tell": "had too few seeds for a verdict",
 }
+
+
+def _scored(all_results: Sequence[Results]) -> str:
+    """What all are scored by, in words."""
+    titles = dict.fromkeys(results.metric.title for results in all_results)
+    return words.listed(list(titles)) if len(titles) == 1 else "score"
 
 
 def _placed(figures: Sequence[Figure]) -> list[tuple[Figure, Markup]]:

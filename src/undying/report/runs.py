@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from undying._base.text import clean, comma_separated, known
+from undying.lab.metric import ACCURACY
 from undying.lab.runs.lines import last_counted, share
 from undying.lab.settings import RunConfig
 from undying.lab.status import STATUSES, RunState
@@ -43,7 +44,7 @@ def runs_table(states: Sequence[RunState]) -> Table:
         epochs = f"{_or_dash(state.epoch)}/{config.epochs if config else '?'}"
         cells = [state.id[:_SHORT], config.activation if config else "?", str(config.seed) if config else "?"]
         cells += [str(getattr(config, name)) if config else "?" for name in differing]
-        cells += [state.status, epochs, _percent(state.accuracy), silent(state), _or_dash(state.seconds, "{:.0f}")]
+        cells += [state.status, epochs, scored(state), silent(state), _or_dash(state.seconds, "{:.0f}")]
         table.add_row(*(Text(clean(cell)) for cell in cells))
     return table
 
@@ -72,6 +73,11 @@ def totals(states: Sequence[RunState], planned: Sequence[str]) -> str:
 def _numbers_by_status(states: Sequence[RunState]) -> list[str]:
     numbers = Counter(state.status for state in states)
     return [f"{numbers[status]} {status}" for status in STATUSES if numbers[status]]
+
+
+def scored(state: RunState) -> str:
+    """Its score, an accuracy in percent; a dash where there is none."""
+    return _percent(state.score) if state.metric == ACCURACY.name else _or_dash(state.score, "{:.4g}")
 
 
 def silent(state: RunState) -> str:
@@ -104,7 +110,8 @@ def _numbers(state: RunState) -> dict[str, Any]:
     return {
         "status": state.status,
         "epoch": state.epoch,
-        "test_accuracy": state.accuracy,
+        "metric": state.metric,
+        "score": state.score,
         "silent": share(counted, "silent"),
         "dead": share(counted, "dead"),
         "dormant": share(counted, "dormant"),

@@ -16,7 +16,6 @@ from undying.report.words import (
     MINUS,
     MISSING,
     UNKNOWN,
-    VERDICTS,
     lead,
     points,
     probability,
@@ -29,11 +28,13 @@ def print_summary(results: Results, report_path: Path | None, console: Console) 
     """Print what was found, and where the report is; it fits 80 columns for names of up to about 14 characters."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("activation", overflow="fold")
-    for title in ("accuracy % [95 %]", "difference (p)", "silent", "dead"):
+    metric = results.metric
+    named = f"{metric.name} {metric.written_unit}".rstrip()
+    for title in (f"{named} [95 %]", "difference (p)", "silent", "dead"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for activation in results.activations:
-        table.add_row(*(Text(cell) for cell in _row(activation, results.baseline)))
+        table.add_row(*(Text(cell) for cell in _row(activation, results)))
     console.print(table)
     console.print(Text("silent, dead: % of all units, after the last epoch; p after Holm's correction"), style="dim")
     console.print()
@@ -56,21 +57,24 @@ def print_overview(comparisons: Sequence[tuple[Path, Results]], page: Path, cons
     console.print(Text(f"report: {clean(str(page))}", overflow="fold"))
 
 
-def _row(activation: ActivationResult, baseline: ActivationResult) -> list[str]:
-    accuracy, comparison = activation.accuracy, activation.comparisons.get("accuracy")
+def _row(activation: ActivationResult, results: Results) -> list[str]:
+    metric, comparison = results.metric, activation.comparison
     numbers = [
-        accuracy.interval.in_words(_percent, " [{}, {}]"),
-        f"{points(comparison.difference)} ({probability(comparison.p_holm)})" if comparison else "",
+        activation.score.interval.in_words(metric.number, " [{}, {}]"),
+        f"{points(comparison.difference, metric)} ({probability(comparison.p_holm)})" if comparison else "",
         _mean(activation.silent),
         _mean(activation.dead),
     ]
     # A console with an old code page cannot print a real minus or dash.
     numbers = [number.replace(MINUS, "-").replace(MISSING, "-") for number in numbers]
-    return [clean(activation.name), *numbers, _verdict(activation, baseline)]
+    return [clean(activation.name), *numbers, _verdict(activation, results.baseline)]
 
 
 def _verdict(activation: ActivationResult, baseline: ActivationResult) -> str:
-    return "baseline" if activation is baseline else VERDICTS[verdict(activation)].removesuffix(" detected")
+    return "baseline" if activation is baseline else _SHORT.get(found := verdict(activation), found)
+
+
+_SHORT = {"none": "no difference"}
 
 
 def _mean(summary: Summary | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from undying._base.text import known
+from undying.lab.metric import ACCURACY, Metric
 from undying.lab.results import ActivationResult, Results, Summary
 
 MISSING = "–"
@@ -12,7 +13,13 @@ UNKNOWN = "unknown"
 """Said of units where an activation has no such state, or it was never counted: not the same as 0."""
 MINUS = "−"
 
-VERDICTS = {"higher": "higher", "lower": "lower", "none": "no difference detected", "cannot tell": "cannot tell"}
+VERDICTS = {
+    "higher": "higher",
+    "lower": "lower",
+    "equal": "equal within the margin",
+    "none": "no difference detected",
+    "cannot tell": "cannot tell",
+}
 """A comparison's verdict as it is shown."""
 
 
@@ -46,13 +53,17 @@ def signed(value: float | None) -> str:
     return f"{rounded:+.2f}".replace("-", MINUS) if rounded else "0.00"
 
 
-def points(difference: float | None) -> str:
-    """A difference of two shares in percentage points.
+def points(difference: float | None, metric: Metric = ACCURACY) -> str:
+    """A difference, of two shares in percentage points with two decimals, else with three digits.
 
-    >>> points(0.00421)
-    '+0.42'
+    >>> points(0.00421), points(-12.345, Metric("rmse"))
+    ('+0.42', '−12.3')
     """
-    return signed(100 * difference) if known(difference) else MISSING
+    if not known(difference):
+        return MISSING
+    if metric.share:
+        return signed(100 * difference)
+    return f"{difference:+.3g}".replace("-", MINUS) if difference else "0"
 
 
 def digits(number: float) -> str:
@@ -99,9 +110,13 @@ def seconds_ratio(results: Results, index: int) -> float | None:
 
 
 def verdict(activation: ActivationResult) -> str:
-    """Of its accuracy: a key of ``VERDICTS``. Without a seed that the baseline has too, nothing can be told."""
-    comparison = activation.comparisons.get("accuracy")
-    return comparison.verdict if comparison else "cannot tell"
+    """Of the metric that decides: a key of ``VERDICTS``. Without a seed that the baseline has too, nothing can be told."""
+    return activation.comparison.verdict if activation.comparison else "cannot tell"
+
+
+def praise(verdict: str, metric: Metric) -> str:
+    """``"better"`` or ``"worse"``, where a verdict is one of them."""
+    return metric.praise(verdict == "higher") if verdict in ("higher", "lower") else ""
 
 
 def progress(results: Results) -> str:
@@ -123,14 +138,18 @@ def lead(results: Results) -> str:
     others = results.activations[1:]
     if not others:
         return f"Only {baseline} was trained, so there is nothing to compare it with."
-    accuracy = Counter(map(verdict, others))
+    found_of = Counter(map(verdict, others))
+    title = results.metric.title
     silent = Counter(other.comparisons["silent"].verdict for other in others if "silent" in other.comparisons)
-    differs = accuracy["higher"] or accuracy["lower"]
+    differs = found_of["higher"] or found_of["lower"]
+    which = "" if results.metric == ACCURACY else f" ({results.metric.praise(True)})"
+    other = "" if results.metric == ACCURACY else f" ({results.metric.praise(False)})"
     said = [
-        (accuracy["higher"], "reached a higher test accuracy"),
-        (accuracy["lower"], "a lower one" if accuracy["higher"] else "reached a lower test accuracy"),
-        (accuracy["none"], f"showed no detectable difference in {'it' if differs else 'test accuracy'}"),
-        (accuracy["cannot tell"], "had too few seeds for a verdict"),
+        (found_of["higher"], f"reached a higher {title}{which}"),
+        (found_of["lower"], f"a lower one{other}" if found_of["higher"] else f"reached a lower {title}{other}"),
+        (found_of["equal"], f"equalled it in {title} within the margin"),
+        (found_of["none"], f"showed no detectable difference in {'it' if differs else title}"),
+        (found_of["cannot tell"], "had too few seeds for a verdict"),
     ]
     units = [(silent["lower"], "had fewer silent units"), (silent["higher"], "had more silent units")]
     if len(others) == 1:

@@ -17,10 +17,7 @@ from undying.report.html import page
 
 _OLD = 3600.0
 """Seconds after which a half-written file beside the report's is nobody's any more."""
-COLUMNS = (
-    "activation",
-    "seed",
-    "accuracy",
+_COLUMNS = (
     "test_loss",
     "silent",
     "dead",
@@ -28,8 +25,8 @@ COLUMNS = (
     "sparsity",
     "recycled",
     "seconds",
-    "finished",
 )
+"""Beside the scores."""
 
 
 def write_report(results: Results, out: Path) -> Path:
@@ -69,21 +66,21 @@ def finite(value: Any) -> Any:
 
 def _table(results: Results) -> str:
     """One row a run, also for those that are not finished."""
-    rows: list[Sequence[object]] = [COLUMNS]
+    numbers = [*(metric.name for metric in results.metrics), *_COLUMNS]
+    rows: list[Sequence[object]] = [["activation", "seed", *numbers, "finished"]]
     by_name = {activation.name: activation for activation in results.activations}
     for name in results.settings["activations"]:
         activation = by_name.get(name)
         for seed in range(results.settings["seeds"]):
             finished = activation is not None and seed in activation.seeds
-            numbers = [_number(activation, column, seed) for column in COLUMNS[2:-1]] if activation and finished else []
-            row = [harmless(name), seed, *(numbers or [""] * len(COLUMNS[2:-1])), "yes" if finished else "no"]
-            rows.append(row)
+            row = [_number(activation, column, seed) if activation and finished else "" for column in numbers]
+            rows.append([harmless(name), seed, *row, "yes" if finished else "no"])
     return comma_separated(rows)
 
 
 def _number(activation: ActivationResult, column: str, seed: int) -> float | str:
     """An empty cell where the run has no such number."""
-    summary = getattr(activation, column)
+    summary = activation.scores[column] if column in activation.scores else getattr(activation, column)
     value = summary.values[activation.seeds.index(seed)] if summary is not None else math.nan
     return value if math.isfinite(value) else ""
 

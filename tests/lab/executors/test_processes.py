@@ -60,7 +60,7 @@ def test_workers_that_die_with_nothing_to_do_are_replaced(faulty, tmp_path):
 
     results = compare(faulty("none"), tmp_path / "out", ONE, finished)
     assert killed
-    assert [len(a.accuracy.values) for a in results.activations] == [2, 2]
+    assert [len(a.score.values) for a in results.activations] == [2, 2]
 
 
 def test_what_another_machine_is_at_is_left_until_the_end_and_then_waited_for(tmp_path):

@@ -42,7 +42,7 @@ def in_a_folder_of_the_users(tmp_path, monkeypatch):
 
 def converted(spec, shape, classes, activation="sugar", targets=(), drop_path=0.0):
     model = models.build(spec, shape, classes, drop_path)
-    models.put_in(model, spec, shape, classes, build_activation(activation), targets)
+    models.put_in(model, spec, torch.zeros(2, *shape), classes, build_activation(activation), targets)
     return model
 
 

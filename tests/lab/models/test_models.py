@@ -27,7 +27,7 @@ def test_shape_and_classes_come_from_the_data_and_any_activation_goes_in(name):
     target = models.MODELS[name].target
     before = sum(type(m) is target for m in model.modules())
     weights = {key: value.clone() for key, value in model.state_dict().items()}
-    models.put_in(model, name, shape, 7, build_activation("sugar:nelu"))
+    models.put_in(model, name, torch.zeros(2, *shape), 7, build_activation("sugar:nelu"))
     assert not [m for m in model.modules() if type(m) is target]
     assert sum(type(m) is undying.SUGAR for m in model.modules()) == before > 0
     assert all(torch.equal(weights[key], value) for key, value in model.state_dict().items())  # batch norm's too
@@ -40,7 +40,7 @@ def test_shape_and_classes_come_from_the_data_and_any_activation_goes_in(name):
 @pytest.mark.parametrize("name", ["swin_t", "conv2next_tiny"])
 def test_relu_takes_the_place_of_gelu(name):
     model = models.build(name, (3, 32, 32), 10)
-    models.put_in(model, name, (3, 32, 32), 10, nn.ReLU())
+    models.put_in(model, name, torch.zeros(2, 3, 32, 32), 10, nn.ReLU())
     kinds = {type(m) for m in model.modules()}
     assert nn.ReLU in kinds
     assert nn.GELU not in kinds
@@ -48,7 +48,7 @@ def test_relu_takes_the_place_of_gelu(name):
 
 def test_relu_in_the_place_of_relu_is_the_networks_own():
     model = models.build("resnet18", (3, 32, 32), 10)
-    models.put_in(model, "resnet18", (3, 32, 32), 10, nn.ReLU())
+    models.put_in(model, "resnet18", torch.zeros(2, 3, 32, 32), 10, nn.ReLU())
     assert all(m.inplace for m in model.modules() if isinstance(m, nn.ReLU))
 
 
@@ -84,11 +84,13 @@ def test_stems_for_32x32():
         (lambda: models.build("small_cnn", (64,), 10), ["small_cnn", "images", "(64,)"]),
         (lambda: models.build("mlp", (64,), 10, drop_path=0.1), ["mlp", "drop path", "swin_t"]),
         (
-            lambda: models.put_in(models.build("mlp", (4,), 2), "mlp", (4,), 2, nn.SiLU(), ("GELU",)),
+            lambda: models.put_in(models.build("mlp", (4,), 2), "mlp", torch.zeros(2, 4), 2, nn.SiLU(), ("GELU",)),
             ["mlp", "no GELU", "audit"],
         ),
         (
-            lambda: models.put_in(models.build("vgg16_cifar", (1, 8, 8), 2), "vgg16_cifar", (1, 8, 8), 2, nn.SiLU()),
+            lambda: models.put_in(
+                models.build("vgg16_cifar", (1, 8, 8), 2), "vgg16_cifar", torch.zeros(2, 1, 8, 8), 2, nn.SiLU()
+            ),
             ["vgg16_cifar", "(1, 8, 8)", "too small"],
         ),
     ],

@@ -130,7 +130,8 @@ def test_epoch_0_is_before_training():
     assert "train_loss" not in first.metrics
     digits = data.load("digits")
     net = build_model(config(), DIGITS)
-    loss, accuracy = evaluate(net, [(digits.standardised(digits.x_test), digits.y_test)])
+    values = evaluate(net, [(digits.standardised(digits.x_test), digits.y_test)])
+    loss, accuracy = values["loss"], values["accuracy"]
     assert (first.metrics["test_loss"], first.metrics["test_accuracy"]) == (loss, accuracy)
 
 

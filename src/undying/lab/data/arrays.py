@@ -16,7 +16,7 @@ _KEYS = ("x_train", "y_train", "x_test", "y_test")
 _CHANNELS = (1, 3, 4)
 
 
-def npz(path: Path) -> Dataset:
+def npz(path: Path, targets: str = "classes") -> Dataset:
     """x_train, y_train, x_test, y_test and, optionally, classes: their names or their number.
 
     Raises:
@@ -40,6 +40,9 @@ def npz(path: Path) -> Dataset:
             f"{path} cannot be read as an .npz of arrays, it is damaged or something else: {error}"
         ) from None
     x_train, x_test = (_samples(arrays[key], f"{path}: {key}") for key in ("x_train", "x_test"))
+    if targets != "classes":
+        y_train, y_test = (numbers(arrays[key], f"{path}: {key}") for key in ("y_train", "y_test"))
+        return Dataset(path.stem, x_train, y_train, x_test, y_test, y_train.shape[1], targets=targets).checked()
     y_train, y_test = (labels(arrays[key], f"{path}: {key}") for key in ("y_train", "y_test"))
     given = arrays.get("classes")
     names = () if given is None or given.ndim == 0 else tuple(str(name) for name in given)
@@ -118,3 +121,11 @@ def labels(y: Any, what: str) -> Tensor:
     if y.ndim != 1 or y.dtype.kind not in "ui":
         raise UndyingError(f"{what}: one class number a sample is needed, not {y.dtype} {y.shape}")
     return torch.from_numpy(y.astype(np.int64))
+
+
+def numbers(y: Any, what: str) -> Tensor:
+    """float32 (N, T) from numbers, (N,) or (N, T)."""
+    y = np.asarray(y)
+    if y.ndim not in (1, 2) or y.dtype.kind not in "buif" or not y.size:
+        raise UndyingError(f"{what}: one number a sample or a row of them is needed, not {y.dtype} {y.shape}")
+    return torch.from_numpy(y.reshape(len(y), -1).astype(np.float32))

@@ -86,7 +86,7 @@ def own_function(spec: str) -> Callable[..., nn.Module] | None:
 
 def own_source(spec: str) -> str:
     """Hash of the source of that function; empty for the others."""
-    return "" if own_function(spec) is None else imports.source_sha256(spec)
+    return "" if own_function(spec) is None else imports.source_sha256(spec, "model")
 
 
 def build(spec: str, shape: tuple[int, ...], classes: int, drop_path: float = 0.0) -> nn.Module:
@@ -109,24 +109,25 @@ def build(spec: str, shape: tuple[int, ...], classes: int, drop_path: float = 0.
 def put_in(
     model: nn.Module,
     spec: str,
-    shape: tuple[int, ...],
-    classes: int,
+    example: torch.Tensor,
+    outputs: int | None,
     activation: nn.Module,
     targets: Sequence[str] = (),
 ) -> None:
     """Put ``activation`` in the place of the network's own, in place.
 
     Args:
-        model: what ``build`` gave for ``spec``, ``shape`` and ``classes``.
+        model: what ``build`` gave for ``spec``.
+        example: two samples.
+        outputs: what it is to give a sample, a score a class; None: whatever its task takes.
         targets: names of the types to replace; empty: the network's own, which outside ``MODELS`` is the known
             type that it holds or, failing that, calls most often.
 
     Raises:
-        UndyingError: nothing is there to be replaced, or the network does not take such samples or give a score a class.
+        UndyingError: nothing is there to be replaced, or the network does not take such samples or give such outputs.
     """
     kinds = [target(name) for name in targets]
     ours = spec in MODELS
-    example = torch.zeros(2, *shape)  # two, since batch norm refuses to train on one
     if not kinds:
         kinds = [MODELS[spec].target] if ours else _own_targets(model, spec, example)
     # A ReLU in the place of a ReLU is that ReLU, which may work in place.
@@ -135,18 +136,18 @@ def put_in(
         # In ours no activation is called in a forward, which spares the search.
         report = convert_(model, new, kinds, functional=not ours, example=None if ours else example)
         with preserve_state(model), torch.no_grad():
-            outputs = [model.train(mode)(example) for mode in (False, True)]
+            found = [model.train(mode)(example) for mode in (False, True)]
     except (RuntimeError, TypeError, ValueError) as error:
-        raise _misfit(spec, shape, error) from None
+        raise _misfit(spec, tuple(example.shape[1:]), error) from None
     if report.converted == 0:
         names = " or ".join(kind.__name__ for kind in kinds)
         raise UndyingError(f"model {spec!r} has no {names} to replace; see 'undying audit'")
-    for output in outputs:
+    for output in found if outputs is not None else ():
         given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        if given != (2, classes):
+        if given != (2, outputs):
             raise UndyingError(
-                f"model {spec!r} gives {given} for 2 samples; with {classes} classes, scores of shape {(2, classes)} "
-                "are needed"
+                f"model {spec!r} gives {given} for 2 samples; with {outputs} classes or targets, outputs of shape "
+                f"{(2, outputs)} are needed"
             )
 
 

@@ -35,14 +35,15 @@ def load_model(spec: str) -> nn.Module:
 def fitted_model(spec: str, shape: tuple[int, ...], classes: int, drop_path: float) -> nn.Module:
     """The same for given data: of a sample's shape and a number of classes.
 
-    The user's function gets those of ``shape``, ``classes``, ``num_classes`` and ``drop_path`` that it has as parameters.
+    The user's function gets those of ``shape``, ``classes``, ``num_classes``, ``outputs`` (all three are the same number) and
+    ``drop_path`` that it has as parameters.
     """
     depth = {"stochastic_depth_prob": drop_path} if drop_path else {}
     return _made(
         spec,
         {"shape": shape, "classes": classes, **depth},
         {"num_classes": classes, "in_chans": shape[0], "shape": shape, "drop_path_rate": drop_path},
-        {"shape": shape, "classes": classes, "num_classes": classes, "drop_path": drop_path},
+        {"shape": shape, "classes": classes, "num_classes": classes, "outputs": classes, "drop_path": drop_path},
     )
 
 
@@ -68,7 +69,7 @@ def _made(spec: str, torchvision: dict[str, Any], timm: dict[str, Any], own: dic
         inspect.signature(function).bind(**given)
     except TypeError as error:
         raise UndyingError(
-            f"model {spec!r}: {error}; its parameters may be shape, classes, num_classes and drop_path, or have defaults"
+            f"model {spec!r}: {error}; its parameters may be shape, classes, num_classes, outputs and drop_path, or have defaults"
         ) from None
     try:
         model = function(**given)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from undying._base.errors import UndyingError
-from undying.lab import data, models
+from undying.lab import models, tasks
 from undying.lab.augment import ON_BYTES, STANDARDISED
 from undying.lab.checkpoints import random_state, restore_random
 from undying.lab.data.dataset import Dataset
@@ -26,7 +26,7 @@ def dataset_of(config: RunConfig, execution: Execution) -> Dataset:
         UndyingError: they have changed since.
     """
     models.own_function(config.model)  # first: what its module sets, draws or seeds on import comes before every run
-    dataset = data.load(config.data, config.image_size, execution.data_root)
+    dataset = tasks.load(config.task, config.data, config.columns, config.image_size, execution.data_root)
     if dataset.sha256 != config.data_sha256:
         raise UndyingError(
             f"data {config.data!r} changed since the comparison began, or are others each time they are read; "
@@ -38,7 +38,13 @@ def dataset_of(config: RunConfig, execution: Execution) -> Dataset:
 class Batches:
     """Training batches in the order of the run's seed, and the other parts of the data in chunks."""
 
-    def __init__(self, dataset: Dataset, config: RunConfig, execution: Execution) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: RunConfig,
+        execution: Execution,
+        probe: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
         if config.augment and len(dataset.shape) != 3:
             raise UndyingError(f"--augment needs images, samples of (channels, height, width), not {dataset.shape}")
         if ON_BYTES.keys() & config.augment and (
@@ -57,10 +63,12 @@ class Batches:
         self.dataset = dataset
         self.device = torch.device(execution.device)
         self._format = torch.channels_last if execution.channels_last else torch.contiguous_format
+        self._as_given = dataset.targets == "own"
         self._mean, self._std = (t.to(self.device) for t in dataset.scale)
         self._train = self._moved(dataset.x_train, dataset.y_train)
         self._test = self._moved(dataset.x_test, dataset.y_test)
         self._held = self._moved(*held) if held else None
+        self._probe = self._moved(*probe) if probe else None
         self._batch_size = config.batch_size
         self._order = torch.Generator().manual_seed(config.seed)
         self._draws = torch.Generator(self.device).manual_seed(config.seed)
@@ -103,8 +111,8 @@ class Batches:
         return self._chunks(*self._held) if self._held else None
 
     def probe(self, samples: int) -> list[tuple[Tensor, Tensor]]:
-        """The first training samples, as they are."""
-        return list(self._chunks(*(part[:samples] for part in self._train)))
+        """The first of the task's own probe, where it has one, else of the training samples, as they are."""
+        return list(self._chunks(*(part[:samples] for part in self._probe or self._train)))
 
     def state(self) -> dict[str, Any]:
         """Within an epoch: with the number of batches taken, all that it takes to go on."""
@@ -128,6 +136,8 @@ class Batches:
             yield self._normalized(part), labels
 
     def _normalized(self, x: Tensor) -> Tensor:
+        if self._as_given:
+            return x
         scaled = (x.float() - self._mean) / self._std
         return scaled.contiguous(memory_format=self._format) if scaled.ndim == 4 else scaled
 

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from undying._base.errors import UndyingError
 from undying.census.census import census
 from undying.census.results import Census
 from undying.lab import models
 from undying.lab.checkpoints import Checkpoint, random_state, restore_random, seed_everything
 from undying.lab.data.dataset import Dataset
 from undying.lab.execution import Execution
+from undying.lab.metric import Metric
 from undying.lab.optimizers import build_optimizer, lr_factor
 from undying.lab.process_group import SingleProcess
 from undying.lab.runs.batches import Batches, dataset_of
@@ -28,6 +30,7 @@ from undying.lab.runs.kind import Epoch, Kind, Lines
 from undying.lab.runs.lines import treatment_metrics, unit_metrics, weights_sha256
 from undying.lab.runs.start import Start, check_fresh, start_of
 from undying.lab.settings import RunConfig
+from undying.lab.tasks import Classification, Task, build_task, describe, metrics_of, probe_of
 from undying.lab.treatments import build_treatment
 
 PROBE = 2048
@@ -99,7 +102,8 @@ def build_model(config: RunConfig, dataset: Dataset) -> nn.Module:
     seed_everything(config.seed)
     model = models.build(config.model, dataset.shape, dataset.classes, config.drop_path)
     activation, state = build_treatment(config.activation).build(), random_state()
-    models.put_in(model, config.model, dataset.shape, dataset.classes, activation, config.targets)
+    outputs = None if dataset.targets == "own" else dataset.classes
+    models.put_in(model, config.model, dataset.example, outputs, activation, config.targets)
     restore_random(state)  # a network may draw some of its parameters at its first use
     return model
 
@@ -111,7 +115,9 @@ class _Run:
         dataset = dataset_of(config, execution)
         self.config = config
         self.group = group
-        self.batches = Batches(dataset, config, execution)
+        self.batches = Batches(dataset, config, execution, probe_of(config.task))
+        self.task = build_task(config.task, self.batches.dataset)
+        self.metrics = metrics_of(self.task, config.task)
         self.device = self.batches.device
         self.model = build_model(config, dataset).to(self.device)
         self.planned = build_treatment(config.activation)
@@ -170,7 +176,7 @@ class _Run:
             with self.group.forked_rng(self.config.seed, self.epoch, self.step):
                 with self._precision():
                     output = self.forward(x)
-                    loss = F.cross_entropy(output, target, label_smoothing=self.config.label_smoothing)
+                    loss = self._loss(output, target)
                 self.scaler.scale(self.group.weighted(loss)).backward()
             self.scaler.unscale_(self.optimizer)
             self.treatment.before_step()
@@ -186,7 +192,8 @@ class _Run:
             self.treatment.after_step()
             if self.average is not None:
                 self.average.update_parameters(self.model)
-            self.sums[:2] += self.group.total(torch.stack([loss.detach() * len(y), (output.argmax(1) == y).sum()]))
+            right = (output.argmax(1) == y).sum() if self._has_classes else torch.zeros_like(loss)
+            self.sums[:2] += self.group.total(torch.stack([loss.detach() * len(y), right]))
             if before is not None:
                 change = self._weights() - before
                 self.sums[2:] += self._finite_if_scaled(torch.stack([norm, change.norm()]))
@@ -203,7 +210,10 @@ class _Run:
         self.sums.zero_()
         self.step = self.samples = self.normed = 0
         self.seconds = 0.0
-        return {name: value if math.isfinite(value) else None for name, value in zip(_METRICS, means, strict=True)}
+        known = dict(zip(_METRICS, means, strict=True))
+        if not self._has_classes:
+            del known["train_accuracy"]
+        return {name: value if math.isfinite(value) else None for name, value in known.items()}
 
     def take_norms(self) -> dict[str, dict[str, list[float | None]]]:
         """Of the epoch, by parameter: ``gradient`` and ``update``, an entry a step; None where not finite."""
@@ -219,15 +229,15 @@ class _Run:
         }
 
     def measure(self) -> dict[str, float | None]:
-        """Loss and accuracy on the test data, and on what is held out for validation; None where not finite."""
+        """Loss and scores on the test data, and on what is held out for validation; None where the loss is not finite."""
         parts = {"test": self.batches.test(), "validation": self.batches.validation()}
         measured: dict[str, float | None] = {}
         for name, part in parts.items():
             if part is not None:
                 with self._precision():
-                    loss, accuracy = evaluate(self.measured, part)
-                finite = math.isfinite(loss)
-                measured |= {f"{name}_loss": loss if finite else None, f"{name}_accuracy": accuracy if finite else None}
+                    values = evaluate(self.measured, part, self.task, self.metrics)
+                finite = math.isfinite(values["loss"])
+                measured |= {f"{name}_{key}": value if finite else None for key, value in values.items()}
         return measured
 
     def is_measured(self) -> bool:
@@ -240,7 +250,7 @@ class _Run:
         return self.is_measured() and (cheap or self.epoch & (self.epoch - 1) == 0 or self.epoch == self.config.epochs)
 
     def count(self) -> Census:
-        return census(self.measured, self.batches.probe(PROBE), gradients=True, loss=F.cross_entropy)
+        return census(self.measured, self.batches.probe(PROBE), gradients=True, loss=self.task.loss)
 
     @property
     def measured(self) -> nn.Module:
@@ -284,6 +294,15 @@ class _Run:
         restore_random(state["random"])
         self.counted = Census.from_dict(state["census"]) if state["census"] else None
 
+    @property
+    def _has_classes(self) -> bool:
+        return self.batches.dataset.targets == "classes"
+
+    def _loss(self, output: Any, target: Tensor) -> Tensor:
+        if self.config.label_smoothing:
+            return F.cross_entropy(output, target, label_smoothing=self.config.label_smoothing)
+        return self.task.loss(output, target)
+
     def _set_lr(self) -> None:
         if self.steady:
             return
@@ -316,14 +335,33 @@ class _Run:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, parts: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
-    """(mean cross entropy, accuracy) in eval mode, over (samples, labels)."""
+def evaluate(
+    model: nn.Module,
+    parts: Iterable[tuple[Tensor, Tensor]],
+    task: Task | None = None,
+    metrics: Sequence[Metric] | None = None,
+) -> dict[str, float]:
+    """``loss`` and each metric of a task, by default a classification, in eval mode, over all (samples, targets) at once.
+
+    Raises:
+        UndyingError: a metric is not a finite number though the loss is.
+    """
+    task = task or Classification()
     model.eval()
-    outputs, labels = (torch.cat(t) for t in zip(*((model(x).float(), y) for x, y in parts), strict=True))
-    return float(F.cross_entropy(outputs, labels)), float((outputs.argmax(1) == labels).double().mean())
+    outputs, targets = (torch.cat(t) for t in zip(*((model(x).float(), y) for x, y in parts), strict=True))
+    values = {"loss": float(task.loss(outputs, targets))}
+    for metric in metrics or task.metrics():
+        assert metric.function is not None
+        value = values[metric.name] = float(metric.function(outputs, targets))
+        if math.isfinite(values["loss"]) and not math.isfinite(value):
+            raise UndyingError(
+                f"metric {metric.name!r} is {value} on {len(targets)} samples, where the loss is {values['loss']:.4g}; "
+                "a metric must be a finite number for every finite output"
+            )
+    return values
 
 
-class Classification(Kind[RunConfig]):
+class ClassificationKind(Kind[RunConfig]):
     """Runs of ``undying compare``."""
 
     config = RunConfig
@@ -353,7 +391,8 @@ class Classification(Kind[RunConfig]):
 
     def describe(self, config: RunConfig, execution: Execution) -> dict[str, Any]:
         dataset = dataset_of(config, execution)
-        return {**dataset.describe(), "per_class": dataset.per_class(), "names": dataset.names}
+        classes = {"per_class": dataset.per_class(), "names": dataset.names} if dataset.targets == "classes" else {}
+        return {**describe(config.task, dataset), **classes}
 
     def values(self, config: RunConfig, lines: Lines, chance: float) -> dict[str, float]:
         last = lines[-1]
@@ -365,4 +404,4 @@ class Classification(Kind[RunConfig]):
         }
 
 
-KIND = Classification()
+KIND = ClassificationKind()

@@ -176,7 +176,8 @@ class _Run:
     def measure(self, part: tuple[Tensor, Tensor], epoch: int) -> tuple[float, float]:
         """(loss, accuracy) with the labels of the epoch's task."""
         x, y = part
-        return evaluate(self.model, [(x, self.labels(y, epoch))])
+        values = evaluate(self.model, [(x, self.labels(y, epoch))])
+        return values["loss"], values["accuracy"]
 
     def count(self, epoch: int) -> Census:
         return census(self.model, [(self.x, self.labels(self.y, epoch))], gradients=True, loss=F.cross_entropy)

@@ -50,7 +50,8 @@ def check_lines(lines: Sequence[Any]) -> None:
         if not (isinstance(line, dict) and _whole(line.get("epoch")) and _number(line.get("seconds"))):
             raise ValueError(f"line {number} is not that of an epoch")
         sites = line.get("sites", [])
-        wrong = [name for name in _MEASURED & line.keys() if line[name] is not None and not _number(line[name])]
+        measured = [name for name in line if name in _MEASURED or name.startswith(_SCORED)]
+        wrong = [name for name in measured if line[name] is not None and not _number(line[name])]
         if wrong or not isinstance(sites, list) or not all(map(_is_site, sites)):
             raise ValueError(f"line {number} holds something else as {wrong[0] if wrong else 'sites'}")
         refused = line.get("refused", {})
@@ -58,10 +59,8 @@ def check_lines(lines: Sequence[Any]) -> None:
             raise ValueError(f"line {number} holds something else as refused")
 
 
-_MEASURED = {
-    *(f"{part}_{what}" for part in ("train", "test", "validation") for what in ("loss", "accuracy")),
-    *("gradient_norm", "update_norm", "sparsity", "recycled", "train_seconds"),
-}
+_MEASURED = ("train_loss", "train_accuracy", "gradient_norm", "update_norm", "sparsity", "recycled", "train_seconds")
+_SCORED = ("test_", "validation_")
 
 
 def _is_site(site: object) -> bool:
@@ -81,6 +80,16 @@ def _whole(value: object) -> bool:
 
 def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and abs(value) < 1e300
+
+
+def score(lines: Sequence[Mapping[str, Any]]) -> tuple[str, float | None]:
+    """(the metric that decides, its value on the test data when it was measured last): the first that is no loss; None where
+    it was not finite, or never measured."""
+    for line in reversed(lines):
+        for key, value in line.items():
+            if key.startswith("test_") and key != "test_loss":
+                return key.removeprefix("test_"), value
+    return "accuracy", None
 
 
 def share(line: Mapping[str, Any], state: str) -> float | None:

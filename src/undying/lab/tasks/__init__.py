@@ -1,0 +1,165 @@
+"""Tasks by name, and one's own by import path: what is learned from which data, and what it is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from undying._base import imports
+from undying._base.errors import UndyingError
+from undying.lab import data
+from undying.lab.checkpoints import random_state, restore_random, seed_everything
+from undying.lab.data.dataset import Dataset
+from undying.lab.data.imported import read_pairs
+from undying.lab.metric import Metric
+from undying.lab.tasks.builtin import Classification, MultiLabel, Regression
+from undying.lab.tasks.task import Task
+
+__all__ = [
+    "TASKS",
+    "Classification",
+    "Task",
+    "build_task",
+    "describe",
+    "is_own",
+    "known",
+    "load",
+    "metrics_of",
+    "source_sha256",
+]
+
+TASKS: dict[str, tuple[str, Callable[[Dataset], Task]]] = {
+    "classification": ("classes", Classification),
+    "regression": ("values", Regression),
+    "multilabel": ("labels", MultiLabel),
+}
+"""By name: the targets that its data have (see ``Dataset.targets``), and the task for them."""
+
+_TAKEN = ("loss", "accuracy", "silent", "dead", "dormant", "sparsity", "recycled", "seconds", "seed", "activation")
+"""Names that the report gives to something else."""
+
+
+def known(spec: str) -> None:
+    """Raises UndyingError unless ``spec`` is one of ``TASKS`` or an import path; nothing is imported."""
+    if spec not in TASKS and not all(spec.partition(":")):
+        raise UndyingError(f"unknown --task {spec!r}; known: {', '.join(TASKS)}, package.module:Class")
+
+
+def is_own(spec: str) -> bool:
+    """Whether it is one of the user's."""
+    return spec not in TASKS
+
+
+def source_sha256(spec: str) -> str:
+    """Hash of the file of a task of the user's own; empty for the others."""
+    return imports.source_sha256(spec, "task") if is_own(spec) else ""
+
+
+def load(spec: str, of: str, columns: tuple[str, ...] = (), image_size: int = 0, root: Path | None = None) -> Dataset:
+    """The data of a task: those that ``--data`` names, ``of``, or the task's own.
+
+    Raises:
+        UndyingError: they cannot be read, or are not such as the task learns.
+    """
+    if is_own(spec):
+        return _own_data(spec)
+    targets, _ = TASKS[spec]
+    return data.load(of, image_size, root, targets=targets, columns=columns)
+
+
+def build_task(spec: str, dataset: Dataset) -> Task:
+    """The task, for ``dataset``."""
+    return _own(spec) if is_own(spec) else TASKS[spec][1](dataset)
+
+
+def probe_of(spec: str) -> tuple[Tensor, Tensor] | None:
+    """The samples on which a task of the user's own has units counted; None: the training samples."""
+    given = getattr(_own(spec), "probe", None) if is_own(spec) else None
+    probe = imports.ask(spec, "task", given) if given is not None else None
+    return None if probe is None else _tensors(probe, f"task {spec!r}, probe")
+
+
+def describe(spec: str, dataset: Dataset) -> dict[str, Any]:
+    """What is recorded of a task's data, plain: beside a classification's also what it is judged by.
+
+    Raises:
+        UndyingError: that is nothing that a comparison can use.
+    """
+    metrics = metrics_of(build_task(spec, dataset), spec)
+    named = {} if spec == "classification" else {"metrics": [metric.to_dict() for metric in metrics]}
+    probe = probe_of(spec)
+    return {**dataset.describe(), **named, **({} if probe is None else {"probe": len(probe[0])})}
+
+
+def metrics_of(task: Task, what: str) -> list[Metric]:
+    """What it is judged by.
+
+    Raises:
+        UndyingError: it is nothing that a comparison can use.
+    """
+    metrics = list(task.metrics())
+    wrong = next((m for m in metrics if not isinstance(m, Metric) or m.function is None), None)
+    if not metrics or wrong is not None:
+        raise UndyingError(
+            f"task {what!r}: metrics() must give one Metric or more, each with its function, not {wrong or metrics!r}"
+        )
+    names = [metric.name for metric in metrics]
+    for metric in metrics:
+        if names.count(metric.name) > 1 or (metric.name in _TAKEN and not isinstance(task, Classification)):
+            raise UndyingError(f"task {what!r}: a metric cannot be called {metric.name!r}, which is taken")
+        if metric.higher_is_better is None:
+            raise UndyingError(f"task {what!r}: metric {metric.name!r} needs higher_is_better=True or False")
+    return metrics
+
+
+@cache
+def _own(spec: str) -> Task:
+    """Made once a process.
+
+    Raises:
+        UndyingError: it is not there, or lacks a method.
+    """
+    task = imports.call(spec, "task")
+    lacking = [name for name in ("data", "loss", "metrics") if not callable(getattr(task, name, None))]
+    if lacking:
+        raise UndyingError(
+            f"task {spec!r} is a {type(task).__name__} without {' and '.join(lacking)}; see undying.lab.Task"
+        )
+    metrics_of(task, spec)
+    return task  # type: ignore[no-any-return]
+
+
+@cache
+def _own_data(spec: str) -> Dataset:
+    state = random_state()
+    seed_everything(0)
+    try:
+        given = imports.ask(spec, "task", _own(spec).data)
+        if not isinstance(given, (tuple, list)) or len(given) != 2:
+            raise UndyingError(f"task {spec!r}: data() gives a {type(given).__name__}, not (train, test)")
+        (x_train, y_train), (x_test, y_test) = (
+            _tensors(source, f"task {spec!r}, {part}") for source, part in zip(given, ("train", "test"), strict=True)
+        )
+    finally:
+        restore_random(state)
+    outputs = getattr(_own(spec), "outputs", None) or _outputs(y_train, y_test)
+    return Dataset(spec, x_train, y_train, x_test, y_test, int(outputs), targets="own").checked()
+
+
+def _tensors(source: Any, what: str) -> tuple[Tensor, Tensor]:
+    if isinstance(source, (tuple, list)) and len(source) == 2:
+        x, y = (torch.as_tensor(part) for part in source)
+        return x, y
+    return read_pairs(source, what)
+
+
+def _outputs(*targets: Tensor) -> int:
+    """What a network by name gives a sample: a score a class for whole numbers, else as many numbers as a target has."""
+    if any(y.is_floating_point() or y.dtype == torch.bool for y in targets):
+        return targets[0][0].numel() if len(targets[0]) else 1
+    return max(int(y.max()) for y in targets if y.numel()) + 1
