@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from undying.lab.grid import Point
 from undying.lab.interval import Interval
 from undying.lab.metric import Metric
 
@@ -131,6 +132,45 @@ class ActivationResult:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """One point of the grid for one arm."""
+
+    point: Point
+    validation: float
+    """Mean score on what is held out, over the seeds that all points of the arm have."""
+    score: Summary
+    """On the test data, over all its finished runs; no choice is made by it."""
+    diverged: int
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """One arm."""
+
+    chosen: Point
+    """The point that is best by ``Tried.validation``; the first of those that are equal."""
+    add: Point
+    """Of the options whose chosen value lies at an end of the grid, the value to add."""
+    tried: Sequence[Tried]
+    """Every point, in the order of the grid."""
+    at_shared: Summary
+    """Its score at the point that all arms share."""
+    comparison: Comparison | None
+    """With the baseline, both at that point."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a grid gave."""
+
+    options: Mapping[str, Sequence[float]]
+    shared: Point
+    """The one point for all: that with the best mean over the arms on what is held out."""
+    arms: Mapping[str, Tuned]
+    """By name, those with a run at each point."""
+
+
+@dataclass(frozen=True)
 class Results:
     """A whole comparison."""
 
@@ -152,6 +192,8 @@ class Results:
     """In the order named, those with a finished run; the first is the baseline."""
     planned: int
     """Number of runs of the whole comparison."""
+    tuning: Tuning | None = None
+    """What a grid gave, where there is one: then everything else is of each arm at its own best point."""
 
     @property
     def metric(self) -> Metric:
@@ -165,6 +207,8 @@ class Results:
     @property
     def finished(self) -> int:
         """Number of runs that these results are made of."""
+        if self.tuning is not None:
+            return sum(len(tried.score.values) for arm in self.tuning.arms.values() for tried in arm.tried)
         return sum(len(activation.seeds) for activation in self.activations)
 
     @property

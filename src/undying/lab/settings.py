@@ -6,16 +6,19 @@ import hashlib
 import json
 import math
 import shlex
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from types import NoneType
 from typing import Any, ClassVar
 
 from undying._base.errors import UndyingError
 from undying.lab import data, models, tasks
+from undying.lab import grid as grids
 from undying.lab.optimizers import OPTIMIZERS
 from undying.lab.recipe import Recipe, one_of
 from undying.lab.treatments import build_treatment
 
+_HELD_OUT = 0.1
+"""Share of the training data by which a grid chooses, unless another is given."""
 FORMAT = 1
 """Of everything in the run store. A reader refuses a higher one."""
 
@@ -71,7 +74,7 @@ class Essentials:
     """Training samples in a step."""
 
 
-_OF_ALL = ("activations", "seeds", "margin")
+_OF_ALL = ("activations", "seeds", "margin", "grid")
 """Fields of a comparison that its single runs do not have."""
 
 
@@ -79,6 +82,10 @@ _OF_ALL = ("activations", "seeds", "margin")
 class Settings(Recipe, Essentials):  # in this order the essentials' fields are the first
     """Everything that decides the numbers of a comparison."""
 
+    grid: tuple[str, ...] = ()
+    """Values of numeric options, as in lr=0.001,0.003,0.01; --lr 0.001 0.003 0.01 says the same. Each arm is then judged at its
+    own best, chosen on --validation of the training data (0.1 if it is not given). Options: lr, weight_decay, batch_size,
+    momentum, warmup, label_smoothing, clip, ema, mixup, cutmix, drop_path."""
     margin: float = 0.0
     """The smallest difference that matters, in points of accuracy or in the unit of another score: the report then says
     where arms are equal within it (two one-sided tests at 5 %). 0: none. Name it before you look."""
@@ -104,6 +111,7 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
                 )
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise UndyingError(f"--lr must be above 0, not {self.lr}")
+        self._check_grid()
         if not 0 <= self.margin < math.inf:
             raise UndyingError(f"--margin must be a number of at least 0, not {self.margin}")
         if len(self.activations) < 2:
@@ -113,16 +121,31 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
                 raise UndyingError(f"--activations names {spec!r} twice; name it once")
             build_treatment(spec).check(averaged=self.ema > 0)
 
+    def _check_grid(self) -> None:
+        if not self.grid:
+            return
+        if not self.validation:
+            object.__setattr__(self, "validation", _HELD_OUT)
+        for point in self.points:
+            replace(self, grid=(), **dict[str, Any](point))  # raises what a value of its own would
+
+    @property
+    def points(self) -> list[grids.Point]:
+        """Those of the grid; one that changes nothing where there is none."""
+        return grids.points(grids.parse(self.grid))
+
     def runs(self, data_sha256: str, model_sha256: str = "", task_sha256: str = "") -> list[RunConfig]:
-        """Every run of the comparison, one seed after the other; see ``RunConfig`` for the hashes."""
+        """Every run of the comparison, one seed after the other, each at every point of the grid; see ``RunConfig`` for the
+        hashes."""
         shared = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OF_ALL}
         if tasks.is_own(self.task):
             shared["data"] = self.task
         shared |= {"data_sha256": data_sha256, "model_sha256": model_sha256, "task_sha256": task_sha256}
         return [
-            RunConfig(activation=activation, seed=seed, **shared)
+            RunConfig(activation=activation, seed=seed, **{**shared, **point})
             for seed in range(self.seeds)
             for activation in self.activations
+            for point in self.points
         ]
 
     def command(self, out: str) -> str:
@@ -131,7 +154,10 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
         essential = {f.name for f in fields(Essentials)}
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.name in essential or value != f.default:
+            if f.name == "grid":
+                for option, values in grids.parse(self.grid).items():
+                    words += [f"--{option.replace('_', '-')}", *map(str, values)]
+            elif f.name not in grids.parse(self.grid) and (f.name in essential or value != f.default):
                 words += [f"--{f.name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
         return shlex.join([*words, "--out", out])
 

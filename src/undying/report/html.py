@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from undying._base.text import clean, known
+from undying.lab.grid import written
 from undying.lab.metric import SILENT
 from undying.lab.results import Results, SiteHistory
 from undying.plots.theme import THEME
@@ -30,6 +31,7 @@ def environment() -> Environment:
         words.percent,
         words.points,
         words.praise,
+        written,
         words.signed,
         words.probability,
         words.ratio,

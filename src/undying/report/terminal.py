@@ -20,6 +20,7 @@ from undying.report.words import (
     points,
     probability,
     progress,
+    tuned,
     verdict,
 )
 
@@ -37,6 +38,10 @@ def print_summary(results: Results, report_path: Path | None, console: Console) 
         table.add_row(*(Text(cell) for cell in _row(activation, results)))
     console.print(table)
     console.print(Text("silent, dead: % of all units, after the last epoch; p after Holm's correction"), style="dim")
+    if results.tuning is not None:
+        console.print(
+            Text("each at its own best on data held out: " + "; ".join(map(clean, tuned(results)))), style="dim"
+        )
     console.print()
     # Text, not str: a name may look like rich's markup.
     if results.partial:
