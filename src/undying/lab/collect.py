@@ -9,19 +9,20 @@ from undying._base.errors import UndyingError
 from undying._version import __version__
 from undying.lab.finished import check_alike
 from undying.lab.grid import parse
-from undying.lab.metric import SILENT
-from undying.lab.paired import compare_metrics, compare_pairs
 from undying.lab.plan import Plan, stored
-from undying.lab.results import ActivationResult, Comparison, Curve, Results, SiteHistory, Summary
+from undying.lab.results import ActivationResult, Results, SiteHistory
 from undying.lab.runs.classification import PROBE
 from undying.lab.runs.kind import Run
 from undying.lab.runs.lines import last_counted, share
 from undying.lab.scores import pairs_of, scores_of
 from undying.lab.settings import Settings
-from undying.lab.statistics import curve, summarise
 from undying.lab.store import Store
 from undying.lab.treatments import build_treatment
 from undying.lab.tuning import tune
+from undying.statistics.metric import SILENT
+from undying.statistics.paired import compare_metrics, compare_pairs
+from undying.statistics.records import Comparison, Curve, Summary
+from undying.statistics.summaries import curve, summarise
 
 _CURVES = ("train_loss", "test_loss", "train_accuracy", "sparsity", "gradient_norm", "update_norm")
 

@@ -9,9 +9,9 @@ from typing import Any
 from undying.lab import data, models, tasks
 from undying.lab.execution import Execution
 from undying.lab.finished import FinishedRuns
-from undying.lab.metric import ACCURACY, Metric
 from undying.lab.settings import RunConfig, Settings
 from undying.lab.store import Store
+from undying.statistics.metric import ACCURACY, Metric
 
 
 @dataclass(frozen=True)

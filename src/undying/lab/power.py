@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from undying.lab.paired import detectable_difference, seeds_needed
 from undying.lab.plan import Plan
 from undying.lab.scores import pairs_of, scores_of
+from undying.statistics.paired import detectable_difference, seeds_needed
 
 _FEWEST = 3
 """Pairs, below which their deviation says nothing."""

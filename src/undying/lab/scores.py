@@ -6,8 +6,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from undying._base.errors import UndyingError
-from undying.lab.metric import ACCURACY, Metric
 from undying.lab.runs.kind import Run
+from undying.statistics.metric import ACCURACY, Metric
 
 Name = TypeVar("Name", bound=Hashable)
 

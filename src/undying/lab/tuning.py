@@ -8,12 +8,12 @@ from typing import Any
 
 from undying.lab import grid
 from undying.lab.grid import Point
-from undying.lab.metric import Metric
-from undying.lab.paired import compare_pairs
 from undying.lab.results import Tried, Tuned, Tuning
 from undying.lab.runs.kind import Run
 from undying.lab.scores import pairs_of, scores_of
-from undying.lab.statistics import summarise
+from undying.statistics.metric import Metric
+from undying.statistics.paired import compare_pairs
+from undying.statistics.summaries import summarise
 
 Grid = Mapping[str, Sequence[Sequence[Run]]]
 """By arm, the baseline first: for each point of the grid its finished runs."""

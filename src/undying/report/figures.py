@@ -9,13 +9,14 @@ from itertools import pairwise
 from matplotlib.figure import Figure as Canvas
 
 from undying._base.text import clip, known
-from undying.lab.metric import SILENT, Metric
-from undying.lab.results import ActivationResult, Results, Summary
+from undying.lab.results import ActivationResult, Results
 from undying.plots.curves import Line, Panel, multiples, numbers, panels
 from undying.plots.dots import Row, dots
 from undying.plots.heat import Map, heat_maps
 from undying.plots.theme import NARROW, for_file, for_page, render, styled
 from undying.report.words import UNKNOWN, percent, product_name, ratio, seconds_ratio
+from undying.statistics.metric import SILENT, Metric
+from undying.statistics.records import Summary
 
 FEW = 8
 """Most activations whose curves can be told apart in one set of axes; more get a small panel each."""

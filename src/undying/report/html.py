@@ -10,11 +10,11 @@ from markupsafe import Markup
 
 from undying._base.text import clean, known
 from undying.lab.grid import written
-from undying.lab.metric import SILENT
 from undying.lab.results import Results, SiteHistory
 from undying.plots.theme import THEME
 from undying.report import words
 from undying.report.figures import FEW, Figure
+from undying.statistics.metric import SILENT
 
 
 def environment() -> Environment:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from undying._base.text import clean, known
-from undying.lab.results import ActivationResult, Results, Summary
+from undying.lab.results import ActivationResult, Results
 from undying.report.words import (
     MINUS,
     MISSING,
@@ -23,6 +23,7 @@ from undying.report.words import (
     tuned,
     verdict,
 )
+from undying.statistics.records import Summary
 
 
 def print_summary(results: Results, report_path: Path | None, console: Console) -> None:

@@ -6,8 +6,9 @@ from collections import Counter
 
 from undying._base.text import known
 from undying.lab.grid import written
-from undying.lab.metric import ACCURACY, Metric
-from undying.lab.results import ActivationResult, Results, Summary
+from undying.lab.results import ActivationResult, Results
+from undying.statistics.metric import ACCURACY, Metric
+from undying.statistics.records import Summary
 
 MISSING = "–"
 UNKNOWN = "unknown"

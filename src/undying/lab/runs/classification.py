@@ -22,7 +22,6 @@ from undying.lab import models
 from undying.lab.checkpoints import Checkpoint, random_state, restore_random, seed_everything
 from undying.lab.data.dataset import Dataset
 from undying.lab.execution import Execution
-from undying.lab.metric import Metric
 from undying.lab.optimizers import build_optimizer, lr_factor
 from undying.lab.process_group import SingleProcess
 from undying.lab.runs.batches import Batches, dataset_of
@@ -32,6 +31,7 @@ from undying.lab.runs.start import Start, check_fresh, start_of
 from undying.lab.settings import RunConfig
 from undying.lab.tasks import Classification, Task, build_task, describe, metrics_of, probe_of
 from undying.lab.treatments import build_treatment
+from undying.statistics.metric import Metric
 
 PROBE = 2048
 """Units are counted on the first so many training samples, the same for every run."""

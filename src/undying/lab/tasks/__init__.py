@@ -16,9 +16,9 @@ from undying.lab import data
 from undying.lab.checkpoints import random_state, restore_random, seed_everything
 from undying.lab.data.dataset import Dataset
 from undying.lab.data.imported import read_pairs
-from undying.lab.metric import Metric
 from undying.lab.tasks.builtin import Classification, MultiLabel, Regression
 from undying.lab.tasks.task import Task
+from undying.statistics.metric import Metric
 
 __all__ = [
     "TASKS",

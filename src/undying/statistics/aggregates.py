@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from undying.lab.interval import Interval
-from undying.lab.statistics import RESAMPLES, SEED, Floats, finite
+from undying.statistics.interval import Interval
+from undying.statistics.summaries import RESAMPLES, SEED, Floats, finite
 
 
 def interquartile_mean(tasks: Sequence[Sequence[float]]) -> Interval:
