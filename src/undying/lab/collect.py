@@ -9,12 +9,12 @@ from undying._base.errors import UndyingError
 from undying._version import __version__
 from undying.lab.finished import check_alike
 from undying.lab.grid import parse
+from undying.lab.pairs import pairs_of, scores_of
 from undying.lab.plan import Plan, stored
 from undying.lab.results import ActivationResult, Results, SiteHistory
 from undying.lab.runs.classification import PROBE
 from undying.lab.runs.kind import Run
 from undying.lab.runs.lines import last_counted, share
-from undying.lab.scores import pairs_of, scores_of
 from undying.lab.settings import Settings
 from undying.lab.store import Store
 from undying.lab.treatments import build_treatment

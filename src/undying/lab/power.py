@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from undying.lab.pairs import pairs_of, scores_of
 from undying.lab.plan import Plan
-from undying.lab.scores import pairs_of, scores_of
 from undying.statistics.paired import detectable_difference, seeds_needed
 
 _FEWEST = 3

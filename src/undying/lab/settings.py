@@ -109,6 +109,8 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
                 raise UndyingError(
                     f"--{name.replace('_', '-')} must be at least 1 and below 2**31, not {getattr(self, name)}"
                 )
+        if self.epochs % self.tasks:
+            raise UndyingError(f"--epochs {self.epochs} cannot be shared equally by --tasks {self.tasks}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise UndyingError(f"--lr must be above 0, not {self.lr}")
         self._check_grid()

@@ -8,9 +8,9 @@ from typing import Any
 
 from undying.lab import grid
 from undying.lab.grid import Point
+from undying.lab.pairs import pairs_of, scores_of
 from undying.lab.results import Tried, Tuned, Tuning
 from undying.lab.runs.kind import Run
-from undying.lab.scores import pairs_of, scores_of
 from undying.statistics.metric import Metric
 from undying.statistics.paired import compare_pairs
 from undying.statistics.summaries import summarise
