@@ -9,7 +9,7 @@ from typing import Any
 from undying.lab import data, models, tasks
 from undying.lab.execution import Execution
 from undying.lab.finished import FinishedRuns
-from undying.lab.settings import RunConfig, Settings
+from undying.lab.settings import AnyRun, Settings
 from undying.lab.store import Store
 from undying.statistics.metric import ACCURACY, Metric
 
@@ -25,7 +25,7 @@ class Plan:
     model_sha256: str
     """Of the source of a network given by import path; below of a task."""
     task_sha256: str
-    runs: list[RunConfig]
+    runs: list[AnyRun]
     """Every run of it."""
     finished: FinishedRuns
     """Those that are in the store, as read from it."""
@@ -36,7 +36,7 @@ class Plan:
         return [Metric(**fields) for fields in self.data.get("metrics", ())] or [ACCURACY]
 
     @property
-    def missing(self) -> list[RunConfig]:
+    def missing(self) -> list[AnyRun]:
         """The others."""
         return [config for config in self.runs if config not in self.finished]
 
@@ -47,6 +47,11 @@ def plan(settings: Settings, out: Path, execution: Execution | None = None) -> P
     Raises:
         UndyingError: the data or a finished run cannot be read.
     """
+    if settings.task == tasks.RL:
+        from undying.lab.runs import reinforcement  # another library's, which takes seconds to import
+
+        described = reinforcement.describe(settings.env)
+        return _planned(settings, Store(out), described, "", described["sha256"])
     root = (execution or Execution()).data_root
     dataset = tasks.load(settings.task, settings.data, settings.columns, settings.image_size, root)
     hashes = models.own_source(settings.model), tasks.source_sha256(settings.task)

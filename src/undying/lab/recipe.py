@@ -19,7 +19,7 @@ class Recipe:
 
     task: str = "classification"
     """What is learned: classification; regression (numbers; RMSE, MAE and R2); multilabel (any number of labels a sample; F1);
-    or package.module:Class, a subclass of undying.lab.Task with its own data, loss and metrics."""
+    rl (the return in --env); or package.module:Class, a subclass of undying.lab.Task with its own data, loss and metrics."""
     columns: tuple[str, ...] = ()
     """Columns of a .csv that are to be predicted; default: the last one."""
     tasks: int = 1

@@ -66,8 +66,8 @@ class Essentials:
     """Number of seeds. The same seed gives every activation the same initial weights and data order."""
     epochs: int = 15
     """Passes over the training data."""
-    lr: float = 0.01
-    """Learning rate."""
+    lr: float | None = None
+    """Learning rate; default: 0.01, and with --task rl that of the algorithm: ppo 0.0003, dqn 0.0001, a2c 0.0007."""
     optimizer: str = "adam"
     """Optimizer: adam, adamw or sgd."""
     batch_size: int = 64
@@ -76,12 +76,27 @@ class Essentials:
 
 _OF_ALL = ("activations", "seeds", "margin", "grid")
 """Fields of a comparison that its single runs do not have."""
+_OF_RL = ("env", "algo", "steps", "envs")
+"""And those that runs of ``--task rl`` have alone."""
+_ALSO_OF_RL = ("task", "validation", "grid", "margin")
+"""Options beside the essentials that mean something there too."""
+ALGORITHMS = {"ppo": 3e-4, "dqn": 1e-4, "a2c": 7e-4}
+"""Of stable-baselines3, with their learning rates."""
 
 
 @dataclass(frozen=True)
 class Settings(Recipe, Essentials):  # in this order the essentials' fields are the first
     """Everything that decides the numbers of a comparison."""
 
+    env: str = "CartPole-v1"
+    """With --task rl: an id of gymnasium's, or package.module:function, which returns an environment. --model is then one of
+    stable-baselines3's policies, MlpPolicy by default; --epochs is how often the agent is measured."""
+    algo: str = "ppo"
+    """With --task rl: ppo, dqn or a2c of stable-baselines3. What is not an option here is as they have it."""
+    steps: int = 50_000
+    """With --task rl: steps of the environment."""
+    envs: int = 1
+    """With --task rl: environments that are played side by side."""
     grid: tuple[str, ...] = ()
     """Values of numeric options, as in lr=0.001,0.003,0.01; --lr 0.001 0.003 0.01 says the same. Each arm is then judged at its
     own best, chosen on --validation of the training data (0.1 if it is not given). Options: lr, weight_decay, batch_size,
@@ -92,9 +107,13 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        data.source(self.data)
-        models.known(self.model)
         tasks.known(self.task)
+        if self.lr is None:
+            object.__setattr__(self, "lr", ALGORITHMS.get(self.algo, 0.01) if self.task == tasks.RL else 0.01)
+        self._check_environment()
+        if self.task != tasks.RL:
+            data.source(self.data)
+            models.known(self.model)
         if tasks.is_own(self.task) and self.data != "digits":
             raise UndyingError(f"--task {self.task!r} brings its own data; leave out --data")
         if self.task != "classification":
@@ -111,7 +130,7 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
                 )
         if self.epochs % self.tasks:
             raise UndyingError(f"--epochs {self.epochs} cannot be shared equally by --tasks {self.tasks}")
-        if not (math.isfinite(self.lr) and self.lr > 0):
+        if self.lr is None or not (math.isfinite(self.lr) and self.lr > 0):
             raise UndyingError(f"--lr must be above 0, not {self.lr}")
         self._check_grid()
         if not 0 <= self.margin < math.inf:
@@ -123,11 +142,33 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
                 raise UndyingError(f"--activations names {spec!r} twice; name it once")
             build_treatment(spec).check(averaged=self.ema > 0)
 
+    def _check_environment(self) -> None:
+        defaults = {f.name: f.default for f in fields(self)}
+        changed = [name for name in defaults if getattr(self, name) != defaults[name]]
+        if self.task != tasks.RL:
+            stray = [name for name in changed if name in _OF_RL]
+            if stray:
+                raise UndyingError(f"--{stray[0]} goes with --task rl")
+            return
+        essential = {f.name for f in fields(Essentials)} - {"data", "optimizer"}
+        stray = [name for name in changed if name not in {*essential, *_OF_RL, *_ALSO_OF_RL}]
+        if stray:
+            raise UndyingError(f"--{stray[0].replace('_', '-')} does not go with --task rl")
+        one_of("algo", self.algo, ALGORITHMS)
+        if self.model == defaults["model"]:
+            object.__setattr__(self, "model", "MlpPolicy")
+        for name in ("steps", "envs"):
+            if not 1 <= getattr(self, name) < 2**31:
+                raise UndyingError(f"--{name} must be at least 1 and below 2**31, not {getattr(self, name)}")
+
     def _check_grid(self) -> None:
         if not self.grid:
             return
         if not self.validation:
             object.__setattr__(self, "validation", _HELD_OUT)
+        stray = [option for option in grids.parse(self.grid) if option not in ("lr", "batch_size")]
+        if self.task == tasks.RL and stray:
+            raise UndyingError(f"--{stray[0].replace('_', '-')} does not go with --task rl")
         for point in self.points:
             replace(self, grid=(), **dict[str, Any](point))  # raises what a value of its own would
 
@@ -136,15 +177,29 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
         """Those of the grid; one that changes nothing where there is none."""
         return grids.points(grids.parse(self.grid))
 
-    def runs(self, data_sha256: str, model_sha256: str = "", task_sha256: str = "") -> list[RunConfig]:
+    def runs(self, data_sha256: str, model_sha256: str = "", task_sha256: str = "") -> list[AnyRun]:
         """Every run of the comparison, one seed after the other, each at every point of the grid; see ``RunConfig`` for the
         hashes."""
-        shared = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OF_ALL}
+        if self.task == tasks.RL:
+            return self._runs_of_agents(task_sha256)
+        shared = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*_OF_ALL, *_OF_RL)}
         if tasks.is_own(self.task):
             shared["data"] = self.task
         shared |= {"data_sha256": data_sha256, "model_sha256": model_sha256, "task_sha256": task_sha256}
         return [
             RunConfig(activation=activation, seed=seed, **{**shared, **point})
+            for seed in range(self.seeds)
+            for activation in self.activations
+            for point in self.points
+        ]
+
+    def _runs_of_agents(self, env_sha256: str) -> list[AnyRun]:
+        from undying.lab.runs.reinforcement import AgentRun  # which imports this module
+
+        same = ("model", "epochs", "lr", "batch_size", "algo", "steps", "envs")
+        shared = {name: getattr(self, name) for name in same} | {"data": self.env, "env_sha256": env_sha256}
+        return [
+            AgentRun(activation=activation, seed=seed, **{**shared, **point})
             for seed in range(self.seeds)
             for activation in self.activations
             for point in self.points

@@ -406,7 +406,7 @@ class ClassificationKind(Kind[RunConfig]):
         run.begin(_TRIAL)
         run.close()
 
-    def train(self, config: RunConfig, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
+    def train(self, config: RunConfig, execution: Execution, checkpoint: Checkpoint | None) -> Iterator[Epoch]:
         return train(config, execution, checkpoint)
 
     def describe(self, config: RunConfig, execution: Execution) -> dict[str, Any]:
