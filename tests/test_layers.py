@@ -17,7 +17,7 @@ LAYERS = (
     "census certify treat",
     "integrations",
     "lab",
-    "plots",
+    "plots scores",
     "report bench",
     "papers",
     "cli",
