@@ -6,8 +6,9 @@ import hashlib
 import json
 import math
 import shlex
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Any, ClassVar
 
 from undying._base.errors import UndyingError
@@ -58,7 +59,8 @@ class Essentials:
     sugar:nelu:a=0.1, sugar:region=negative or barelu:eps=0.01; sugar:anneal=0.5 and barelu:anneal=0.5 end as ReLU, over
     the last half of the steps. Parts of a treatment follow after plus signs, such as relu+redo:every=200 or
     relu+recycle:at=0.5+l2init:1e-3; there are redo, cbp, snr, grama, recycle, fresh, l2init, layernorm and
-    shrink_perturb. crelu stands in the place of an activation."""
+    shrink_perturb. crelu stands in the place of an activation. One of your own is package.module:name, a class of modules or a
+    function, such as mine:MyAct:alpha=0.2; a surrogate of your own is sugar:mine:my_surrogate."""
     seeds: int = 10
     """Number of seeds. The same seed gives every activation the same initial weights and data order."""
     epochs: int = 15
@@ -113,14 +115,22 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
                 raise UndyingError(f"--activations names {spec!r} twice; name it once")
             build_treatment(spec).check(averaged=self.ema > 0)
 
-    def runs(self, data_sha256: str, model_sha256: str = "", task_sha256: str = "") -> list[RunConfig]:
+    def runs(
+        self,
+        data_sha256: str,
+        model_sha256: str = "",
+        task_sha256: str = "",
+        activations_sha256: Mapping[str, str] = MappingProxyType({}),
+    ) -> list[RunConfig]:
         """Every run of the comparison, one seed after the other; see ``RunConfig`` for the hashes."""
         shared = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OF_ALL}
         if tasks.is_own(self.task):
             shared["data"] = self.task
         shared |= {"data_sha256": data_sha256, "model_sha256": model_sha256, "task_sha256": task_sha256}
         return [
-            RunConfig(activation=activation, seed=seed, **shared)
+            RunConfig(
+                activation=activation, seed=seed, activation_sha256=activations_sha256.get(activation, ""), **shared
+            )
             for seed in range(self.seeds)
             for activation in self.activations
         ]
@@ -177,3 +187,5 @@ class RunConfig(Recipe, AnyRun):
     """Hash of the source file of a network given by import path."""
     task_sha256: str = ""
     """The same of a task."""
+    activation_sha256: str = ""
+    """And of an activation or surrogate."""
