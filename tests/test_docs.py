@@ -84,6 +84,9 @@ def test_commands_are_accepted(page, command, tmp_path, monkeypatch, capsys):
     elif words[0] == "bench":
         assert cli.main([*words, "--forms", "no such form"]) == 2  # what it says once all arguments are accepted
         assert "unknown --forms" in capsys.readouterr().err
+    elif "--from" in words:
+        assert cli.main(words) == 2  # the reader has the file
+        assert "is not there" in capsys.readouterr().err
     else:
         assert words[0] in ("report", "runs")
         assert cli.main(words) == 2  # nothing is there in an empty folder
@@ -101,7 +104,8 @@ def users_files(folder):
     """What the pages on comparing have the reader write, and data as small as they can be."""
     blocks = re.findall(r"```python\n(.*?)```", TEXTS["docs/compare.md"], re.DOTALL)
     named = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", TEXTS["docs/tasks.md"], re.DOTALL)
-    for name, code in [("mine", next(block for block in blocks if "def net" in block)), *named]:
+    own = next(block for block in blocks if "acts.py" in block).split('"""')[1]
+    for name, code in [("acts", own), ("mine", next(block for block in blocks if "def net" in block)), *named]:
         (folder / f"{name}.py").write_text(code)
         sys.modules.pop(name, None)
     runpy.run_path(str(folder / "make_csv.py"))

@@ -19,7 +19,7 @@ LAYERS = (
     "statistics",
     "statistics",
     "lab",
-    "plots",
+    "plots scores",
     "report bench",
     "papers",
     "cli",

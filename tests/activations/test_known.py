@@ -98,7 +98,7 @@ def test_ends_are_given_for_what_is_bounded(kind):
 
 def test_spellings_operators_and_targets():
     assert {name: make() for name, make in SPELLINGS.items()}.keys() == {
-        *("relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish", "tanh"),
+        *("relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish", "tanh"),
         *("sugar", "barelu", "bsilu", "nelu"),
     }
     assert OPERATORS["relu"] == "ReLU"

@@ -118,6 +118,26 @@ def test_an_activation_with_a_threshold_is_named_until_it_is_registered_and_coun
     assert (site.zero == 1).tolist() == (net.body(pre) == 0).all(0).tolist() != site.silent.tolist()
 
 
+class Bent(nn.Module):
+    """ReLU and a line, by modules of its own, one of them below another."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.Sequential(nn.Identity(), nn.ReLU())
+
+    def forward(self, x):
+        return self.parts(x) + 0.1 * F.relu(x)
+
+
+def test_modules_within_a_registered_one_are_no_sites_of_their_own():
+    undying.register_activation(Bent)
+    net = Net(Bent())
+    counted = undying.census(net, X)
+    assert list(counted) == ["body"]
+    assert counted["body"].fired.tolist() == (net.a(X) > 0).sum(0).tolist()
+    assert counted.unrecognised == {}
+
+
 def test_unregistered_its_arithmetic_is_what_is_counted():
     assert [site.kind for site in undying.census(Net(), X).sites] == ["ReLU", "ReLU"]
 

@@ -57,7 +57,7 @@ def test_round_trip(store):
     assert (run.status, run.seconds, [e["epoch"] for e in run.epochs]) == ("finished", 1.5, [0, 1, 2])
     assert run.environment == {"torch": "x"}
     assert store.settings() == SETTINGS
-    assert store.described() == (DATA, "", "")
+    assert store.described() == (DATA, "", "", {})
     assert json.loads(stored(store, "data.json").read_text()) == DATA
     assert json.loads(stored(store, "config.json").read_text())["activation"] == "relu"
 
@@ -267,7 +267,7 @@ def test_a_folder_of_the_first_version_is_read(store):
     first |= {"optimizer": "adam", "batch_size": 64}
     (store.out / "sweep.json").write_text(json.dumps({"format": 1, "settings": first}))
     assert store.settings() == SETTINGS
-    assert store.described() == (None, "", "")
+    assert store.described() == (None, "", "", {})
 
 
 def test_weights_and_census_are_kept_where_a_run_has_them(store):

@@ -43,7 +43,7 @@ def plan(settings: Settings = SETTINGS, keep=lambda config: True, diverged=lambd
         return Run(config, "diverged" if broken else "finished", 1.0, [line, line], {})
 
     return Plan(
-        settings, Store(Path("none")), DATA, "", "", runs, {config: run(config) for config in runs if keep(config)}
+        settings, Store(Path("none")), DATA, "", "", {}, runs, {config: run(config) for config in runs if keep(config)}
     )
 
 

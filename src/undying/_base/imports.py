@@ -14,8 +14,8 @@ from typing import Any
 from undying._base.errors import UndyingError
 
 
-def find(spec: str, what: str) -> Callable[..., Any]:
-    """The function that ``package.module:function`` names; the working directory is searched too.
+def locate(spec: str, what: str) -> Any:
+    """Whatever ``package.module:name`` names; the working directory is searched too.
 
     Args:
         spec: the import path.
@@ -28,11 +28,20 @@ def find(spec: str, what: str) -> Callable[..., Any]:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(importlib.import_module(source), name)
+        return getattr(importlib.import_module(source), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UndyingError(f"{what} {spec!r}: {error}") from None
     except (Exception, SystemExit) as error:
         raise raised(spec, what, error) from error
+
+
+def find(spec: str, what: str) -> Callable[..., Any]:
+    """The function that it names, see :func:`locate`.
+
+    Raises:
+        UndyingError: it is not there, or is none.
+    """
+    found = locate(spec, what)
     if not callable(found):
         raise UndyingError(f"{what} {spec!r} is a {type(found).__name__}, not a function")
     return found  # type: ignore[no-any-return]
@@ -66,9 +75,9 @@ def raised(spec: str, what: str, error: BaseException) -> UndyingError:
 
 def source_sha256(spec: str, what: str) -> str:
     """Of the file that defines it: an edited one is another. Not of what that file imports."""
-    function = inspect.unwrap(find(spec, what))
+    found = inspect.unwrap(locate(spec, what))
     try:
-        file = inspect.getsourcefile(function)
-    except TypeError:  # written in C, or an object that can be called
+        file = inspect.getsourcefile(found)
+    except TypeError:  # written in C, or an object
         file = getattr(sys.modules[spec.partition(":")[0]], "__file__", None)
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""

@@ -55,6 +55,10 @@ class ModuleStack:
         """The module around it; None for the outermost."""
         return self._stack[-2] if len(self._stack) > 1 else None
 
+    def within(self, holds: Callable[[nn.Module], bool]) -> bool:
+        """Whether that is so of a module around the innermost one."""
+        return any(map(holds, self._stack[:-1]))
+
     @property
     def name(self) -> str:
         """Its first qualified name; empty for the network itself."""

@@ -100,7 +100,7 @@ _TABLE = (
         flat_below_zero=True,
         rectifier=True,
     ),
-    Facts(nn.ReLU6, None, (F.relu6,), flat_below_zero=True, ends=(-_INF, 6.0)),
+    Facts(nn.ReLU6, "relu6", (F.relu6,), flat_below_zero=True, ends=(-_INF, 6.0)),
     Facts(nn.LeakyReLU, "leaky_relu", (F.leaky_relu,), (F.leaky_relu_,)),
     Facts(nn.ELU, "elu", (F.elu,), (F.elu_,)),
     Facts(nn.SELU, "selu", (F.selu, torch.selu), (F.selu_, torch.selu_)),

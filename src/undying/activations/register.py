@@ -92,6 +92,21 @@ def register_activation(
     known.enter(known.Facts(kind, name, tuple(functions), tuple(inplace), flat_below_zero, ends, rectifier))
 
 
+def know(kind: type[nn.Module]) -> None:
+    """Count calls of modules of this type as :func:`register_activation` has it done, without a name and further facts.
+    What is known already, or inherits from a type that is, stays as it is.
+
+    Raises:
+        ValueError: another type has its name.
+    """
+    if issubclass(kind, tuple(known.FACTS)):
+        return
+    itself = (kind.__module__, kind.__qualname__)  # before its module was imported anew
+    if itself not in [(other.__module__, other.__qualname__) for other in known.FACTS]:
+        _check_kind(kind)
+    known.enter(known.Facts(kind))
+
+
 def _check_kind(kind: Any) -> None:
     if not isinstance(kind, type) or not issubclass(kind, nn.Module):
         raise TypeError(f"register_activation: kind must be a type of module, a subclass of nn.Module, not {kind!r}")

@@ -209,7 +209,8 @@ class Counter(UnitAxes):
         self._unmasked = None if mask is None else mask.reshape(len(mask), -1).any(1).sum()
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not self.active:  # a forward that checkpointing computes again
+        # A forward that checkpointing computes again, or what an activation computes with.
+        if not self.active or self._running.within(is_activation):
             return None
         place = self._places.name(module, self._running.caller)
         label, bounds = place or type(module).__name__, ends(type(module), module, (), {})
@@ -231,7 +232,7 @@ class Counter(UnitAxes):
             self._samples = samples_shown(getattr(func, "__name__", ""), args, kwargs, self._samples)
         given = list(tensors_in((*args, *kwargs.values())))
         self.unseen.read(func, given)
-        if kind is None or is_activation(self._running.module):
+        if kind is None or is_activation(self._running.module) or self._running.within(is_activation):
             out = super().__torch_function__(func, types, args, kwargs)
             self._layers.called(func, given, out)
             self.unseen.called(func, args, kwargs, out)

@@ -14,6 +14,7 @@ from undying._base.files import write_or_say
 from undying._base.text import duration
 from undying.lab.execution import Execution
 from undying.lab.settings import Settings
+from undying.scores.reading import Reading
 
 if TYPE_CHECKING:
     from undying.lab.plan import Plan
@@ -81,12 +82,41 @@ class ReportCommand:
     them, and a section for each.
     """
 
-    outs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (_OUT,)
-    """Folders that 'undying compare' wrote."""
+    outs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Folders that 'undying compare' wrote; default: undying-compare. With --from the one folder to write the report to;
+    default: beside the first file, named after it with -report."""
     page: Path | None = None
     """File for the page of several comparisons; default: undying-report.html."""
+    scores: Annotated[tuple[Path, ...], tyro.conf.arg(name="from")] = ()
+    """Report runs that others trained, from these: CSV files with the columns arm, seed, metric, value and, for curves, step;
+    CSV files of W&B; folders of TensorBoard's runs."""
+    reading: Annotated[Reading, tyro.conf.arg(name="")] = field(default_factory=Reading)
 
     def __call__(self, console: Console) -> int:
+        if self.scores:
+            return self._imported(console)
+        if self.reading != Reading():
+            raise UndyingError(f"{self.reading.given()[0]} goes with --from, which names files of scores")
+        return self._compared(console)
+
+    def _imported(self, console: Console) -> int:
+        from undying.scores import read_scores
+
+        if self.page is not None or len(self.outs) > 1:
+            raise UndyingError("--from writes one report into one folder; name that folder, and leave out --page")
+        out = self.outs[0] if self.outs else beside(self.scores[0])
+        if (out / "sweep.json").exists():
+            raise UndyingError(f"{out} is the folder of a comparison, whose report this would replace; name another")
+        results = read_scores(self.scores, self.reading, out)
+        said = [
+            f"{metric.title} ({'higher' if metric.higher_is_better else 'lower'} is better)"
+            for metric in results.metrics
+        ]
+        console.print(f"metrics: {', '.join(said)}", markup=False, highlight=False)
+        _report(console, results, out)
+        return 0
+
+    def _compared(self, console: Console) -> int:
         from undying.lab.collect import collect
         from undying.lab.store import Store
         from undying.report.overview import overview
@@ -106,6 +136,16 @@ class ReportCommand:
         write_or_say(page, overview(comparisons))
         print_overview(comparisons, page, console)
         return 0
+
+
+def beside(path: Path) -> Path:
+    """The folder of a report on a file.
+
+    >>> beside(Path("runs/scores.csv")).as_posix()
+    'runs/scores-report'
+    """
+    whole = path.resolve() if path.name in ("", "..") else path
+    return whole.with_name(f"{whole.name.removesuffix('.csv')}-report")
 
 
 def _print_plan(console: Console, todo: Plan, workers: int) -> None:
@@ -137,7 +177,8 @@ def _report(console: Console, results: Results, out: Path) -> None:
     try:
         page = write_report(results, out)
     except OSError as error:
+        again = results.command if results.imported else f"undying report {out}"
         raise UndyingError(
-            f"cannot write the report to {out}: {error.strerror}; make room or mend the folder, then 'undying report {out}'"
+            f"cannot write the report to {out}: {error.strerror}; make room or mend the folder, then '{again}'"
         ) from None
     print_summary(results, page, console)

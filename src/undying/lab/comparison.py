@@ -46,7 +46,9 @@ def compare(
 def carry_out(the_plan: Plan, execution: Execution, finished: Callable[[AnyRun], None] = lambda _: None) -> Results:
     """Train the missing runs of a plan, each of which is then among its finished ones; see :func:`compare`."""
     trackers = Trackers(the_plan.store, execution)
-    the_plan.store.prepare(the_plan.settings, the_plan.data, the_plan.model_sha256, the_plan.task_sha256)
+    the_plan.store.prepare(
+        the_plan.settings, the_plan.data, the_plan.model_sha256, the_plan.task_sha256, the_plan.activations_sha256
+    )
     check_alike(the_plan.finished.values())
     for run in the_plan.finished.values():
         trackers.track(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from undying.lab.execution import Execution
 from undying.lab.finished import FinishedRuns
 from undying.lab.settings import AnyRun, Settings
 from undying.lab.store import Store
+from undying.lab.treatments import own_sources
 from undying.statistics.metric import ACCURACY, Metric
 
 
@@ -25,6 +27,8 @@ class Plan:
     model_sha256: str
     """Of the source of a network given by import path; below of a task."""
     task_sha256: str
+    activations_sha256: Mapping[str, str]
+    """Of those activations that are given so."""
     runs: list[AnyRun]
     """Every run of it."""
     finished: FinishedRuns
@@ -51,11 +55,12 @@ def plan(settings: Settings, out: Path, execution: Execution | None = None) -> P
         from undying.lab.runs import reinforcement  # another library's, which takes seconds to import
 
         described = reinforcement.describe(settings.env)
-        return _planned(settings, Store(out), described, "", described["sha256"])
+        return _planned(settings, Store(out), described, "", described["sha256"], own_sources(settings.activations))
     root = (execution or Execution()).data_root
     dataset = tasks.load(settings.task, settings.data, settings.columns, settings.image_size, root)
-    hashes = models.own_source(settings.model), tasks.source_sha256(settings.task)
-    return _planned(settings, Store(out), tasks.describe(settings.task, dataset), *hashes)
+    model, task = models.own_source(settings.model), tasks.source_sha256(settings.task)
+    described, activations = tasks.describe(settings.task, dataset), own_sources(settings.activations)
+    return _planned(settings, Store(out), described, model, task, activations)
 
 
 def stored(store: Store, settings: Settings) -> Plan:
@@ -64,11 +69,14 @@ def stored(store: Store, settings: Settings) -> Plan:
     Raises:
         UndyingError: there is none, or a finished run cannot be read.
     """
-    described, *hashes = store.described()
+    described, model, task, activations = store.described()
     # A folder of an early version; those knew no data that could be elsewhere by now.
-    return _planned(settings, store, described or data.load(settings.data).describe(), *hashes)
+    described = described or data.load(settings.data).describe()
+    return _planned(settings, store, described, model, task, activations)
 
 
-def _planned(settings: Settings, store: Store, described: dict[str, Any], model: str, task: str) -> Plan:
-    runs = settings.runs(described["sha256"], model, task)
-    return Plan(settings, store, described, model, task, runs, FinishedRuns(store, runs))
+def _planned(
+    settings: Settings, store: Store, described: dict[str, Any], model: str, task: str, activations: Mapping[str, str]
+) -> Plan:
+    runs = settings.runs(described["sha256"], model, task, activations)
+    return Plan(settings, store, described, model, task, activations, runs, FinishedRuns(store, runs))

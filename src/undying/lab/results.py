@@ -33,7 +33,7 @@ class ActivationResult:
     name: str
     """As the user named it: ``sugar:nelu``."""
     module: str
-    """``repr`` of the module: ``SUGAR(nelu(a=0.05))``."""
+    """``repr`` of the module: ``SUGAR(nelu(a=0.05))``; empty where others trained the runs."""
     seeds: Sequence[int]
     """Of the finished runs, ascending; every ``Summary.values`` below is in their order."""
     diverged: int
@@ -49,8 +49,8 @@ class ActivationResult:
     dormant: Summary | None
     sparsity: Summary | None
     """Share of post-activations that are exactly 0."""
-    seconds: Summary
-    """Wall-clock seconds a run."""
+    seconds: Summary | None
+    """Wall-clock seconds a run; None where others trained them."""
     comparisons: Mapping[str, Comparison]
     """By metric, those of ``scores`` and ``silent``, over the seeds that both have; without a metric that is unknown or has
     no such seed, and empty for the baseline."""
@@ -122,13 +122,13 @@ class Results:
     command: str
     """Makes it again."""
     settings: Mapping[str, Any]
-    """data, model, activations, seeds, epochs, lr, optimizer, batch_size."""
+    """data, model, activations, seeds, epochs, lr, optimizer, batch_size; of imported scores activations, seeds, margin."""
     data: Mapping[str, Any]
-    """name, train, test, classes, shape, sha256."""
+    """name, train, test, classes, shape, sha256; of imported scores name, sha256, values, notes."""
     metrics: Sequence[Metric]
     """What the scores are; the first is the one that decides."""
     probe: int
-    """Number of training samples, or of those that a task names, on which units are counted."""
+    """Number of training samples, or of those that a task names, on which units are counted; 0: none are."""
     environment: Mapping[str, str]
     """python, torch, platform, processor."""
     activations: Sequence[ActivationResult]
@@ -146,6 +146,18 @@ class Results:
     @property
     def baseline(self) -> ActivationResult:
         return self.activations[0]
+
+    @property
+    def imported(self) -> bool:
+        """Whether somebody else trained the runs: there are scores, perhaps curves, and nothing of units and training."""
+        return "model" not in self.settings
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """Every seed of it, ascending."""
+        if self.imported:
+            return sorted({seed for activation in self.activations for seed in activation.seeds})
+        return range(self.settings["seeds"])
 
     @property
     def finished(self) -> int:
@@ -171,4 +183,7 @@ class Results:
         plain = {"format": 2, **state, **asdict(self)}
         for activation in plain["activations"]:
             del activation["seconds"]
+            for curve in activation["curves"].values():
+                if curve["steps"] is None:
+                    del curve["steps"]
         return plain

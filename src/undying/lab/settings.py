@@ -6,8 +6,9 @@ import hashlib
 import json
 import math
 import shlex
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Any, ClassVar
 
 from undying._base.errors import UndyingError
@@ -61,7 +62,8 @@ class Essentials:
     sugar:nelu:a=0.1, sugar:region=negative or barelu:eps=0.01; sugar:anneal=0.5 and barelu:anneal=0.5 end as ReLU, over
     the last half of the steps. Parts of a treatment follow after plus signs, such as relu+redo:every=200 or
     relu+recycle:at=0.5+l2init:1e-3; there are redo, cbp, snr, grama, recycle, fresh, l2init, layernorm and
-    shrink_perturb. crelu stands in the place of an activation."""
+    shrink_perturb. crelu stands in the place of an activation. One of your own is package.module:name, a class of modules or a
+    function, such as mine:MyAct:alpha=0.2; a surrogate of your own is sugar:mine:my_surrogate."""
     seeds: int = 10
     """Number of seeds. The same seed gives every activation the same initial weights and data order."""
     epochs: int = 15
@@ -177,29 +179,43 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
         """Those of the grid; one that changes nothing where there is none."""
         return grids.points(grids.parse(self.grid))
 
-    def runs(self, data_sha256: str, model_sha256: str = "", task_sha256: str = "") -> list[AnyRun]:
+    def runs(
+        self,
+        data_sha256: str,
+        model_sha256: str = "",
+        task_sha256: str = "",
+        activations_sha256: Mapping[str, str] = MappingProxyType({}),
+    ) -> list[AnyRun]:
         """Every run of the comparison, one seed after the other, each at every point of the grid; see ``RunConfig`` for the
         hashes."""
         if self.task == tasks.RL:
-            return self._runs_of_agents(task_sha256)
+            return self._runs_of_agents(task_sha256, activations_sha256)
         shared = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*_OF_ALL, *_OF_RL)}
         if tasks.is_own(self.task):
             shared["data"] = self.task
         shared |= {"data_sha256": data_sha256, "model_sha256": model_sha256, "task_sha256": task_sha256}
         return [
-            RunConfig(activation=activation, seed=seed, **{**shared, **point})
+            RunConfig(
+                activation=activation,
+                seed=seed,
+                activation_sha256=activations_sha256.get(activation, ""),
+                **{**shared, **point},
+            )
             for seed in range(self.seeds)
             for activation in self.activations
             for point in self.points
         ]
 
-    def _runs_of_agents(self, env_sha256: str) -> list[AnyRun]:
-        from undying.lab.runs.reinforcement import AgentRun  # which imports this module
-
+    def _runs_of_agents(self, env_sha256: str, activations_sha256: Mapping[str, str]) -> list[AnyRun]:
         same = ("model", "epochs", "lr", "batch_size", "algo", "steps", "envs")
         shared = {name: getattr(self, name) for name in same} | {"data": self.env, "env_sha256": env_sha256}
         return [
-            AgentRun(activation=activation, seed=seed, **{**shared, **point})
+            AgentRun(
+                activation=activation,
+                seed=seed,
+                activation_sha256=activations_sha256.get(activation, ""),
+                **{**shared, **point},
+            )
             for seed in range(self.seeds)
             for activation in self.activations
             for point in self.points
@@ -260,3 +276,21 @@ class RunConfig(Recipe, AnyRun):
     """Hash of the source file of a network given by import path."""
     task_sha256: str = ""
     """The same of a task."""
+    activation_sha256: str = ""
+    """And of an activation or surrogate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentRun(AnyRun):
+    """One training; an epoch is an interval between two measurements. What is not named is stable-baselines3's own."""
+
+    kind: ClassVar[str] = "rl"
+    optimizer: str = "adam"
+    algo: str
+    steps: int
+    """Of the environment, over all epochs."""
+    envs: int
+    """That are played side by side."""
+    env_sha256: str = ""
+    """Hash of the source of an environment given by import path; below of an activation."""
+    activation_sha256: str = ""

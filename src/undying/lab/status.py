@@ -78,10 +78,10 @@ def planned_runs(store: Store) -> dict[str, AnyRun]:
         UndyingError: there is no comparison, or its sweep.json cannot be read.
     """
     settings = store.settings()
-    described, *hashes = store.described()
+    described, model, task, activations = store.described()
     if described is None:
         return {}
-    return {config.id: config for config in settings.runs(described["sha256"], *hashes)}
+    return {config.id: config for config in settings.runs(described["sha256"], model, task, activations)}
 
 
 def run_state(store: Store, run_id: str, planned: AnyRun | None = None) -> RunState | None:

@@ -20,9 +20,10 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -49,8 +50,16 @@ class Store:
     def __init__(self, out: Path) -> None:
         self.out = out
 
-    def prepare(self, settings: Settings, data: dict[str, Any], model_sha256: str = "", task_sha256: str = "") -> None:
-        """Make the folder and note the settings, what the data are, and the hashes of the sources of network and task.
+    def prepare(
+        self,
+        settings: Settings,
+        data: dict[str, Any],
+        model_sha256: str = "",
+        task_sha256: str = "",
+        activations_sha256: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Make the folder and note the settings, what the data are, and the hashes of the sources of network, task and
+        activations.
 
         Raises:
             UndyingError: the folder cannot be written, or a newer version wrote it.
@@ -61,6 +70,7 @@ class Store:
             (self.out / "runs").mkdir(parents=True, exist_ok=True)
             sweep = {"format": FORMAT, "settings": asdict(settings), "data": data, "model_sha256": model_sha256}
             sweep |= {"task_sha256": task_sha256} if task_sha256 else {}
+            sweep |= {"activations_sha256": dict(activations_sha256)} if activations_sha256 else {}
             _write_json(self.out / "sweep.json", sweep)
         except OSError as error:
             raise UndyingError(
@@ -85,13 +95,17 @@ class Store:
             raise _damaged(path, f"its settings are not those of this version: {error}") from None
         return settings
 
-    def described(self) -> tuple[dict[str, Any] | None, str, str]:
-        """What ``prepare`` was given of the data (None in folders of early versions), of the network and of the task."""
+    def described(self) -> tuple[dict[str, Any] | None, str, str, dict[str, str]]:
+        """What ``prepare`` was given of the data (None in folders of early versions), the network, the task and the
+        activations."""
         sweep = self._sweep()
         data, hashes = sweep.get("data"), (sweep.get("model_sha256", ""), sweep.get("task_sha256", ""))
+        activations = sweep.get("activations_sha256", {})
+        if not isinstance(activations, dict) or not all(isinstance(found, str) for found in activations.values()):
+            raise _damaged(self.out / "sweep.json", "it does not say what the activations are")
         if not all(isinstance(found, str) for found in hashes) or not (data is None or _is_description(data)):
             raise _damaged(self.out / "sweep.json", "it does not say what the data are")
-        return data, *hashes
+        return data, *hashes, activations
 
     def _sweep(self) -> dict[str, Any]:
         path = self.out / "sweep.json"

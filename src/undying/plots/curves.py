@@ -53,13 +53,15 @@ def numbers(values: Iterable[float | None], factor: float = 1) -> list[float]:
 
 @dataclass(frozen=True)
 class Panel:
-    """One set of axes over epochs."""
+    """One set of axes over epochs or steps."""
 
     title: str
     lines: Sequence[Line]
     """The first is the baseline."""
     log: bool = False
     """Whether a wide range gets a logarithmic axis."""
+    over: str = "Epoch"
+    """What is along the horizontal axis."""
 
 
 def panels(shown: Sequence[Panel]) -> Canvas:
@@ -71,7 +73,7 @@ def panels(shown: Sequence[Panel]) -> Canvas:
     grid = canvas.subplots(len(shown), 1, sharex=True, squeeze=False)
     for axes, panel in zip(grid[:, 0], shown, strict=True):
         _draw_panel(axes, panel)
-    grid[-1, 0].set_xlabel("Epoch")
+    grid[-1, 0].set_xlabel(shown[-1].over)
 
     lines = [Line2D([], [], color=colour, linestyle=dashes) for colour, dashes in map(style_of, range(len(names)))]
     # The names are set afterwards: matplotlib refuses a label that begins with an underscore.
@@ -117,7 +119,7 @@ def multiples(panel: Panel) -> Canvas:
         grid[lowest, column].tick_params(labelbottom=True)
     grid[0, 0].xaxis.set_major_locator(MaxNLocator(2, integer=True, min_n_ticks=1))
     _scale(grid[0, 0], panel, [baseline, *others], ticks=3)
-    canvas.supxlabel("Epoch", fontsize=9.5, color=MUTED.stand_in, x=0.56, y=0.02 / height)
+    canvas.supxlabel(panel.over, fontsize=9.5, color=MUTED.stand_in, x=0.56, y=0.02 / height)
     return canvas
 
 

@@ -14,7 +14,7 @@ from undying.plots.curves import Line, Panel, multiples, numbers, panels
 from undying.plots.dots import Row, dots
 from undying.plots.heat import Map, heat_maps
 from undying.plots.theme import NARROW, for_file, for_page, render, styled
-from undying.report.words import UNKNOWN, percent, product_name, ratio, seconds_ratio
+from undying.report.words import UNKNOWN, at_end, percent, product_name, ratio, seconds_ratio
 from undying.statistics.metric import SILENT, Metric
 from undying.statistics.records import Summary
 
@@ -43,15 +43,32 @@ def draw(results: Results) -> list[Figure]:
     with styled():
         return [
             *(scores(results, metric) for metric in results.metrics),
-            silent_units(results),
-            *learning(results),
-            *norms(results),
-            layers(results, "silent"),
-            layers(results, "dead"),
-            *recycled(results),
-            *sparsity(results),
-            cost(results),
+            *(_imported(results) if results.imported else _trained(results)),
         ]
+
+
+def _trained(results: Results) -> list[Figure]:
+    return [
+        silent_units(results),
+        *learning(results),
+        *norms(results),
+        layers(results, "silent"),
+        layers(results, "dead"),
+        *recycled(results),
+        *sparsity(results),
+        cost(results),
+    ]
+
+
+def _imported(results: Results) -> list[Figure]:
+    """The curve of each metric that has one in every arm: they need not share their steps, so each has its own figure."""
+    lines = [_Line(f"test_{metric.name}", metric.column, metric.factor) for metric in results.metrics]
+    drawn = [line for line in lines if all(activation.curves[line.key].median for activation in results.activations)]
+    return [
+        figure
+        for line in drawn
+        for figure in _curves(results, line.key.replace("test_", "curve-", 1), "Curves", [line])
+    ]
 
 
 def draw_few(results: Results, prefix: str) -> list[Figure]:
@@ -97,10 +114,10 @@ def _means(results: Results, metric: Metric, name: str, summaries: Sequence[Summ
     return _finish(
         dots(rows, metric.column, NARROW),
         name,
-        f"{metric.heading} after the last epoch",
+        f"{metric.heading}{at_end(results)}",
         "Large dots: mean, with its 95 % interval. Small dots: single seeds; a triangle at the edge is a run outside the "
         f"axis. Dashed line: {product_name(results.baseline.name)}.",
-        f"{metric.heading} after the last epoch, mean over the runs: {said}.",
+        f"{metric.heading}{at_end(results)}, mean over the runs: {said}.",
     )
 
 
@@ -128,16 +145,19 @@ def _mean_row(results: Results, metric: Metric, activation: ActivationResult, su
 
 def _places(results: Results, seeds: Sequence[int]) -> list[float]:
     """A seed has the same place above or below the line in every row, so that pairs can be followed by eye."""
-    most = max((seed for activation in results.activations for seed in activation.seeds), default=0)
-    return [seed / most - 0.5 if most else 0.0 for seed in seeds]
+    every = sorted({seed for activation in results.activations for seed in activation.seeds})
+    most = len(every) - 1
+    return [every.index(seed) / most - 0.5 if most else 0.0 for seed in seeds]
 
 
 def cost(results: Results) -> Figure:
     """Seconds a run, over the baseline's."""
     reference = results.baseline
+    assert reference.seconds is not None
     base = dict(zip(reference.seeds, reference.seconds.values, strict=True))
     rows, said = [], []
     for index, activation in enumerate(results.activations):
+        assert activation.seconds is not None
         pairs = [
             (seed, own / base[seed])
             for seed, own in zip(activation.seeds, activation.seconds.values, strict=True)
@@ -235,8 +255,9 @@ def _panel(results: Results, metric: _Line) -> Panel:
     for activation in results.activations:
         curve = activation.curves[metric.key]
         middle, low, high = (numbers(of, metric.factor) for of in (curve.median, curve.low, curve.high))
-        lines.append(Line(activation.name, range(len(middle)), middle, low, high))
-    return Panel(metric.label, lines, metric.log)
+        steps = range(len(middle)) if curve.steps is None else curve.steps
+        lines.append(Line(activation.name, steps, middle, low, high))
+    return Panel(metric.label, lines, metric.log, "Step" if results.imported else "Epoch")
 
 
 def _curves_in_words(panel: Panel) -> str:
@@ -244,7 +265,7 @@ def _curves_in_words(panel: Panel) -> str:
     for line in panel.lines:
         values = line.measured().middle
         said.append(f"{line.name} {values[0]:.3g} to {values[-1]:.3g}" if values else f"{line.name} not known")
-    return f"{panel.title}, median over the runs, first to last epoch: {'; '.join(said)}."
+    return f"{panel.title}, median over the runs, first to last {panel.over.lower()}: {'; '.join(said)}."
 
 
 def layers(results: Results, kind: str, prefix: str = "") -> Figure:

@@ -45,6 +45,7 @@ def environment() -> Environment:
         "verdicts_in_words": words.VERDICTS,
         "verdict": words.verdict,
         "progress": words.progress,
+        "noun": words.noun,
         "seconds_ratio": words.seconds_ratio,
         "few": FEW,
         "silent_metric": SILENT,

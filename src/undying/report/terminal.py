@@ -17,6 +17,7 @@ from undying.report.words import (
     MISSING,
     UNKNOWN,
     lead,
+    noun,
     points,
     probability,
     progress,
@@ -29,21 +30,24 @@ from undying.statistics.records import Summary
 def print_summary(results: Results, report_path: Path | None, console: Console) -> None:
     """Print what was found, and where the report is; it fits 80 columns for names of up to about 14 characters."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("activation", overflow="fold")
+    table.add_column(noun(results), overflow="fold")
     metric = results.metric
     named = f"{metric.name} {metric.written_unit}".rstrip()
-    for title in (f"{named} [95 %]", "difference (p)", "silent", "dead"):
+    for title in (f"{named} [95 %]", "difference (p)", *(() if results.imported else ("silent", "dead"))):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for activation in results.activations:
         table.add_row(*(Text(cell) for cell in _row(activation, results)))
     console.print(table)
-    console.print(Text("silent, dead: % of all units, after the last epoch; p after Holm's correction"), style="dim")
+    units = "" if results.imported else "silent, dead: % of all units, after the last epoch; "
+    console.print(Text(f"{units}p after Holm's correction"), style="dim")
     if results.tuning is not None:
         console.print(
             Text("each at its own best on data held out: " + "; ".join(map(clean, tuned(results)))), style="dim"
         )
     console.print()
+    for note in results.data.get("notes", ()):
+        console.print(Text(clean(note)), style="bold yellow")
     # Text, not str: a name may look like rich's markup.
     if results.partial:
         console.print(Text(clean(progress(results))), style="bold yellow")
@@ -68,8 +72,7 @@ def _row(activation: ActivationResult, results: Results) -> list[str]:
     numbers = [
         activation.score.interval.in_words(metric.number, " [{}, {}]"),
         f"{points(comparison.difference, metric)} ({probability(comparison.p_holm)})" if comparison else "",
-        _mean(activation.silent),
-        _mean(activation.dead),
+        *([] if results.imported else [_mean(activation.silent), _mean(activation.dead)]),
     ]
     # A console with an old code page cannot print a real minus or dash.
     numbers = [number.replace(MINUS, "-").replace(MISSING, "-") for number in numbers]

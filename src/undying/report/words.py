@@ -107,8 +107,20 @@ def ratio(value: float | None) -> str:
 
 def seconds_ratio(results: Results, index: int) -> float | None:
     """Mean seconds a run of one activation over those of the baseline."""
-    own, reference = results.activations[index].seconds.mean, results.baseline.seconds.mean
-    return own / reference if known(own) and known(reference) and reference > 0 else None
+    own, reference = results.activations[index].seconds, results.baseline.seconds
+    if own is None or reference is None:
+        return None
+    return own.mean / reference.mean if known(own.mean) and known(reference.mean) and reference.mean > 0 else None
+
+
+def noun(results: Results) -> str:
+    """What is compared."""
+    return "arm" if results.imported else "activation"
+
+
+def at_end(results: Results) -> str:
+    """When scores were taken, after their name; nothing where only their files know."""
+    return "" if results.imported else " after the last epoch"
 
 
 def verdict(activation: ActivationResult) -> str:
@@ -165,8 +177,9 @@ def lead(results: Results) -> str:
     units = [(silent["lower"], "had fewer silent units"), (silent["higher"], "had more silent units")]
     if len(others) == 1:
         found = listed([words for number, words in said + units if number])
-        return f"In place of {baseline}, {others[0].name} {found}."
-    found = f"Of {len(others)} activations tried in place of {baseline}, {listed(_counted(said, len(others)))}."
+        return f"{'Compared with' if results.imported else 'In place of'} {baseline}, {others[0].name} {found}."
+    tried = "arms compared with" if results.imported else "activations tried in place of"
+    found = f"Of {len(others)} {tried} {baseline}, {listed(_counted(said, len(others)))}."
     return (
         f"{found} {listed(_counted(units, len(others))).capitalize()}." if silent["lower"] + silent["higher"] else found
     )

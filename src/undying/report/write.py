@@ -66,12 +66,12 @@ def finite(value: Any) -> Any:
 
 def _table(results: Results) -> str:
     """One row a run, also for those that are not finished."""
-    numbers = [*(metric.name for metric in results.metrics), *_COLUMNS]
+    numbers = [*(metric.name for metric in results.metrics), *(() if results.imported else _COLUMNS)]
     rows: list[Sequence[object]] = [["activation", "seed", *numbers, "finished"]]
     by_name = {activation.name: activation for activation in results.activations}
     for name in results.settings["activations"]:
         activation = by_name.get(name)
-        for seed in range(results.settings["seeds"]):
+        for seed in results.seeds:
             finished = activation is not None and seed in activation.seeds
             row = [_number(activation, column, seed) if activation and finished else "" for column in numbers]
             rows.append([harmless(name), seed, *row, "yes" if finished else "no"])

@@ -63,3 +63,5 @@ class Curve:
     median: Sequence[float | None]
     low: Sequence[float | None]
     high: Sequence[float | None]
+    steps: Sequence[float] | None = None
+    """When each was measured; None: epochs from 0, which is before training."""

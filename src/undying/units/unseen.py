@@ -158,7 +158,8 @@ class Unseen:
         self._axes: UnitAxes = weakref.proxy(axes)
         self._running = running
         self._names = {module: name for name, module in running.model.named_modules()}
-        self._activations = {module for module in self._names if is_activation(module)}
+        self._activations = {part for module in self._names if is_activation(module) for part in module.modules()}
+        """With what they compute with."""
         self._own = {module for module in self._names if _may_be_an_activation(module)}
         self._suspects = Suspects()
         self._operation = ""

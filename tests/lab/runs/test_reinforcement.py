@@ -17,7 +17,8 @@ from undying.lab import Execution, Settings, compare
 from undying.lab.collect import collect
 from undying.lab.runs import reinforcement
 from undying.lab.runs.kind import kind_of
-from undying.lab.runs.reinforcement import PROBE, AgentRun, _Run, probe, train
+from undying.lab.runs.reinforcement import PROBE, _Run, probe, train
+from undying.lab.settings import AgentRun
 from undying.lab.store import Store
 
 ENV = """

@@ -70,7 +70,7 @@ def test_specs(spec, activation, parts):
         ("crelu+redo", "redo cannot go with crelu, in which a row of weights makes two units"),
         ("crelu+l2init+recycle", "recycle cannot go with crelu"),
         ("nope", "bsilu, nelu, "),
-        ("nope", ", crelu; one of your own is known where"),
+        ("nope", ", crelu; one of your own is package.module:name, or known where"),
     ],
 )
 def test_wrong_specs_are_named_with_the_way_out(spec, said):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from undying.lab.execution import Execution
 from undying.lab.runs.kind import Epoch, Kind, Lines
 from undying.lab.runs.lines import treatment_metrics, unit_metrics, weights_sha256
 from undying.lab.runs.start import start_of
-from undying.lab.settings import AnyRun
+from undying.lab.settings import AgentRun
 from undying.lab.treatments import Applied, build_treatment
 from undying.statistics.metric import Metric
 from undying.treat.convert import convert_
@@ -33,21 +32,6 @@ PROBE = 2048
 """Observations of random actions on which units are counted, the same for every run of an environment."""
 EPISODES = 20
 """To measure a trained policy, which takes its most likely action: so many for the report, and as many others for choices."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AgentRun(AnyRun):
-    """One training; an epoch is an interval between two measurements. What is not named is stable-baselines3's own."""
-
-    kind: ClassVar[str] = "rl"
-    optimizer: str = "adam"
-    algo: str
-    steps: int
-    """Of the environment, over all epochs."""
-    envs: int
-    """That are played side by side."""
-    env_sha256: str = ""
-    """Hash of the source of an environment given by import path."""
 
 
 def train(config: AgentRun, execution: Execution | None = None) -> Iterator[Epoch]:

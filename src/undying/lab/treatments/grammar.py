@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterable
 from dataclasses import fields
 
 from undying._base.errors import UndyingError
 from undying.activations.known import SPELLINGS
 from undying.lab.activations import REGISTERED
+from undying.lab.own_activations import path_of, source_sha256
 from undying.lab.treatments.once import Fresh, Recycle
 from undying.lab.treatments.part import Part
 from undying.lab.treatments.policies import Cbp, Grama, Redo, Snr
@@ -32,6 +34,8 @@ def build_treatment(spec: str) -> Treatment:
     """The treatment that ``spec`` names: an activation, with ``anneal=SHARE`` among its arguments if it is to end as ReLU,
     and parts, each after a plus sign.
 
+    One of the user's own, by import path, is not imported here.
+
     Raises:
         UndyingError: an unknown activation, part or argument, a value out of range, or a part that is named twice.
 
@@ -52,6 +56,22 @@ def build_treatment(spec: str) -> Treatment:
     return Treatment(spec, activation, parts)
 
 
+def own_sources(specs: Iterable[str]) -> dict[str, str]:
+    """Of those treatments whose activation or surrogate is the user's own, by import path: the hash of its source file.
+    Each is built once, which finds mistakes before anything runs.
+
+    Raises:
+        UndyingError: one is not there, or cannot be used.
+    """
+    found = {}
+    for spec in specs:
+        treatment = build_treatment(spec)
+        if path_of(treatment.activation):
+            treatment.build()
+            found[spec] = source_sha256(treatment.activation)
+    return found
+
+
 def _activation(head: str, spec: str) -> tuple[str, tuple[Part, ...]]:
     """The activation, and the part that is written with it or in its place."""
     name, *rest = head.split(":")
@@ -62,19 +82,24 @@ def _activation(head: str, spec: str) -> tuple[str, tuple[Part, ...]]:
         return activation, (part,)
     if name in PARTS and name not in SPELLINGS:
         raise UndyingError(f"{spec!r} begins with a part; write the activation before it, as in relu+{head}")
+    own = path_of(head)
+    if own and name != "sugar":  # looked at where it is needed: a report does without its file
+        return head, ()
     if name not in SPELLINGS:
         known = ", ".join((*SPELLINGS, *PLACED))
         raise UndyingError(f"unknown activation {name!r} in {spec!r}; known: {known}; {REGISTERED}")
     shares = [word for word in rest if word.startswith("anneal=")]
     if not shares or "anneal" in inspect.signature(SPELLINGS[name]).parameters:
-        built(head)
+        if not own:
+            built(head)
         return head, ()
     if name not in ANNEALED:
         raise UndyingError(f"{spec!r}: anneal goes with {' and '.join(ANNEALED)}, which end as ReLU; {name} cannot")
     if len(shares) > 1:
         raise UndyingError(f"{spec!r} gives anneal twice; give it once")
     activation = ":".join([name, *(word for word in rest if word not in shares)])
-    built(activation)
+    if not own:
+        built(activation)
     return activation, (_built(Anneal, {"share": shares[0].removeprefix("anneal=")}, spec),)
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from undying._base.errors import UndyingError
 from undying.lab.activations import build_activation
 from undying.lab.checkpoints import random_state, restore_random
+from undying.lab.own_activations import path_of
 from undying.lab.treatments.part import Effect, Part, Training
 
 
@@ -45,8 +46,9 @@ class Treatment:
                 raise UndyingError(f"{self.spec!r}: {reason}")
 
     def __str__(self) -> str:
-        """Its module, and its parts with all their arguments."""
-        return ", ".join([repr(self.build()), *map(repr, self.parts)])
+        """Its module, of the user's own its import path, since its file may be gone; and its parts with all their arguments."""
+        module = self.activation if path_of(self.activation) else repr(self.build())
+        return ", ".join([module, *map(repr, self.parts)])
 
     def prepare(self, model: nn.Module, probe: Iterable[Any]) -> list[str]:
         """Change the structure of a network, after the activation was put in and before its optimizer is made.
