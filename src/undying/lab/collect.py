@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from undying._base.errors import UndyingError
 from undying._version import __version__
@@ -17,8 +17,11 @@ from undying.lab.runs.kind import Run
 from undying.lab.runs.lines import last_counted, share
 from undying.lab.settings import Settings
 from undying.lab.store import Store
+from undying.lab.tasks import RL
 from undying.lab.treatments import build_treatment
 from undying.lab.tuning import tune
+from undying.statistics.aggregates import interquartile_mean, probability_of_improvement
+from undying.statistics.interval import Interval
 from undying.statistics.metric import SILENT
 from undying.statistics.paired import compare_metrics, compare_pairs
 from undying.statistics.records import Comparison, Curve, Summary
@@ -87,6 +90,7 @@ def analyze(plan: Plan, *, partial: bool = False) -> Results:
                 runs[name],
                 {metric.name: list(values[name].values()) for metric, values in scores.items()},
                 {metric: found[name] for metric, found in versus.items() if name in found},
+                _aggregates(scores[plan.metrics[0]], name) if settings.task == RL else {},
             )
             for name in (baseline, *others)
             if name in runs
@@ -118,7 +122,11 @@ def _trained_on(plan: Plan) -> int:
 
 
 def _activation(
-    name: str, runs: Sequence[Run], scores: Mapping[str, Sequence[float]], comparisons: dict[str, Comparison]
+    name: str,
+    runs: Sequence[Run],
+    scores: Mapping[str, Sequence[float]],
+    comparisons: dict[str, Comparison],
+    aggregates: dict[str, Interval],
 ) -> ActivationResult:
     diverged = sum(run.status == "diverged" for run in runs)
     losses = [run.epochs[-1].get("test_loss") for run in runs]
@@ -139,8 +147,16 @@ def _activation(
         curves={line: _curve(runs, line) for line in _lines(runs, scores, recycled is not None)},
         sites=_sites(runs),
         recycled=recycled,
+        aggregates=aggregates,
         refused={site: reason for run in runs for site, reason in run.epochs[-1].get("refused", {}).items()},
     )
+
+
+def _aggregates(scores: Mapping[str, Mapping[int, float]], name: str) -> dict[str, Interval]:
+    """What Agarwal et al. (2021) advise for few runs of agents."""
+    own, baseline = list(scores[name].values()), next(iter(scores))
+    improvement = probability_of_improvement([own], [list(scores[baseline].values())])
+    return {"iqm": interquartile_mean([own]), **({} if name == baseline else {"improvement": improvement})}
 
 
 def _share(run: Run, state: str) -> float | None:
@@ -164,7 +180,10 @@ def _lines(runs: Sequence[Run], metrics: Iterable[str], recycles: bool) -> list[
 
 
 def _curve(runs: Sequence[Run], metric: str) -> Curve:
-    return curve([[epoch.get(metric) for epoch in run.epochs] for run in runs])
+    """Over epochs; of agents over steps of the environment, as the longest run counted them."""
+    found = curve([[epoch.get(metric) for epoch in run.epochs] for run in runs])
+    longest = max(runs, key=lambda run: len(run.epochs)).epochs
+    return replace(found, steps=[line["steps"] for line in longest]) if "steps" in longest[0] else found
 
 
 def _sites(runs: Sequence[Run]) -> list[SiteHistory]:

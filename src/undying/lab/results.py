@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from undying.lab.grid import Point
+from undying.statistics.interval import Interval
 from undying.statistics.metric import Metric
 from undying.statistics.records import Comparison, Curve, Summary
 
@@ -62,6 +63,9 @@ class ActivationResult:
     """Units that the treatment has made anew by the last epoch, each as often as it was; None for one that does not."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Sites of which it cannot make all units anew, with the reasons."""
+    aggregates: Mapping[str, Interval] = field(default_factory=dict)
+    """Of agents, over runs that are not paired: ``iqm``, and of all but the baseline ``improvement``, the chance that a run is
+    above one of the baseline."""
 
     @property
     def score(self) -> Summary:

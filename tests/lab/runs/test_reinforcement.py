@@ -20,6 +20,7 @@ from undying.lab.runs.kind import kind_of
 from undying.lab.runs.reinforcement import PROBE, _Run, probe, train
 from undying.lab.settings import AgentRun
 from undying.lab.store import Store
+from undying.report.write import write_report
 
 ENV = """
     import gymnasium
@@ -108,6 +109,11 @@ def test_a_comparison_from_the_settings_to_the_report(sign: str, tmp_path: Path)
     results = compare(settings, tmp_path / "out", Execution(workers=1))
     assert results.metric.name == "episode_return"
     assert results.probe == PROBE
+    assert results.baseline.curves["test_episode_return"].steps[0] == 0
+    assert 0 <= results.activations[1].aggregates["improvement"].value <= 1
+    html = write_report(results, tmp_path).read_text()
+    assert "Performance profile" in html
+    assert "Probability of improvement over ReLU" in html
     store = Store(tmp_path / "out")
     assert collect(store, store.settings()).to_dict() == results.to_dict()
 
