@@ -62,7 +62,7 @@ def analyze(plan: Plan, *, partial: bool = False) -> Results:
         )
 
     margin = settings.margin / plan.metrics[0].factor or None
-    tuning = tune(tried, parse(settings.grid), plan.metrics[0], plan.data, margin) if settings.grid else None
+    tuning = tune(tried, parse(settings.grid), plan.metrics, plan.data, margin) if settings.grid else None
     runs = {
         name: arm[0 if tuning is None else settings.points.index(tuning.arms[name].chosen)]
         for name, arm in tried.items()

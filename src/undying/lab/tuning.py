@@ -12,7 +12,7 @@ from undying.lab.pairs import pairs_of, scores_of
 from undying.lab.results import Tried, Tuned, Tuning
 from undying.lab.runs.kind import Run
 from undying.statistics.metric import Metric
-from undying.statistics.paired import compare_pairs
+from undying.statistics.paired import compare_metrics
 from undying.statistics.summaries import summarise
 
 Grid = Mapping[str, Sequence[Sequence[Run]]]
@@ -20,7 +20,11 @@ Grid = Mapping[str, Sequence[Sequence[Run]]]
 
 
 def tune(
-    runs: Grid, options: Mapping[str, Sequence[float]], metric: Metric, data: Mapping[str, Any], margin: float | None
+    runs: Grid,
+    options: Mapping[str, Sequence[float]],
+    metrics: Sequence[Metric],
+    data: Mapping[str, Any],
+    margin: float | None,
 ) -> Tuning:
     """Choose the best point of each arm by what is held out, over the seeds that all its points have, and the one that is best
     for all together; of those that are equal the first.
@@ -28,11 +32,11 @@ def tune(
     Args:
         runs: with a seed that all points of an arm have.
         options: the grid.
-        metric: the one that decides.
+        metrics: the first decides; verdicts are corrected for all.
         data: see ``scores_of``.
-        margin: see ``compare_pairs``.
+        margin: see ``compare_metrics``.
     """
-    points = grid.points(options)
+    metric, points = metrics[0], grid.points(options)
     every = {(name, place): of for name, arm in runs.items() for place, of in enumerate(arm)}
     held = scores_of(metric, every, data, "validation")
     test = scores_of(metric, every, data)
@@ -41,9 +45,9 @@ def tune(
         seeds = set.intersection(*({run.config.seed for run in of} for of in arm))
         means[name] = [fmean([held[name, place][seed] for seed in sorted(seeds)]) for place in range(len(points))]
     shared = _best([fmean([of[place] for of in means.values()]) for place in range(len(points))], metric)
-    judged = compare_pairs(
-        metric, pairs_of({name: test[name, shared] for name in runs}), baseline=next(iter(runs)), margin=margin
-    )
+    at_shared = {name: arm[shared] for name, arm in runs.items()}
+    asked = [(m, pairs_of(scores_of(m, at_shared, data)), margin if m is metric else None) for m in metrics]
+    judged = compare_metrics(asked, baseline=next(iter(runs)))[0]
     arms = {}
     for name, arm in runs.items():
         scores = [summarise(list(test[name, place].values())) for place in range(len(points))]
