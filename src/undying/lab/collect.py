@@ -79,7 +79,7 @@ def analyze(plan: Plan, *, partial: bool = False) -> Results:
     return Results(
         undying=__version__,
         command=command,
-        settings=asdict(settings),
+        settings={**asdict(settings), "lr": settings.learning_rate},
         data=plan.data,
         metrics=list(scores),
         probe=min(PROBE, plan.data.get("probe", _trained_on(plan))),

@@ -110,8 +110,6 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
     def __post_init__(self) -> None:
         super().__post_init__()
         tasks.known(self.task)
-        if self.lr is None:
-            object.__setattr__(self, "lr", ALGORITHMS.get(self.algo, 0.01) if self.task == tasks.RL else 0.01)
         self._check_environment()
         if self.task != tasks.RL:
             data.source(self.data)
@@ -132,7 +130,7 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
                 )
         if self.epochs % self.tasks:
             raise UndyingError(f"--epochs {self.epochs} cannot be shared equally by --tasks {self.tasks}")
-        if self.lr is None or not (math.isfinite(self.lr) and self.lr > 0):
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UndyingError(f"--lr must be above 0, not {self.lr}")
         self._check_grid()
         if not 0 <= self.margin < math.inf:
@@ -143,6 +141,12 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
             if self.activations.count(spec) > 1:
                 raise UndyingError(f"--activations names {spec!r} twice; name it once")
             build_treatment(spec).check(averaged=self.ema > 0)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate, also where none is named."""
+        default = ALGORITHMS[self.algo] if self.task == tasks.RL else 0.01
+        return default if self.lr is None else self.lr
 
     def _check_environment(self) -> None:
         defaults = {f.name: f.default for f in fields(self)}
@@ -191,6 +195,7 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
         if self.task == tasks.RL:
             return self._runs_of_agents(task_sha256, activations_sha256)
         shared = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*_OF_ALL, *_OF_RL)}
+        shared["lr"] = self.learning_rate
         if tasks.is_own(self.task):
             shared["data"] = self.task
         shared |= {"data_sha256": data_sha256, "model_sha256": model_sha256, "task_sha256": task_sha256}
@@ -207,8 +212,9 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
         ]
 
     def _runs_of_agents(self, env_sha256: str, activations_sha256: Mapping[str, str]) -> list[AnyRun]:
-        same = ("model", "epochs", "lr", "batch_size", "algo", "steps", "envs")
-        shared = {name: getattr(self, name) for name in same} | {"data": self.env, "env_sha256": env_sha256}
+        same = ("model", "epochs", "batch_size", "algo", "steps", "envs")
+        shared = {name: getattr(self, name) for name in same}
+        shared |= {"lr": self.learning_rate, "data": self.env, "env_sha256": env_sha256}
         return [
             AgentRun(
                 activation=activation,
@@ -226,7 +232,7 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
         words = ["undying", "compare"]
         essential = {f.name for f in fields(Essentials)}
         for f in fields(self):
-            value = getattr(self, f.name)
+            value = self.learning_rate if f.name == "lr" else getattr(self, f.name)
             if f.name == "grid":
                 for option, values in grids.parse(self.grid).items():
                     words += [f"--{option.replace('_', '-')}", *map(str, values)]

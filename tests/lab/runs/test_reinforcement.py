@@ -105,7 +105,7 @@ def test_a_treatment_works_in_it(sign: str) -> None:
 
 def test_a_comparison_from_the_settings_to_the_report(sign: str, tmp_path: Path) -> None:
     settings = Settings(task="rl", env=sign, algo="a2c", steps=64, epochs=1, activations=("relu", "sugar"), seeds=2)
-    assert (settings.lr, settings.model) == (0.0007, "MlpPolicy")
+    assert (settings.runs("")[0].lr, settings.model) == (0.0007, "MlpPolicy")
     results = compare(settings, tmp_path / "out", Execution(workers=1))
     assert results.metric.name == "episode_return"
     assert results.probe == PROBE
