@@ -124,8 +124,14 @@ def _activation(
         curves={line: _curve(runs, line) for line in _lines(runs, scores, recycled is not None)},
         sites=_sites(runs),
         recycled=recycled,
+        validation={name: [run.epochs[-1].get(name) for run in runs] for name in _held_out(runs)},
         refused={site: reason for run in runs for site, reason in run.epochs[-1].get("refused", {}).items()},
     )
+
+
+def _held_out(runs: Sequence[Run]) -> list[str]:
+    """What was measured on the share of the training data that is held out."""
+    return list(dict.fromkeys(name for run in runs for name in run.epochs[-1] if name.startswith("validation_")))
 
 
 def _pairs(values: Mapping[str, Mapping[int, float]]) -> dict[str, tuple[list[float], list[float]]]:

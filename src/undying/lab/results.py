@@ -121,6 +121,10 @@ class ActivationResult:
     refused: Mapping[str, str] = field(default_factory=dict)
     """Sites of which it cannot make all units anew, with the reasons."""
 
+    validation: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    """``validation_loss`` and a ``validation_`` of each metric after the last epoch, one a run; None where it is not finite.
+    Empty without a share of the training data that is held out."""
+
     @property
     def score(self) -> Summary:
         """Of the metric that decides."""
@@ -198,6 +202,8 @@ class Results:
         plain = {"format": 2, **state, **asdict(self)}
         for activation in plain["activations"]:
             del activation["seconds"]
+            if not activation["validation"]:
+                del activation["validation"]
             for curve in activation["curves"].values():
                 if curve["steps"] is None:
                     del curve["steps"]

@@ -11,14 +11,21 @@ from matplotlib.figure import Figure as Canvas
 from undying._base.text import clip, known
 from undying.lab.metric import SILENT, Metric
 from undying.lab.results import ActivationResult, Results, Summary
+from undying.plots import theme
 from undying.plots.curves import Line, Panel, multiples, numbers, panels
 from undying.plots.dots import Row, dots
 from undying.plots.heat import Map, heat_maps
-from undying.plots.theme import NARROW, for_file, for_page, render, styled
+from undying.plots.theme import NARROW, as_pdf, as_png, for_file, for_page, render, styled
 from undying.report.words import UNKNOWN, at_end, percent, product_name, ratio, seconds_ratio
 
 FEW = 8
 """Most activations whose curves can be told apart in one set of axes; more get a small panel each."""
+
+
+PRINTED = {"pdf": as_pdf, "png": as_png}
+"""Format of a file for print -> what makes it."""
+
+FORMATS = ("svg", *PRINTED)
 
 
 @dataclass(frozen=True)
@@ -37,16 +44,45 @@ class Figure:
     """SVG file."""
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """One figure as matplotlib has it; see :class:`Figure`."""
+
+    canvas: Canvas
+    name: str
+    title: str
+    caption: str
+    alt: str
+
+    def placed(self) -> Figure:
+        """Ready for a page and as an SVG file."""
+        drawn = render(self.canvas, salt=self.name)
+        page = for_page(drawn, self.name, self.title, self.alt)
+        return Figure(self.name, self.title, self.caption, self.alt, page, for_file(drawn, self.title, self.alt))
+
+
 def draw(results: Results) -> list[Figure]:
     """All figures, in the order of the page. Leaves matplotlib's settings as they were."""
     with styled():
-        return [
-            *(scores(results, metric) for metric in results.metrics),
-            *(_imported(results) if results.imported else _trained(results)),
-        ]
+        return [drawing.placed() for drawing in _all(results)]
 
 
-def _trained(results: Results) -> list[Figure]:
+def printed(results: Results, formats: Sequence[str]) -> dict[str, bytes]:
+    """The same figures as files of these formats, of those in ``PRINTED``: by the file's name."""
+    wanted = [name for name in PRINTED if name in formats]
+    with theme.printed():
+        drawings = _all(results) if wanted else []
+        return {f"{drawing.name}.{name}": PRINTED[name](drawing.canvas) for drawing in drawings for name in wanted}
+
+
+def _all(results: Results) -> list[Drawing]:
+    return [
+        *(scores(results, metric) for metric in results.metrics),
+        *(_imported(results) if results.imported else _trained(results)),
+    ]
+
+
+def _trained(results: Results) -> list[Drawing]:
     return [
         silent_units(results),
         *learning(results),
@@ -59,7 +95,7 @@ def _trained(results: Results) -> list[Figure]:
     ]
 
 
-def _imported(results: Results) -> list[Figure]:
+def _imported(results: Results) -> list[Drawing]:
     """The curve of each metric that has one in every arm: they need not share their steps, so each has its own figure."""
     lines = [_Line(f"test_{metric.name}", metric.column, metric.factor) for metric in results.metrics]
     drawn = [line for line in lines if all(activation.curves[line.key].median for activation in results.activations)]
@@ -77,15 +113,16 @@ def draw_few(results: Results, prefix: str) -> list[Figure]:
         prefix: put before the names, since ids are unique in a page.
     """
     with styled():
-        return [
+        drawings = [
             scores(results, results.metric, prefix),
             silent_units(results, prefix),
             learning(results, prefix)[0],
             layers(results, "silent", prefix),
         ]
+        return [drawing.placed() for drawing in drawings]
 
 
-def scores(results: Results, metric: Metric, prefix: str = "") -> Figure:
+def scores(results: Results, metric: Metric, prefix: str = "") -> Drawing:
     """A metric of each activation: mean, interval and runs."""
     return _means(
         results,
@@ -95,13 +132,13 @@ def scores(results: Results, metric: Metric, prefix: str = "") -> Figure:
     )
 
 
-def silent_units(results: Results, prefix: str = "") -> Figure:
+def silent_units(results: Results, prefix: str = "") -> Drawing:
     """Silent units of each activation: mean, interval and runs."""
     units = replace(SILENT, title="silent units")
     return _means(results, units, f"{prefix}silent", [activation.silent for activation in results.activations])
 
 
-def _means(results: Results, metric: Metric, name: str, summaries: Sequence[Summary | None]) -> Figure:
+def _means(results: Results, metric: Metric, name: str, summaries: Sequence[Summary | None]) -> Drawing:
     rows = [
         _mean_row(results, metric, activation, summary)
         for activation, summary in zip(results.activations, summaries, strict=True)
@@ -110,7 +147,7 @@ def _means(results: Results, metric: Metric, name: str, summaries: Sequence[Summ
         f"{activation.name} {_mean_in_words(metric, summary)}"
         for activation, summary in zip(results.activations, summaries, strict=True)
     )
-    return _finish(
+    return Drawing(
         dots(rows, metric.column, NARROW),
         name,
         f"{metric.heading}{at_end(results)}",
@@ -149,7 +186,7 @@ def _places(results: Results, seeds: Sequence[int]) -> list[float]:
     return [every.index(seed) / most - 0.5 if most else 0.0 for seed in seeds]
 
 
-def cost(results: Results) -> Figure:
+def cost(results: Results) -> Drawing:
     """Seconds a run, over the baseline's."""
     reference = results.baseline
     assert reference.seconds is not None
@@ -174,7 +211,7 @@ def cost(results: Results) -> Figure:
         )
         said.append(f"{activation.name} {ratio(mean)} ({activation.seconds.mean:.3g} s)")
     baseline = product_name(reference.name)
-    return _finish(
+    return Drawing(
         dots(rows, f"Seconds a run, relative to {clip(baseline, 20)}", NARROW),
         "cost",
         "Cost of a run",
@@ -185,7 +222,7 @@ def cost(results: Results) -> Figure:
     )
 
 
-def learning(results: Results, prefix: str = "") -> list[Figure]:
+def learning(results: Results, prefix: str = "") -> list[Drawing]:
     """The deciding score and the training loss by epoch."""
     return _curves(
         results,
@@ -198,7 +235,7 @@ def learning(results: Results, prefix: str = "") -> list[Figure]:
     )
 
 
-def norms(results: Results) -> list[Figure]:
+def norms(results: Results) -> list[Drawing]:
     """Gradient and update norm by epoch."""
     return _curves(
         results,
@@ -208,12 +245,12 @@ def norms(results: Results) -> list[Figure]:
     )
 
 
-def sparsity(results: Results) -> list[Figure]:
+def sparsity(results: Results) -> list[Drawing]:
     """Share of outputs that are exactly 0, by epoch."""
     return _curves(results, "sparsity", "Sparsity", [_Line("sparsity", "Outputs that are exactly 0 (%)", 100)])
 
 
-def recycled(results: Results) -> list[Figure]:
+def recycled(results: Results) -> list[Drawing]:
     """Units made anew so far, by epoch, of the treatments that do so; nothing where none does."""
     recycling = [activation for activation in results.activations if activation.recycled is not None]
     if not recycling:
@@ -232,18 +269,18 @@ class _Line:
     log: bool = False
 
 
-def _curves(results: Results, name: str, title: str, metrics: Sequence[_Line]) -> list[Figure]:
+def _curves(results: Results, name: str, title: str, metrics: Sequence[_Line]) -> list[Drawing]:
     """One figure of all activations' lines or, where they could not be told apart, one of small panels a number."""
     shown = [_panel(results, metric) for metric in metrics]
     if len(results.activations) <= FEW:
         caption = "Median over the runs; the band holds the middle half of them."
-        return [_finish(panels(shown), name, title, caption, " ".join(map(_curves_in_words, shown)))]
+        return [Drawing(panels(shown), name, title, caption, " ".join(map(_curves_in_words, shown)))]
     caption = (
         "Line: median over the runs; the band holds the middle half of them. Dashed: "
         f"{product_name(results.baseline.name)}. All panels have the same scale."
     )
     return [
-        _finish(multiples(panel), f"{name}-{metric.key}", panel.title, caption, _curves_in_words(panel))
+        Drawing(multiples(panel), f"{name}-{metric.key}", panel.title, caption, _curves_in_words(panel))
         for metric, panel in zip(metrics, shown, strict=True)
     ]
 
@@ -267,7 +304,7 @@ def _curves_in_words(panel: Panel) -> str:
     return f"{panel.title}, median over the runs, first to last {panel.over.lower()}: {'; '.join(said)}."
 
 
-def layers(results: Results, kind: str, prefix: str = "") -> Figure:
+def layers(results: Results, kind: str, prefix: str = "") -> Drawing:
     """Heat maps of silent or dead units: a panel an activation, a row a site, a column an epoch."""
     numbered = any(len(site.name) > 11 for activation in results.activations for site in activation.sites)
     maps = [
@@ -289,7 +326,7 @@ def layers(results: Results, kind: str, prefix: str = "") -> Figure:
         caption += " An epoch that was not counted shows the count before it."
     if not all(known(share) for row in shown for share in row):
         caption += " Grey: not known."
-    return _finish(
+    return Drawing(
         heat_maps(maps, f"{kind.capitalize()} units, mean over the runs"),
         f"{prefix}layers-{kind}",
         f"{kind.capitalize()} units by layer and epoch",
@@ -323,8 +360,3 @@ def _layers_in_words(activation: ActivationResult, kind: str) -> str:
         f"{activation.name}: at most {percent(max(before))} before training; "
         f"after the last epoch from {percent(least)} ({lowest}) to {percent(greatest)} ({highest})."
     )
-
-
-def _finish(canvas: Canvas, name: str, title: str, caption: str, alt: str) -> Figure:
-    drawn = render(canvas, salt=name)
-    return Figure(name, title, caption, alt, for_page(drawn, name, title, alt), for_file(drawn, title, alt))

@@ -17,8 +17,9 @@ from undying.lab.metric import ACCURACY
 from undying.lab.runs.lines import last_counted, share
 from undying.lab.settings import RunConfig
 from undying.lab.status import STATUSES, RunState
+from undying.report.tables import harmless
 from undying.report.words import UNKNOWN
-from undying.report.write import finite, harmless
+from undying.report.write import finite
 
 CONFIG = tuple(field.name for field in fields(RunConfig))
 _SHARED = ("data", "model", "lr")
