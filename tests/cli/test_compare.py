@@ -38,6 +38,25 @@ def test_compare_leaves_a_report_and_says_where(out, capsys):
     assert list((out / "figures").glob("*.svg"))
 
 
+def test_a_table_and_figures_for_a_paper(out, tmp_path, capsys):
+    copied = shutil.copytree(out, tmp_path / "copy")
+    table = tmp_path / "table.tex"
+    assert cli.main(["report", str(copied), "--latex", str(table), "--figures", "pdf", "svg"]) == 0
+    assert r"sugar &" in table.read_text()
+    assert {path.suffix for path in (copied / "figures").iterdir()} == {".pdf", ".svg"}
+    with (copied / "summary.csv").open() as file:
+        assert [row["activation"] for row in csv.DictReader(file)] == ["relu", "sugar"]
+    assert "mlp was trained on digits with 2 activations" in (copied / "report.html").read_text()
+    capsys.readouterr()
+    for words, said in (
+        (["--figures", "eps"], "'eps'"),
+        (["--latex", "/dev/null/x.tex"], "/dev/null/x.tex"),
+        (["--latex", "x.tex", "--page", "x.html"], "--page"),
+    ):
+        assert cli.main(["report", str(copied), *words]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_the_report_is_made_again_without_training(out, capsys):
     runs = {p: p.stat().st_mtime_ns for p in out.glob("runs/*/*")}
     before = (out / "results.json").read_bytes()

@@ -158,3 +158,24 @@ def test_units_recycled_are_summed_up_of_the_arms_that_recycle(tmp_path):
     assert recycling.curves["recycled"].median == [0, 3.5, 7]
     assert (relu.refused, recycling.refused) == ({}, {"act1": "why"})
     assert recycling.module == "ReLU(), Recycle(at=0.5, init='default')"
+
+
+def test_what_was_held_out_for_validation_is_collected_a_run_each(tmp_path):
+    settings = Settings(activations=("relu", "gelu"), seeds=2, epochs=1, validation=0.1)
+    store, configs = prepared(tmp_path, settings)
+    for config in configs:
+        lines = epochs_of(config)
+        diverged = (config.activation, config.seed) == ("gelu", 1)
+        lines[-1] |= {"validation_loss": None if diverged else 0.5 + config.seed, "validation_accuracy": 0.9}
+        finish(store, config, lines, diverged=diverged)
+    relu, gelu = collect(store, settings).activations
+    assert relu.validation == {"validation_loss": [0.5, 1.5], "validation_accuracy": [0.9, 0.9]}
+    assert gelu.validation["validation_loss"] == [0.5, None]
+    plain = Settings(activations=("relu", "gelu"), seeds=2, epochs=1)
+    store, configs = prepared(tmp_path / "plain", plain)
+    for config in configs:
+        finish(store, config)
+    results = collect(store, plain)
+    assert results.baseline.validation == {}
+    assert "validation" not in results.to_dict()["activations"][0]
+    assert all("steps" not in c for c in results.to_dict()["activations"][0]["curves"].values())

@@ -119,7 +119,7 @@ def test_many_activations_get_a_panel_each(make_results: Callable[..., Results])
     names = ["relu", *(f"a{index}" for index in range(12))]
     results = make_results(names, seeds=3, epochs=400)
     with styled():
-        accuracy, loss = learning(results)
+        accuracy, loss = (drawing.placed() for drawing in learning(results))
     assert (accuracy.name, loss.name) == ("learning-test_accuracy", "learning-train_loss")
     for figure in (accuracy, loss):
         said = "".join(ElementTree.fromstring(figure.page).itertext())
@@ -133,6 +133,6 @@ def test_a_number_that_is_unknown_is_said_to_be(make_results: Callable[..., Resu
     results = make_results(["relu", "gelu"], seeds=2, epochs=1)
     results = replace(results, activations=[results.baseline, replace(results.activations[1], silent=None)])
     with styled():
-        figure = silent_units(results)
+        figure = silent_units(results).placed()
     assert "gelu unknown" in figure.alt
     assert "unknown" in figure.page

@@ -89,6 +89,23 @@ def test_comparisons_on_the_same_data_are_told_apart(make_results: Callable[...,
         assert title in text
 
 
+def test_comparisons_are_named_by_the_settings_that_differ(make_results: Callable[..., Results]) -> None:
+    one = make_results(["relu", "gelu"], seeds=2, epochs=1)
+    changes = [{}, {"lr": 0.1}, {"lr": 0.1, "batch_size": 8}, {"model": "resnet18"}]
+    all_results = [replace(one, settings={**one.settings, **change}) for change in changes]
+    text = " ".join(Page(overview([(Path(str(i)), results) for i, results in enumerate(all_results)])).text.split())
+    for title in (
+        "digits, mlp, lr 0.01, batch size 64",
+        "digits, mlp, lr 0.1, batch size 64",
+        "digits, mlp, lr 0.1, batch size 8",
+        "digits, resnet18",
+    ):
+        assert title in text
+    text = " ".join(Page(overview([(Path("a"), all_results[0]), (Path("b"), all_results[1])])).text.split())
+    assert "digits, lr 0.01" in text
+    assert "digits, lr 0.1 " in text
+
+
 def test_another_baseline_is_refused(make_results: Callable[..., Results]) -> None:
     one, other = make_results(["relu", "gelu"], seeds=2, epochs=1), make_results(["gelu", "relu"], seeds=2, epochs=1)
     with pytest.raises(UndyingError, match="relu in a, gelu in b"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,10 +27,10 @@ def test_files(results: Results, tmp_path: Path) -> None:
     out = tmp_path / "new" / "place"
     assert write_report(results, out) == out / "report.html"
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert {"report.html", "results.csv", "results.json"} < names
+    assert {"report.html", "results.csv", "summary.csv", "results.json"} < names
     figures = [name for name in names if name.startswith("figures/")]
     assert len(figures) == 8
-    assert len(names) == 11  # nothing is left beside them
+    assert len(names) == 12  # nothing is left beside them
     for name in figures:
         ElementTree.parse(out / name)
 
@@ -75,6 +76,51 @@ def test_csv_has_a_row_a_run(results: Results, tmp_path: Path) -> None:
         assert [float(row["accuracy"]) for row in own] == activation.score.values
         assert [float(row["seconds"]) for row in own] == activation.seconds.values
         assert {row["test_loss"] == "" for row in own} == {activation.test_loss is None}
+
+
+@pytest.mark.usefixtures("no_drawing")
+def test_csv_has_a_row_an_arm(results: Results, tmp_path: Path) -> None:
+    write_report(results, tmp_path)
+    table = rows(tmp_path / "summary.csv")
+    assert [row["activation"] for row in table] == [activation.name for activation in results.activations]
+    for row, activation in zip(table, results.activations, strict=True):
+        for metric, summary in (("accuracy", activation.score), ("silent", activation.silent)):
+            found = [float(row[f"{metric}_{name}"]) for name in ("n", "mean", "low", "high", "iqm")]
+            assert found == [10, summary.mean, summary.low, summary.high, summary.iqm]
+            against = activation.comparisons.get(metric)
+            numbers = ("p", "p_holm", "difference", "effect_size")
+            assert [row[f"{metric}_{name}"] for name in numbers] == [
+                str(getattr(against, name)) if against else "" for name in numbers
+            ]
+            assert row[f"{metric}_verdict"] == (against.verdict if against else "")
+            assert row[f"{metric}_p_equal"] == ""
+
+
+@pytest.mark.usefixtures("no_drawing")
+def test_what_was_held_out_is_in_the_csv(results: Results, tmp_path: Path) -> None:
+    losses = [0.5, None, *[0.25] * 8]
+    first = replace(results.baseline, validation={"validation_loss": losses})
+    write_report(replace(results, activations=[first, *results.activations[1:]]), tmp_path)
+    table = rows(tmp_path / "results.csv")
+    assert [row["validation_loss"] for row in table[:10]] == ["" if loss is None else str(loss) for loss in losses]
+    assert {row["validation_loss"] for row in table[10:]} == {""}
+
+
+def test_figures_for_print(make_results: Callable[..., Results], tmp_path: Path) -> None:
+    small = make_results(["relu", "gelu"], seeds=2, epochs=1, sites=("a",))
+    contents = []
+    for name in ("one", "two"):
+        write_report(small, tmp_path / name, ("pdf", "png"))
+        contents.append({path.name: path.read_bytes() for path in (tmp_path / name / "figures").iterdir()})
+    assert contents[0] == contents[1]
+    assert not [name for name in contents[0] if name.endswith(".svg")]
+    pdfs = [content for name, content in contents[0].items() if name.endswith(".pdf")]
+    pngs = [content for name, content in contents[0].items() if name.endswith(".png")]
+    assert len(pdfs) == len(pngs) == 8
+    # One width, 4.17 inches, at 72 points and at 300 pixels an inch.
+    assert {re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", pdf)[1] for pdf in pdfs} == {b"300.24"}
+    assert {int.from_bytes(png[16:20], "big") for png in pngs} == {1251}
+    assert "--ink" in (tmp_path / "one" / "report.html").read_text()  # the page's own are as ever
 
 
 def test_a_formula_in_the_csv_is_defused(make_results: Callable[..., Results], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from undying._base.errors import RunsFailedError, UndyingError
 from undying._base.files import write_or_say
 from undying._base.text import duration
 from undying.lab.execution import Execution
+from undying.lab.recipe import one_of
 from undying.lab.settings import Settings
 from undying.scores.reading import Reading
 
@@ -90,9 +92,15 @@ class ReportCommand:
     scores: Annotated[tuple[Path, ...], tyro.conf.arg(name="from")] = ()
     """Report runs that others trained, from these: CSV files with the columns arm, seed, metric, value and, for curves, step;
     CSV files of W&B; folders of TensorBoard's runs."""
+    latex: Path | None = None
+    """Also write the main table to this file, for LaTeX with booktabs."""
+    figures: tuple[str, ...] = ("svg",)
+    """Formats of the files in figures: some of svg, pdf and png."""
     reading: Annotated[Reading, tyro.conf.arg(name="")] = field(default_factory=Reading)
 
     def __call__(self, console: Console) -> int:
+        for name in self.figures:
+            one_of("figures", name, ("svg", "pdf", "png"))
         if self.scores:
             return self._imported(console)
         if self.reading != Reading():
@@ -113,8 +121,15 @@ class ReportCommand:
             for metric in results.metrics
         ]
         console.print(f"metrics: {', '.join(said)}", markup=False, highlight=False)
-        _report(console, results, out)
+        _report(console, results, out, self.figures)
+        self._latex(results)
         return 0
+
+    def _latex(self, results: Results) -> None:
+        from undying.report.latex import latex_table
+
+        if self.latex is not None:
+            write_or_say(self.latex, latex_table(results))
 
     def _compared(self, console: Console) -> int:
         from undying.lab.collect import collect
@@ -126,8 +141,13 @@ class ReportCommand:
         comparisons = [(store.out, collect(store, store.settings(), partial=True)) for store in stores]
         if len(comparisons) == 1 and self.page is None:
             [(out, results)] = comparisons
-            _report(console, results, out)
+            _report(console, results, out, self.figures)
+            self._latex(results)
             return 0
+        if self.latex is not None or self.figures != ("svg",):
+            raise UndyingError(
+                "--latex and --figures are of one comparison; give them with a single folder and no --page"
+            )
         page = self.page or Path("undying-report.html")
         try:
             page.parent.mkdir(parents=True, exist_ok=True)
@@ -170,12 +190,12 @@ def _print_plan(console: Console, todo: Plan, workers: int) -> None:
         console.print(said, markup=False, highlight=False)
 
 
-def _report(console: Console, results: Results, out: Path) -> None:
+def _report(console: Console, results: Results, out: Path, formats: Sequence[str] = ("svg",)) -> None:
     from undying.report.terminal import print_summary
     from undying.report.write import write_report
 
     try:
-        page = write_report(results, out)
+        page = write_report(results, out, formats)
     except OSError as error:
         again = results.command if results.imported else f"undying report {out}"
         raise UndyingError(

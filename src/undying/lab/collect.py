@@ -148,6 +148,7 @@ def _activation(
         sites=_sites(runs),
         recycled=recycled,
         aggregates=aggregates,
+        validation={name: [run.epochs[-1].get(name) for run in runs] for name in _held_out(runs)},
         refused={site: reason for run in runs for site, reason in run.epochs[-1].get("refused", {}).items()},
     )
 
@@ -157,6 +158,11 @@ def _aggregates(scores: Mapping[str, Mapping[int, float]], name: str) -> dict[st
     own, baseline = list(scores[name].values()), next(iter(scores))
     improvement = probability_of_improvement([own], [list(scores[baseline].values())])
     return {"iqm": interquartile_mean([own]), **({} if name == baseline else {"improvement": improvement})}
+
+
+def _held_out(runs: Sequence[Run]) -> list[str]:
+    """What was measured on the share of the training data that is held out."""
+    return list(dict.fromkeys(name for run in runs for name in run.epochs[-1] if name.startswith("validation_")))
 
 
 def _share(run: Run, state: str) -> float | None:

@@ -67,6 +67,10 @@ class ActivationResult:
     """Of agents, over runs that are not paired: ``iqm``, and of all but the baseline ``improvement``, the chance that a run is
     above one of the baseline."""
 
+    validation: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    """``validation_loss`` and a ``validation_`` of each metric after the last epoch, one a run; None where it is not finite.
+    Empty without a share of the training data that is held out."""
+
     @property
     def score(self) -> Summary:
         """Of the metric that decides."""
@@ -187,6 +191,8 @@ class Results:
         plain = {"format": 2, **state, **asdict(self)}
         for activation in plain["activations"]:
             del activation["seconds"]
+            if not activation["validation"]:
+                del activation["validation"]
             for curve in activation["curves"].values():
                 if curve["steps"] is None:
                     del curve["steps"]

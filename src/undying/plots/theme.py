@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -29,14 +30,24 @@ WIDE = 5.6
 """Inches: a figure in a file of its own."""
 
 
+_PRINTED: ContextVar[bool] = ContextVar("printed", default=False)
+"""Whether figures are drawn in their own colours at once: PDF and PNG cannot be recoloured."""
+
+
 @dataclass(frozen=True)
 class Colour:
-    """One role. ``stand_in`` is what matplotlib draws with, and must not be the stand-in of another."""
+    """One role."""
 
     variable: str
-    stand_in: str
+    code: str
+    """What matplotlib draws with, where the colour is put in afterwards; not that of another role."""
     light: str
     dark: str
+
+    @property
+    def stand_in(self) -> str:
+        """What matplotlib draws with now."""
+        return self.light if _PRINTED.get() else self.code
 
 
 INK = Colour("--ink", "#010101", "#1d1f23", "#e9e7e2")
@@ -59,39 +70,43 @@ LINES: tuple[Line, ...] = ("-", "--", ":", "-.")
 
 THEME = (INK, MUTED, GRID, PAPER, *SERIES)
 
-RC: dict[str, Any] = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": MUTED.stand_in,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.labelcolor": MUTED.stand_in,
-    "axes.labelsize": 9.5,
-    "axes.linewidth": 0.6,
-    "axes.spines.left": False,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlecolor": INK.stand_in,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10.0,
-    "axes.titleweight": "bold",
-    "figure.facecolor": "none",
-    "font.size": 9.5,
-    "grid.color": GRID.stand_in,
-    "grid.linewidth": 0.7,
-    "image.composite_image": False,  # a raster goes into the file with one pixel a cell, not resampled
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "text.color": INK.stand_in,
-    "text.parse_math": False,  # a name may hold dollars
-    "xtick.color": MUTED.stand_in,
-    "xtick.labelsize": 9.5,
-    "xtick.major.size": 3.0,
-    "xtick.major.width": 0.6,
-    "ytick.color": MUTED.stand_in,
-    "ytick.labelsize": 9.5,
-    "ytick.major.size": 0.0,
-}
+
+def _rc() -> dict[str, Any]:
+    return {
+        "axes.axisbelow": True,
+        "axes.edgecolor": MUTED.stand_in,
+        "axes.facecolor": "none",
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "axes.labelcolor": MUTED.stand_in,
+        "axes.labelsize": 9.5,
+        "axes.linewidth": 0.6,
+        "axes.spines.left": False,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlecolor": INK.stand_in,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 10.0,
+        "axes.titleweight": "bold",
+        "figure.facecolor": "none",
+        "font.size": 9.5,
+        "grid.color": GRID.stand_in,
+        "grid.linewidth": 0.7,
+        "image.composite_image": False,  # a raster goes into the file with one pixel a cell, not resampled
+        "legend.frameon": False,
+        "pdf.fonttype": 42,
+        "svg.fonttype": "none",
+        "text.color": INK.stand_in,
+        "text.parse_math": False,  # a name may hold dollars
+        "xtick.color": MUTED.stand_in,
+        "xtick.labelsize": 9.5,
+        "xtick.major.size": 3.0,
+        "xtick.major.width": 0.6,
+        "ytick.color": MUTED.stand_in,
+        "ytick.labelsize": 9.5,
+        "ytick.major.size": 0.0,
+    }
+
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
@@ -101,10 +116,21 @@ ElementTree.register_namespace("xlink", _XLINK)
 
 
 @contextmanager
+def printed() -> Iterator[None]:
+    """Within it and ``styled``, figures are drawn in light colours, for :func:`as_pdf` and :func:`as_png`."""
+    before = _PRINTED.set(True)
+    try:
+        with styled():
+            yield
+    finally:
+        _PRINTED.reset(before)
+
+
+@contextmanager
 def styled() -> Iterator[None]:
     """Draw and render within it; matplotlib's settings are as they were afterwards."""
     # after_reset: a user's matplotlibrc must not change a figure.
-    with matplotlib.style.context(RC, after_reset=True), warnings.catch_warnings():
+    with matplotlib.style.context(_rc(), after_reset=True), warnings.catch_warnings():
         # A glyph that the measuring font lacks is drawn by the browser's font.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         yield
@@ -152,6 +178,22 @@ def render(canvas: Canvas, salt: str) -> str:
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": salt}):
         canvas.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()
+
+
+def as_pdf(canvas: Canvas) -> bytes:
+    """The figure as PDF, its text as text; the same bytes each time."""
+    return _saved(canvas, format="pdf", metadata={"CreationDate": None})
+
+
+def as_png(canvas: Canvas) -> bytes:
+    """The figure as PNG, 300 pixels an inch."""
+    return _saved(canvas, format="png", dpi=300, metadata={"Software": None})
+
+
+def _saved(canvas: Canvas, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    canvas.savefig(stream, facecolor=PAPER.light, **options)
     return stream.getvalue()
 
 

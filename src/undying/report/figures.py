@@ -10,10 +10,11 @@ from matplotlib.figure import Figure as Canvas
 
 from undying._base.text import clip, known
 from undying.lab.results import ActivationResult, Results
+from undying.plots import theme
 from undying.plots.curves import Line, Panel, multiples, numbers, panels
 from undying.plots.dots import Row, dots
 from undying.plots.heat import Map, heat_maps
-from undying.plots.theme import NARROW, for_file, for_page, render, styled
+from undying.plots.theme import NARROW, as_pdf, as_png, for_file, for_page, render, styled
 from undying.report.words import UNKNOWN, at_end, percent, product_name, ratio, seconds_ratio
 from undying.statistics.aggregates import performance_profile
 from undying.statistics.metric import SILENT, Metric
@@ -21,6 +22,12 @@ from undying.statistics.records import Summary
 
 FEW = 8
 """Most activations whose curves can be told apart in one set of axes; more get a small panel each."""
+
+
+PRINTED = {"pdf": as_pdf, "png": as_png}
+"""Format of a file for print -> what makes it."""
+
+FORMATS = ("svg", *PRINTED)
 
 
 @dataclass(frozen=True)
@@ -39,20 +46,49 @@ class Figure:
     """SVG file."""
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """One figure as matplotlib has it; see :class:`Figure`."""
+
+    canvas: Canvas
+    name: str
+    title: str
+    caption: str
+    alt: str
+
+    def placed(self) -> Figure:
+        """Ready for a page and as an SVG file."""
+        drawn = render(self.canvas, salt=self.name)
+        page = for_page(drawn, self.name, self.title, self.alt)
+        return Figure(self.name, self.title, self.caption, self.alt, page, for_file(drawn, self.title, self.alt))
+
+
 def draw(results: Results) -> list[Figure]:
     """All figures, in the order of the page. Leaves matplotlib's settings as they were."""
     with styled():
-        return [
-            *(scores(results, metric) for metric in results.metrics),
-            *(_imported(results) if results.imported else _trained(results)),
-        ]
+        return [drawing.placed() for drawing in _all(results)]
 
 
-def _trained(results: Results) -> list[Figure]:
+def printed(results: Results, formats: Sequence[str]) -> dict[str, bytes]:
+    """The same figures as files of these formats, of those in ``PRINTED``: by the file's name."""
+    wanted = [name for name in PRINTED if name in formats]
+    with theme.printed():
+        drawings = _all(results) if wanted else []
+        return {f"{drawing.name}.{name}": PRINTED[name](drawing.canvas) for drawing in drawings for name in wanted}
+
+
+def _all(results: Results) -> list[Drawing]:
+    return [
+        *(scores(results, metric) for metric in results.metrics),
+        *(_imported(results) if results.imported else _trained(results)),
+    ]
+
+
+def _trained(results: Results) -> list[Drawing]:
     return [
         silent_units(results),
         *learning(results),
-        *norms(results),
+        *([] if results.baseline.aggregates else norms(results)),
         layers(results, "silent"),
         layers(results, "dead"),
         *recycled(results),
@@ -62,7 +98,7 @@ def _trained(results: Results) -> list[Figure]:
     ]
 
 
-def _imported(results: Results) -> list[Figure]:
+def _imported(results: Results) -> list[Drawing]:
     """The curve of each metric that has one in every arm: they need not share their steps, so each has its own figure."""
     lines = [_Line(f"test_{metric.name}", metric.column, metric.factor) for metric in results.metrics]
     drawn = [line for line in lines if all(activation.curves[line.key].median for activation in results.activations)]
@@ -80,15 +116,16 @@ def draw_few(results: Results, prefix: str) -> list[Figure]:
         prefix: put before the names, since ids are unique in a page.
     """
     with styled():
-        return [
+        drawings = [
             scores(results, results.metric, prefix),
             silent_units(results, prefix),
             learning(results, prefix)[0],
             layers(results, "silent", prefix),
         ]
+        return [drawing.placed() for drawing in drawings]
 
 
-def scores(results: Results, metric: Metric, prefix: str = "") -> Figure:
+def scores(results: Results, metric: Metric, prefix: str = "") -> Drawing:
     """A metric of each activation: mean, interval and runs."""
     return _means(
         results,
@@ -98,13 +135,13 @@ def scores(results: Results, metric: Metric, prefix: str = "") -> Figure:
     )
 
 
-def silent_units(results: Results, prefix: str = "") -> Figure:
+def silent_units(results: Results, prefix: str = "") -> Drawing:
     """Silent units of each activation: mean, interval and runs."""
     units = replace(SILENT, title="silent units")
     return _means(results, units, f"{prefix}silent", [activation.silent for activation in results.activations])
 
 
-def _means(results: Results, metric: Metric, name: str, summaries: Sequence[Summary | None]) -> Figure:
+def _means(results: Results, metric: Metric, name: str, summaries: Sequence[Summary | None]) -> Drawing:
     rows = [
         _mean_row(results, metric, activation, summary)
         for activation, summary in zip(results.activations, summaries, strict=True)
@@ -113,7 +150,7 @@ def _means(results: Results, metric: Metric, name: str, summaries: Sequence[Summ
         f"{activation.name} {_mean_in_words(metric, summary)}"
         for activation, summary in zip(results.activations, summaries, strict=True)
     )
-    return _finish(
+    return Drawing(
         dots(rows, metric.column, NARROW),
         name,
         f"{metric.heading}{at_end(results)}",
@@ -152,7 +189,7 @@ def _places(results: Results, seeds: Sequence[int]) -> list[float]:
     return [every.index(seed) / most - 0.5 if most else 0.0 for seed in seeds]
 
 
-def cost(results: Results) -> Figure:
+def cost(results: Results) -> Drawing:
     """Seconds a run, over the baseline's."""
     reference = results.baseline
     assert reference.seconds is not None
@@ -177,7 +214,7 @@ def cost(results: Results) -> Figure:
         )
         said.append(f"{activation.name} {ratio(mean)} ({activation.seconds.mean:.3g} s)")
     baseline = product_name(reference.name)
-    return _finish(
+    return Drawing(
         dots(rows, f"Seconds a run, relative to {clip(baseline, 20)}", NARROW),
         "cost",
         "Cost of a run",
@@ -188,20 +225,15 @@ def cost(results: Results) -> Figure:
     )
 
 
-def learning(results: Results, prefix: str = "") -> list[Figure]:
-    """The deciding score and the training loss by epoch."""
-    return _curves(
-        results,
-        f"{prefix}learning",
-        "Learning curves",
-        [
-            _Line(f"test_{results.metric.name}", results.metric.column, results.metric.factor),
-            _Line("train_loss", "Training loss", log=True),
-        ],
-    )
+def learning(results: Results, prefix: str = "") -> list[Drawing]:
+    """The deciding score by epoch, and the training loss where there is one: agents have none that is alike."""
+    lines = [_Line(f"test_{results.metric.name}", results.metric.column, results.metric.factor)]
+    if not results.baseline.aggregates:
+        lines.append(_Line("train_loss", "Training loss", log=True))
+    return _curves(results, f"{prefix}learning", "Learning curves", lines)
 
 
-def norms(results: Results) -> list[Figure]:
+def norms(results: Results) -> list[Drawing]:
     """Gradient and update norm by epoch."""
     return _curves(
         results,
@@ -211,12 +243,12 @@ def norms(results: Results) -> list[Figure]:
     )
 
 
-def sparsity(results: Results) -> list[Figure]:
+def sparsity(results: Results) -> list[Drawing]:
     """Share of outputs that are exactly 0, by epoch."""
     return _curves(results, "sparsity", "Sparsity", [_Line("sparsity", "Outputs that are exactly 0 (%)", 100)])
 
 
-def recycled(results: Results) -> list[Figure]:
+def recycled(results: Results) -> list[Drawing]:
     """Units made anew so far, by epoch, of the treatments that do so; nothing where none does."""
     recycling = [activation for activation in results.activations if activation.recycled is not None]
     if not recycling:
@@ -225,7 +257,7 @@ def recycled(results: Results) -> list[Figure]:
     return _curves(shown, "recycled", "Recycled units", [_Line("recycled", "Units recycled so far")])
 
 
-def profiles(results: Results) -> list[Figure]:
+def profiles(results: Results) -> list[Drawing]:
     """Of agents: the share of runs above each return; nothing for other tasks."""
     if not results.baseline.aggregates:
         return []
@@ -243,8 +275,8 @@ def profiles(results: Results) -> list[Figure]:
         for line in lines
     )
     return [
-        _finish(
-            panels([Panel("Runs above (%)", lines)]),
+        Drawing(
+            panels([Panel("Runs above (%)", lines, over=metric.column)]),
             "profile",
             "Performance profile",
             f"Share of runs with a {metric.title} above the value below; the band is its 95 % interval, point by point.",
@@ -263,18 +295,18 @@ class _Line:
     log: bool = False
 
 
-def _curves(results: Results, name: str, title: str, metrics: Sequence[_Line]) -> list[Figure]:
+def _curves(results: Results, name: str, title: str, metrics: Sequence[_Line]) -> list[Drawing]:
     """One figure of all activations' lines or, where they could not be told apart, one of small panels a number."""
     shown = [_panel(results, metric) for metric in metrics]
     if len(results.activations) <= FEW:
         caption = "Median over the runs; the band holds the middle half of them."
-        return [_finish(panels(shown), name, title, caption, " ".join(map(_curves_in_words, shown)))]
+        return [Drawing(panels(shown), name, title, caption, " ".join(map(_curves_in_words, shown)))]
     caption = (
         "Line: median over the runs; the band holds the middle half of them. Dashed: "
         f"{product_name(results.baseline.name)}. All panels have the same scale."
     )
     return [
-        _finish(multiples(panel), f"{name}-{metric.key}", panel.title, caption, _curves_in_words(panel))
+        Drawing(multiples(panel), f"{name}-{metric.key}", panel.title, caption, _curves_in_words(panel))
         for metric, panel in zip(metrics, shown, strict=True)
     ]
 
@@ -287,7 +319,12 @@ def _panel(results: Results, metric: _Line) -> Panel:
         middle, low, high = (numbers(of, metric.factor) for of in (curve.median, curve.low, curve.high))
         steps = range(len(middle)) if curve.steps is None else curve.steps
         lines.append(Line(activation.name, steps, middle, low, high))
-    return Panel(metric.label, lines, metric.log, "Step" if results.imported else "Epoch")
+    return Panel(
+        metric.label,
+        lines,
+        metric.log,
+        "Step" if any(activation.curves[metric.key].steps for activation in results.activations) else "Epoch",
+    )
 
 
 def _curves_in_words(panel: Panel) -> str:
@@ -298,7 +335,7 @@ def _curves_in_words(panel: Panel) -> str:
     return f"{panel.title}, median over the runs, first to last {panel.over.lower()}: {'; '.join(said)}."
 
 
-def layers(results: Results, kind: str, prefix: str = "") -> Figure:
+def layers(results: Results, kind: str, prefix: str = "") -> Drawing:
     """Heat maps of silent or dead units: a panel an activation, a row a site, a column an epoch."""
     numbered = any(len(site.name) > 11 for activation in results.activations for site in activation.sites)
     maps = [
@@ -320,7 +357,7 @@ def layers(results: Results, kind: str, prefix: str = "") -> Figure:
         caption += " An epoch that was not counted shows the count before it."
     if not all(known(share) for row in shown for share in row):
         caption += " Grey: not known."
-    return _finish(
+    return Drawing(
         heat_maps(maps, f"{kind.capitalize()} units, mean over the runs"),
         f"{prefix}layers-{kind}",
         f"{kind.capitalize()} units by layer and epoch",
@@ -354,8 +391,3 @@ def _layers_in_words(activation: ActivationResult, kind: str) -> str:
         f"{activation.name}: at most {percent(max(before))} before training; "
         f"after the last epoch from {percent(least)} ({lowest}) to {percent(greatest)} ({highest})."
     )
-
-
-def _finish(canvas: Canvas, name: str, title: str, caption: str, alt: str) -> Figure:
-    drawn = render(canvas, salt=name)
-    return Figure(name, title, caption, alt, for_page(drawn, name, title, alt), for_file(drawn, title, alt))

@@ -14,6 +14,7 @@ from undying.lab.results import Results, SiteHistory
 from undying.plots.theme import THEME
 from undying.report import words
 from undying.report.figures import FEW, Figure
+from undying.report.method import method
 from undying.statistics.metric import SILENT
 
 
@@ -38,7 +39,7 @@ def environment() -> Environment:
         words.mean_share,
     ):
         pages.filters[function.__name__] = function
-    pages.filters["plain"] = _plain
+    pages.filters["plain"] = plain
     pages.filters["counted"] = _counted
     pages.filters["below_name"] = _below_name
     pages.globals |= {
@@ -64,6 +65,7 @@ def page(results: Results, figures: Sequence[Figure]) -> str:
             baseline=words.product_name(results.baseline.name),
             lead=words.lead(results),
             layers=_layers(results),
+            method=method(results),
             environment={"undying": results.undying, **results.environment},
             # matplotlib wrote the SVG and escaped every text in it. Nothing else goes into the page as markup.
             figures=[(figure, Markup(figure.page)) for figure in figures],
@@ -95,16 +97,16 @@ def _below_name(sentence: str, name: str) -> str:
     return f"{said[:1].upper()}{said[1:]}".rstrip(".") + "."
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """A setting as a person would write it.
 
-    >>> _plain([1, 2]), _plain({"lr": 0.01}), _plain(None)
+    >>> plain([1, 2]), plain({"lr": 0.01}), plain(None)
     ('1, 2', 'lr 0.01', 'none')
     """
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {plain(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(_plain(item) for item in value)
+        return ", ".join(plain(item) for item in value)
     return "none" if value is None else str(value)
 
 

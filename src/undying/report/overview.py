@@ -16,7 +16,7 @@ from undying.lab.results import ActivationResult, Results
 from undying.plots.theme import THEME
 from undying.report import words
 from undying.report.figures import Figure, draw_few
-from undying.report.html import environment
+from undying.report.html import environment, plain
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,28 @@ def rows_of(all_results: Sequence[Results]) -> list[Row]:
 
 
 def _titles(all_results: Sequence[Results]) -> list[str]:
-    """What tells the comparisons apart: the data, with network and number where it takes them."""
+    """What tells the comparisons apart: the data, then the network and other settings where they differ, then a number."""
     titles = [f"{results.data['name']}" for results in all_results]
-    if len(set(titles)) < len(titles) or len({results.settings["model"] for results in all_results}) > 1:
+    if len({results.settings["model"] for results in all_results}) > 1:
         titles = [f"{title}, {results.settings['model']}" for title, results in zip(titles, all_results, strict=True)]
+    known = Counter(titles)
+    titles = [
+        ", ".join(
+            [title, *_differing(results, [other for of, other in zip(titles, all_results, strict=True) if of == title])]
+        )
+        if known[title] > 1
+        else title
+        for title, results in zip(titles, all_results, strict=True)
+    ]
     again = Counter(titles)
     return [f"{title} ({number})" if again[title] > 1 else title for number, title in enumerate(titles, 1)]
+
+
+def _differing(results: Results, alike: Sequence[Results]) -> list[str]:
+    """Settings of one comparison that are not the same in all of ``alike``, as in ``lr 0.01``."""
+    names = [name for name in results.settings if name not in ("data", "model", "activations", "margin")]
+    differing = [name for name in names if len({plain(other.settings.get(name)) for other in alike}) > 1]
+    return [f"{name.replace('_', ' ')} {plain(results.settings[name])}" for name in differing]
 
 
 def _lead(all_results: Sequence[Results]) -> str:
