@@ -10,8 +10,12 @@ READY := $(VENV)/.ready
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-demo: $(DEMO)  ## compare six activations on digits; ends with the path of the report
-	$(BIN)/undying compare --out demo
+ARMS := --activations relu sugar barelu relu+redo:every=100 --seeds 7
+
+demo: $(DEMO)  ## dead units where they do not matter and where they do; ends with the path of the report
+	$(BIN)/undying compare $(ARMS) --out demo/once
+	$(BIN)/undying compare $(ARMS) --tasks 10 --epochs 40 --measure-every 4 --lr 0.005 --out demo/tasks
+	$(BIN)/undying report demo/once demo/tasks --page demo/report.html
 
 test: $(READY)  ## run every test
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -101,13 +101,14 @@ def at_smoke_scale(words):
 
 
 def users_files(folder):
-    """What the page on comparing has the reader write, and data as small as they can be."""
+    """What the pages on comparing have the reader write, and data as small as they can be."""
     blocks = re.findall(r"```python\n(.*?)```", TEXTS["docs/compare.md"], re.DOTALL)
-    (folder / "mine.py").write_text(next(block for block in blocks if "def net" in block))
-    own = next(block for block in blocks if "acts.py" in block)
-    (folder / "acts.py").write_text(own.split('"""')[1])
-    sys.modules.pop("mine", None)
-    sys.modules.pop("acts", None)
+    named = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", TEXTS["docs/tasks.md"], re.DOTALL)
+    own = next(block for block in blocks if "acts.py" in block).split('"""')[1]
+    for name, code in [("acts", own), ("mine", next(block for block in blocks if "def net" in block)), *named]:
+        (folder / f"{name}.py").write_text(code)
+        sys.modules.pop(name, None)
+    runpy.run_path(str(folder / "make_csv.py"))
     draw = np.random.default_rng(0)
     x, y = draw.integers(0, 256, (20, 32, 32, 3)).astype(np.uint8), np.arange(20) % 10
     np.savez(folder / "cifar10.npz", x_train=x, y_train=y, x_test=x, y_test=y)

@@ -16,6 +16,8 @@ LAYERS = (
     "units",
     "census certify treat",
     "integrations",
+    "statistics",
+    "statistics",
     "lab",
     "plots scores",
     "report bench",

@@ -18,7 +18,7 @@ from undying import cli
 from undying.cli import COMMANDS, EXTRA
 
 SLOW = ("scipy", "matplotlib", "sklearn", "torchvision", "PIL", "pandas", "jinja2", "torch._dynamo", "triton")
-ROOMS = ("undying.bench", "undying.lab.statistics", "undying.papers", "undying.plots", "undying.report")
+ROOMS = ("undying.bench", "undying.papers", "undying.plots", "undying.report", "undying.statistics.summaries")
 HELPS = tuple(f"{name} --help" for name in COMMANDS if name not in ("bench", "reproduce"))
 
 

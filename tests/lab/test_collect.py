@@ -9,7 +9,7 @@ from stores import UNITS, epochs_of, finish, prepared
 from undying._base.errors import UndyingError
 from undying.lab import Execution, Settings, compare
 from undying.lab.collect import collect
-from undying.lab.paired import compare_to_baseline
+from undying.statistics.paired import compare_to_baseline
 
 SETTINGS = Settings(activations=("relu", "sugar", "gelu"), seeds=4, epochs=2)
 

@@ -55,7 +55,7 @@ def test_the_id_depends_on_every_field_and_on_nothing_else():
     changed |= {"image_size": 8, "augment": ("flip",), "targets": ("GELU",), "momentum": 0.5, "weight_decay": 0.0}
     changed |= {"schedule": "step", "warmup": 1.0, "label_smoothing": 0.1, "clip": 1.0, "ema": 0.9, "mixup": 0.8}
     changed |= {"cutmix": 1.0, "drop_path": 0.1, "amp": "bfloat16", "keep": ("norms",)}
-    changed |= {"measure_every": 2, "task": "regression", "task_sha256": "z", "columns": ("a",)}
+    changed |= {"measure_every": 2, "task": "regression", "task_sha256": "z", "columns": ("a",), "tasks": 3}
     changed |= {"activation_sha256": "z"}
     assert changed.keys() == {f.name for f in dataclasses.fields(run)}
     ids = {dataclasses.replace(run, **{key: value}).id for key, value in changed.items()}

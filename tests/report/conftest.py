@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from undying.lab.metric import ACCURACY
-from undying.lab.results import ActivationResult, Comparison, Curve, Results, SiteHistory, Summary
+from undying.lab.results import ActivationResult, Results, SiteHistory
 from undying.report.figures import Figure, draw
+from undying.statistics.metric import ACCURACY
+from undying.statistics.records import Comparison, Curve, Summary
 
 NAMES = ("relu", "leaky_relu", "barelu", "sugar:bsilu", "sugar:nelu", "silu")
 LEVELS = {  # final accuracy and silent share, about as measured on digits

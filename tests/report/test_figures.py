@@ -10,10 +10,11 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 
-from undying.lab.results import Curve, Results, SiteHistory
+from undying.lab.results import Results, SiteHistory
 from undying.plots.theme import PAPER, THEME, styled
 from undying.report.figures import Figure, draw, learning, silent_units
 from undying.report.words import between, percent, ratio
+from undying.statistics.records import Curve
 
 
 @pytest.fixture(scope="module")

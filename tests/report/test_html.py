@@ -13,10 +13,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from undying.lab.results import Curve, Results, Summary
+from undying.lab.results import Results
 from undying.report.figures import Figure, draw
 from undying.report.html import page
 from undying.report.write import write_report
+from undying.statistics.records import Curve, Summary
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 HOSTILE = [

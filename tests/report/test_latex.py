@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from undying.lab.metric import ACCURACY, Metric
 from undying.lab.results import Results
 from undying.report.latex import escaped, latex_table
+from undying.statistics.metric import ACCURACY, Metric
 
 NAMES = ("relu", r"a_b & 50 % \of #1 {x} ~ ^ $y$ <z> |w|")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from undying._base.errors import UndyingError
-from undying.lab.paired import compare_metrics
 from undying.scores import Reading, read_scores
+from undying.statistics.paired import compare_metrics
 
 SEEDS = range(8)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import nn
 
 
@@ -27,6 +29,11 @@ class Places:
                 if module is not None:
                     self._held.setdefault(module, []).append((owner, f"{name}.{key}" if name else key))
 
+    @property
+    def modules(self) -> Iterable[nn.Module]:
+        """All, each once, as ``model.modules()`` gave them."""
+        return self._first
+
     def restart(self) -> None:
         """Begin a forward pass."""
         self._turns.clear()
@@ -37,9 +44,10 @@ class Places:
 
     def name(self, module: nn.Module, caller: nn.Module | None) -> str:
         """The qualified name of ``module`` for a call by ``caller``; empty for the network itself."""
-        held = self._held.get(module, [])
-        here = [name for owner, name in held if owner is caller]
-        if not self.is_shared(module) or caller is None or not here:
+        if caller is None or not self.is_shared(module):
+            return self._first[module]
+        here = [name for owner, name in self._held[module] if owner is caller]
+        if not here:
             return self._first[module]
         turn = self._turns[module, caller] = self._turns.get((module, caller), -1) + 1
         return here[turn % len(here)]

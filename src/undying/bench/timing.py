@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from undying.lab.interval import Interval
+from undying.statistics.interval import Interval
 
 LEAST_ROUNDS = 6
 """The fewest rounds from which a 95 % interval of a median can be given."""

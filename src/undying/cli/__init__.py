@@ -95,6 +95,10 @@ def _main(words: list[str]) -> int:
         raise UndyingError(f"{problem} known: {', '.join(COMMANDS)} (undying --help)")
     if missing := [module for module in EXTRA if find_spec(module) is None]:
         raise UndyingError(f"this needs {', '.join(missing)}, part of an extra: pip install 'undying[lab]'")
+    if name == "compare":
+        from undying.lab.grid import as_grid
+
+        rest = as_grid(rest)
     return _run(_load(name), f"undying {name}", rest) if name in COMMANDS else _run(_everything(), "undying", words)
 
 

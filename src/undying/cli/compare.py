@@ -169,14 +169,25 @@ def beside(path: Path) -> Path:
 
 
 def _print_plan(console: Console, todo: Plan, workers: int) -> None:
+    from undying.lab.power import power
+
     settings = todo.settings
+    points = f" x {len(settings.points)} points of a grid" if settings.grid else ""
     console.print(
-        f"{settings.model} on {todo.data['name']}: {len(settings.activations)} activations x {settings.seeds} seeds "
+        f"{settings.model} on {todo.data['name']}: {len(settings.activations)} activations x {settings.seeds} seeds{points} "
         f"= {len(todo.runs)} runs of {settings.epochs} epochs, {len(todo.finished)} finished, {workers} at a time, in {todo.store.out}",
         markup=False,
         highlight=False,
     )
     console.print("activations: " + ", ".join(settings.activations), markup=False, highlight=False)
+    if settings.grid:
+        console.print(
+            f"each at its own best of {'; '.join(settings.grid)}, by {settings.validation:g} of the training data held out",
+            markup=False,
+            highlight=False,
+        )
+    for said in power(todo):
+        console.print(said, markup=False, highlight=False)
 
 
 def _report(console: Console, results: Results, out: Path, formats: Sequence[str] = ("svg",)) -> None:

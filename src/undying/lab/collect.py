@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
 
 from undying._base.errors import UndyingError
 from undying._version import __version__
 from undying.lab.finished import check_alike
-from undying.lab.metric import ACCURACY, SILENT, Metric
-from undying.lab.paired import compare_metrics, compare_pairs
+from undying.lab.grid import parse
+from undying.lab.pairs import pairs_of, scores_of
 from undying.lab.plan import Plan, stored
-from undying.lab.results import ActivationResult, Comparison, Curve, Results, SiteHistory, Summary
+from undying.lab.results import ActivationResult, Results, SiteHistory
 from undying.lab.runs.classification import PROBE
 from undying.lab.runs.kind import Run
 from undying.lab.runs.lines import last_counted, share
 from undying.lab.settings import Settings
-from undying.lab.statistics import curve, summarise
 from undying.lab.store import Store
+from undying.lab.tasks import RL
 from undying.lab.treatments import build_treatment
+from undying.lab.tuning import tune
+from undying.statistics.aggregates import interquartile_mean, probability_of_improvement
+from undying.statistics.interval import Interval
+from undying.statistics.metric import SILENT
+from undying.statistics.paired import compare_metrics, compare_pairs
+from undying.statistics.records import Comparison, Curve, Summary
+from undying.statistics.summaries import curve, summarise
 
 _CURVES = ("train_loss", "test_loss", "train_accuracy", "sparsity", "gradient_norm", "update_norm")
 
@@ -47,27 +53,33 @@ def analyze(plan: Plan, *, partial: bool = False) -> Results:
             f"{len(plan.missing)} of {len(plan.runs)} runs in {out} are not finished; resume with: {command}"
         )
     check_alike(plan.finished.values())
-    runs = _by_activation(plan)
+    tried = _by_activation(plan)
     baseline, *others = settings.activations
-    if baseline not in runs:
+    if baseline not in tried:
         raise UndyingError(
             f"no run of the baseline {baseline} in {out} is finished ({len(plan.finished)} of {len(plan.runs)} runs are), "
             f"so there is nothing to compare with; 'undying runs {out}' lists them, resume with: {command}"
         )
 
+    margin = settings.margin / plan.metrics[0].factor or None
+    tuning = tune(tried, parse(settings.grid), plan.metrics, plan.data, margin) if settings.grid else None
+    runs = {
+        name: arm[0 if tuning is None else settings.points.index(tuning.arms[name].chosen)]
+        for name, arm in tried.items()
+    }
     scores = {metric: scores_of(metric, runs, plan.data) for metric in plan.metrics}
     silent = {name: _known({run.config.seed: _share(run, "silent") for run in of}) for name, of in runs.items()}
-    margins = [settings.margin / plan.metrics[0].factor or None, *[None] * (len(scores) - 1)]
+    margins = [margin, *[None] * (len(scores) - 1)]
     judged = compare_metrics(
-        [(metric, _pairs(values), m) for (metric, values), m in zip(scores.items(), margins, strict=True)],
+        [(metric, pairs_of(values), m) for (metric, values), m in zip(scores.items(), margins, strict=True)],
         baseline=baseline,
     )
     versus = {metric.name: found for metric, found in zip(scores, judged, strict=True)}
-    versus["silent"] = compare_pairs(SILENT, _pairs(silent), baseline=baseline)
+    versus["silent"] = compare_pairs(SILENT, pairs_of(silent), baseline=baseline)
     return Results(
         undying=__version__,
         command=command,
-        settings=asdict(settings),
+        settings={**asdict(settings), "lr": settings.learning_rate},
         data=plan.data,
         metrics=list(scores),
         probe=min(PROBE, plan.data.get("probe", _trained_on(plan))),
@@ -78,21 +90,28 @@ def analyze(plan: Plan, *, partial: bool = False) -> Results:
                 runs[name],
                 {metric.name: list(values[name].values()) for metric, values in scores.items()},
                 {metric: found[name] for metric, found in versus.items() if name in found},
+                _aggregates(scores[plan.metrics[0]], name) if settings.task == RL else {},
             )
             for name in (baseline, *others)
             if name in runs
         ],
         planned=len(plan.runs),
+        tuning=tuning,
     )
 
 
-def _by_activation(plan: Plan) -> dict[str, list[Run]]:
-    """The finished runs of each activation that has any, by seed; the baseline comes first."""
-    runs: dict[str, list[Run]] = {}
+def _by_activation(plan: Plan) -> dict[str, list[list[Run]]]:
+    """The finished runs at each point of the grid, by seed, of each activation that has a seed at all of them; the baseline
+    comes first."""
+    runs: dict[str, list[list[Run]]] = {}
     for name in plan.settings.activations:
-        own = [plan.finished[config] for config in plan.runs if config.activation == name and config in plan.finished]
-        if own:
-            runs[name] = own
+        own = [config for config in plan.runs if config.activation == name and config in plan.finished]
+        arm = [
+            [plan.finished[config] for config in own if all(getattr(config, key) == at[key] for key in at)]
+            for at in plan.settings.points
+        ]
+        if set.intersection(*({run.config.seed for run in of} for of in arm)):
+            runs[name] = arm
     return runs
 
 
@@ -103,7 +122,11 @@ def _trained_on(plan: Plan) -> int:
 
 
 def _activation(
-    name: str, runs: Sequence[Run], scores: Mapping[str, Sequence[float]], comparisons: dict[str, Comparison]
+    name: str,
+    runs: Sequence[Run],
+    scores: Mapping[str, Sequence[float]],
+    comparisons: dict[str, Comparison],
+    aggregates: dict[str, Interval],
 ) -> ActivationResult:
     diverged = sum(run.status == "diverged" for run in runs)
     losses = [run.epochs[-1].get("test_loss") for run in runs]
@@ -125,6 +148,7 @@ def _activation(
         sites=_sites(runs),
         recycled=recycled,
         validation={name: [run.epochs[-1].get(name) for run in runs] for name in _held_out(runs)},
+        aggregates=aggregates,
         refused={site: reason for run in runs for site, reason in run.epochs[-1].get("refused", {}).items()},
     )
 
@@ -134,43 +158,11 @@ def _held_out(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(name for run in runs for name in run.epochs[-1] if name.startswith("validation_")))
 
 
-def _pairs(values: Mapping[str, Mapping[int, float]]) -> dict[str, tuple[list[float], list[float]]]:
-    """By name, the baseline's values and an activation's own over the seeds that both have, where there are any."""
-    baseline, *others = values
-    pairs = {}
-    for name in others:
-        shared = [seed for seed in values[name] if seed in values[baseline]]
-        if shared:
-            pairs[name] = [values[baseline][seed] for seed in shared], [values[name][seed] for seed in shared]
-    return pairs
-
-
-def scores_of(
-    metric: Metric, runs: Mapping[str, Sequence[Run]], data: Mapping[str, Any], part: str = "test"
-) -> dict[str, dict[int, float]]:
-    """By activation and seed, what its runs scored after their last epoch.
-
-    A run that diverged counts as guessing where that is known, of classes, and else with the worst score of any run, before
-    or after training.
-
-    Raises:
-        UndyingError: no run has a finite one.
-    """
-    key = f"{part}_{metric.name}"
-    every = [run for of in runs.values() for run in of]
-    if metric == ACCURACY:
-        worst = 1 / data["classes"]
-    else:
-        known = [v for run in every for line in (run.epochs[0], run.epochs[-1]) if (v := line.get(key)) is not None]
-        if not known:
-            raise UndyingError(
-                f"no run has a finite {metric.title} before or after training, so there is no comparison"
-            )
-        worst = min(known) if metric.higher_is_better else max(known)
-    return {
-        name: {run.config.seed: worst if run.epochs[-1].get(key) is None else run.epochs[-1][key] for run in of}
-        for name, of in runs.items()
-    }
+def _aggregates(scores: Mapping[str, Mapping[int, float]], name: str) -> dict[str, Interval]:
+    """What Agarwal et al. (2021) advise for few runs of agents."""
+    own, baseline = list(scores[name].values()), next(iter(scores))
+    improvement = probability_of_improvement([own], [list(scores[baseline].values())])
+    return {"iqm": interquartile_mean([own]), **({} if name == baseline else {"improvement": improvement})}
 
 
 def _share(run: Run, state: str) -> float | None:
@@ -194,7 +186,10 @@ def _lines(runs: Sequence[Run], metrics: Iterable[str], recycles: bool) -> list[
 
 
 def _curve(runs: Sequence[Run], metric: str) -> Curve:
-    return curve([[epoch.get(metric) for epoch in run.epochs] for run in runs])
+    """Over epochs; of agents over steps of the environment, as the longest run counted them."""
+    found = curve([[epoch.get(metric) for epoch in run.epochs] for run in runs])
+    longest = max(runs, key=lambda run: len(run.epochs)).epochs
+    return replace(found, steps=[line["steps"] for line in longest]) if "steps" in longest[0] else found
 
 
 def _sites(runs: Sequence[Run]) -> list[SiteHistory]:

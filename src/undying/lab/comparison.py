@@ -14,7 +14,7 @@ from undying.lab.execution import Execution
 from undying.lab.finished import check_alike
 from undying.lab.plan import Plan, plan
 from undying.lab.results import Results
-from undying.lab.runs.classification import train
+from undying.lab.runs.kind import kind_of
 from undying.lab.settings import AnyRun, Settings
 from undying.lab.tracking import Trackers
 
@@ -77,7 +77,8 @@ def estimate_seconds(the_plan: Plan, execution: Execution) -> float:
     else:
         config = the_plan.missing[0]
         try:
-            *_, last = itertools.islice(train(config, execution), 3)  # the first two warm up
+            began = kind_of(config).train(config, execution, None)
+            *_, last = itertools.islice(began, 3)  # the first two warm up
         except UndyingError:
             raise
         except Exception as error:

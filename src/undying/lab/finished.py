@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from undying._base.errors import UndyingError
 from undying.lab.runs.kind import Run
@@ -45,14 +46,16 @@ class FinishedRuns(dict[AnyRun, Run]):
 def check_alike(runs: Iterable[Run]) -> None:
     """
     Raises:
-        UndyingError: two runs of one seed do not start alike. Runs of early versions, which did not note their start, are
+        UndyingError: two runs of one seed and the same options do not start alike. Runs of early versions, which did not note their start, are
             left out.
     """
-    first: dict[tuple[int, str], Run] = {}
+    first: dict[tuple[AnyRun, str], Run] = {}
     for run in runs:
         if run.start is None:
             continue
-        other = first.setdefault((run.config.seed, run.start.made_on), run)
+        # Of other options, such as the size of a batch, others start otherwise.
+        alike = replace(run.config, activation="", lr=0.0)
+        other = first.setdefault((alike, run.start.made_on), run)
         assert other.start is not None
         found = difference(other.start, run.start)
         if found:

@@ -10,10 +10,10 @@ from typing import Any
 from undying.lab import data, models, tasks
 from undying.lab.execution import Execution
 from undying.lab.finished import FinishedRuns
-from undying.lab.metric import ACCURACY, Metric
-from undying.lab.settings import RunConfig, Settings
+from undying.lab.settings import AnyRun, Settings
 from undying.lab.store import Store
 from undying.lab.treatments import own_sources
+from undying.statistics.metric import ACCURACY, Metric
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Plan:
     task_sha256: str
     activations_sha256: Mapping[str, str]
     """Of those activations that are given so."""
-    runs: list[RunConfig]
+    runs: list[AnyRun]
     """Every run of it."""
     finished: FinishedRuns
     """Those that are in the store, as read from it."""
@@ -40,7 +40,7 @@ class Plan:
         return [Metric(**fields) for fields in self.data.get("metrics", ())] or [ACCURACY]
 
     @property
-    def missing(self) -> list[RunConfig]:
+    def missing(self) -> list[AnyRun]:
         """The others."""
         return [config for config in self.runs if config not in self.finished]
 
@@ -51,6 +51,11 @@ def plan(settings: Settings, out: Path, execution: Execution | None = None) -> P
     Raises:
         UndyingError: the data or a finished run cannot be read.
     """
+    if settings.task == tasks.RL:
+        from undying.lab.runs import reinforcement  # another library's, which takes seconds to import
+
+        described = reinforcement.describe(settings.env)
+        return _planned(settings, Store(out), described, "", described["sha256"], own_sources(settings.activations))
     root = (execution or Execution()).data_root
     dataset = tasks.load(settings.task, settings.data, settings.columns, settings.image_size, root)
     model, task = models.own_source(settings.model), tasks.source_sha256(settings.task)

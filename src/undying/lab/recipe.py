@@ -19,9 +19,12 @@ class Recipe:
 
     task: str = "classification"
     """What is learned: classification; regression (numbers; RMSE, MAE and R2); multilabel (any number of labels a sample; F1);
-    or package.module:Class, a subclass of undying.lab.Task with its own data, loss and metrics."""
+    rl (the return in --env); or package.module:Class, a subclass of undying.lab.Task with its own data, loss and metrics."""
     columns: tuple[str, ...] = ()
     """Columns of a .csv that are to be predicted; default: the last one."""
+    tasks: int = 1
+    """So many tasks in a row on the same data, each with the classes renamed at random, for as many epochs each: what is learned
+    last is what is tested last. A classification's."""
     subset: int = 0
     """Train on this many samples only, with the same share of each class; 0: on all."""
     validation: float = 0.0
@@ -74,6 +77,10 @@ class Recipe:
         for field in ("validation", "momentum", "label_smoothing", "ema", "drop_path"):
             if not 0 <= getattr(self, field) < 1:
                 raise UndyingError(f"{_flag(field)} must be at least 0 and below 1, not {getattr(self, field)}")
+        if self.tasks < 1:
+            raise UndyingError(f"--tasks must be at least 1, not {self.tasks}")
+        if self.tasks > 1 and (self.task != "classification" or self.mixup or self.cutmix):
+            raise UndyingError("--tasks renames classes: it goes with --task classification, without mixup and cutmix")
         if self.measure_every < 1:
             raise UndyingError(f"--measure-every must be at least 1, not {self.measure_every}")
         for field in ("subset", "image_size", "weight_decay", "warmup", "clip", "mixup", "cutmix"):

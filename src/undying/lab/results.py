@@ -10,67 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from undying.lab.interval import Interval
-from undying.lab.metric import Metric
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One number a run, over the runs of one activation."""
-
-    values: Sequence[float]
-    """In the order of the seeds."""
-    mean: float
-    low: float | None
-    """95 % BCa bootstrap interval of the mean; None with a single run."""
-    high: float | None
-    iqm: float
-    """Interquartile mean."""
-
-    @property
-    def interval(self) -> Interval:
-        """Of the mean."""
-        return Interval(self.mean, self.low, self.high, len(self.values))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One metric of an activation against the baseline, paired by seed."""
-
-    difference: float
-    """Mean of (activation - baseline)."""
-    low: float | None
-    """95 % BCa bootstrap interval of the mean difference; None with a single pair."""
-    high: float | None
-    p: float
-    """Two-sided paired permutation test."""
-    p_holm: float
-    """p after Holm's correction over the activations compared on this metric."""
-    effect_size: float | None
-    """Mean difference over its standard deviation (Cohen's d_z); None where the deviation is 0."""
-    wins: int
-    ties: int
-    losses: int
-    verdict: str
-    """``"higher"``, ``"lower"``, ``"equal"`` (within the margin), ``"none"`` (no difference detected) or ``"cannot tell"``
-    (too few seeds)."""
-    sentence: str
-    """The verdict in plain words."""
-    margin: float | None = None
-    """The smallest difference that matters, where one was named."""
-    p_equal: float | None = None
-    """Of the two one-sided tests that the difference is smaller than the margin, after Holm's correction."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One number an epoch: median over the runs, with the quartiles. None where no run has a finite value."""
-
-    median: Sequence[float | None]
-    low: Sequence[float | None]
-    high: Sequence[float | None]
-    steps: Sequence[float] | None = None
-    """When each was measured; None: epochs from 0, which is before training."""
+from undying.lab.grid import Point
+from undying.statistics.interval import Interval
+from undying.statistics.metric import Metric
+from undying.statistics.records import Comparison, Curve, Summary
 
 
 @dataclass(frozen=True)
@@ -120,6 +63,9 @@ class ActivationResult:
     """Units that the treatment has made anew by the last epoch, each as often as it was; None for one that does not."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Sites of which it cannot make all units anew, with the reasons."""
+    aggregates: Mapping[str, Interval] = field(default_factory=dict)
+    """Of agents, over runs that are not paired: ``iqm``, and of all but the baseline ``improvement``, the chance that a run is
+    above one of the baseline."""
 
     validation: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     """``validation_loss`` and a ``validation_`` of each metric after the last epoch, one a run; None where it is not finite.
@@ -134,6 +80,45 @@ class ActivationResult:
     def comparison(self) -> Comparison | None:
         """Of the same; None for the baseline, and without a seed that the baseline has too."""
         return self.comparisons.get(next(iter(self.scores)))
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One point of the grid for one arm."""
+
+    point: Point
+    validation: float
+    """Mean score on what is held out, over the seeds that all points of the arm have."""
+    score: Summary
+    """On the test data, over all its finished runs; no choice is made by it."""
+    diverged: int
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """One arm."""
+
+    chosen: Point
+    """The point that is best by ``Tried.validation``; the first of those that are equal."""
+    add: Point
+    """Of the options whose chosen value lies at an end of the grid, the value to add."""
+    tried: Sequence[Tried]
+    """Every point, in the order of the grid."""
+    at_shared: Summary
+    """Its score at the point that all arms share."""
+    comparison: Comparison | None
+    """With the baseline, both at that point."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a grid gave."""
+
+    options: Mapping[str, Sequence[float]]
+    shared: Point
+    """The one point for all: that with the best mean over the arms on what is held out."""
+    arms: Mapping[str, Tuned]
+    """By name, those with a run at each point."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +143,8 @@ class Results:
     """In the order named, those with a finished run; the first is the baseline."""
     planned: int
     """Number of runs of the whole comparison."""
+    tuning: Tuning | None = None
+    """What a grid gave, where there is one: then everything else is of each arm at its own best point."""
 
     @property
     def metric(self) -> Metric:
@@ -183,6 +170,8 @@ class Results:
     @property
     def finished(self) -> int:
         """Number of runs that these results are made of."""
+        if self.tuning is not None:
+            return sum(len(tried.score.values) for arm in self.tuning.arms.values() for tried in arm.tried)
         return sum(len(activation.seeds) for activation in self.activations)
 
     @property

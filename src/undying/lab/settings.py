@@ -7,16 +7,19 @@ import json
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from types import MappingProxyType, NoneType
 from typing import Any, ClassVar
 
 from undying._base.errors import UndyingError
 from undying.lab import data, models, tasks
+from undying.lab import grid as grids
 from undying.lab.optimizers import OPTIMIZERS
 from undying.lab.recipe import Recipe, one_of
 from undying.lab.treatments import build_treatment
 
+_HELD_OUT = 0.1
+"""Share of the training data by which a grid chooses, unless another is given."""
 FORMAT = 1
 """Of everything in the run store. A reader refuses a higher one."""
 
@@ -65,31 +68,52 @@ class Essentials:
     """Number of seeds. The same seed gives every activation the same initial weights and data order."""
     epochs: int = 15
     """Passes over the training data."""
-    lr: float = 0.01
-    """Learning rate."""
+    lr: float | None = None
+    """Learning rate; default: 0.01, and with --task rl that of the algorithm: ppo 0.0003, dqn 0.0001, a2c 0.0007."""
     optimizer: str = "adam"
     """Optimizer: adam, adamw or sgd."""
     batch_size: int = 64
     """Training samples in a step."""
 
 
-_OF_ALL = ("activations", "seeds", "margin")
+_OF_ALL = ("activations", "seeds", "margin", "grid")
 """Fields of a comparison that its single runs do not have."""
+_OF_RL = ("env", "algo", "steps", "envs")
+"""And those that runs of ``--task rl`` have alone."""
+_ALSO_OF_RL = ("task", "validation", "grid", "margin")
+"""Options beside the essentials that mean something there too."""
+ALGORITHMS = {"ppo": 3e-4, "dqn": 1e-4, "a2c": 7e-4}
+"""Of stable-baselines3, with their learning rates."""
 
 
 @dataclass(frozen=True)
 class Settings(Recipe, Essentials):  # in this order the essentials' fields are the first
     """Everything that decides the numbers of a comparison."""
 
+    env: str = "CartPole-v1"
+    """With --task rl: an id of gymnasium's, or package.module:function, which returns an environment. --model is then one of
+    stable-baselines3's policies, MlpPolicy by default; --epochs is how often the agent is measured."""
+    algo: str = "ppo"
+    """With --task rl: ppo, dqn or a2c of stable-baselines3. What is not an option here is as they have it."""
+    steps: int = 50_000
+    """With --task rl: steps of the environment."""
+    envs: int = 1
+    """With --task rl: environments that are played side by side."""
+    grid: tuple[str, ...] = ()
+    """Values of numeric options, as in lr=0.001,0.003,0.01; --lr 0.001 0.003 0.01 says the same. Each arm is then judged at its
+    own best, chosen on --validation of the training data (0.1 if it is not given). Options: lr, weight_decay, batch_size,
+    momentum, warmup, label_smoothing, clip, ema, mixup, cutmix, drop_path."""
     margin: float = 0.0
     """The smallest difference that matters, in points of accuracy or in the unit of another score: the report then says
     where arms are equal within it (two one-sided tests at 5 %). 0: none. Name it before you look."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        data.source(self.data)
-        models.known(self.model)
         tasks.known(self.task)
+        self._check_environment()
+        if self.task != tasks.RL:
+            data.source(self.data)
+            models.known(self.model)
         if tasks.is_own(self.task) and self.data != "digits":
             raise UndyingError(f"--task {self.task!r} brings its own data; leave out --data")
         if self.task != "classification":
@@ -104,8 +128,11 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
                 raise UndyingError(
                     f"--{name.replace('_', '-')} must be at least 1 and below 2**31, not {getattr(self, name)}"
                 )
-        if not (math.isfinite(self.lr) and self.lr > 0):
+        if self.epochs % self.tasks:
+            raise UndyingError(f"--epochs {self.epochs} cannot be shared equally by --tasks {self.tasks}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UndyingError(f"--lr must be above 0, not {self.lr}")
+        self._check_grid()
         if not 0 <= self.margin < math.inf:
             raise UndyingError(f"--margin must be a number of at least 0, not {self.margin}")
         if len(self.activations) < 2:
@@ -115,24 +142,89 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
                 raise UndyingError(f"--activations names {spec!r} twice; name it once")
             build_treatment(spec).check(averaged=self.ema > 0)
 
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate, also where none is named."""
+        default = ALGORITHMS[self.algo] if self.task == tasks.RL else 0.01
+        return default if self.lr is None else self.lr
+
+    def _check_environment(self) -> None:
+        defaults = {f.name: f.default for f in fields(self)}
+        changed = [name for name in defaults if getattr(self, name) != defaults[name]]
+        if self.task != tasks.RL:
+            stray = [name for name in changed if name in _OF_RL]
+            if stray:
+                raise UndyingError(f"--{stray[0]} goes with --task rl")
+            return
+        essential = {f.name for f in fields(Essentials)} - {"data", "optimizer"}
+        stray = [name for name in changed if name not in {*essential, *_OF_RL, *_ALSO_OF_RL}]
+        if stray:
+            raise UndyingError(f"--{stray[0].replace('_', '-')} does not go with --task rl")
+        one_of("algo", self.algo, ALGORITHMS)
+        if self.model == defaults["model"]:
+            object.__setattr__(self, "model", "MlpPolicy")
+        for name in ("steps", "envs"):
+            if not 1 <= getattr(self, name) < 2**31:
+                raise UndyingError(f"--{name} must be at least 1 and below 2**31, not {getattr(self, name)}")
+
+    def _check_grid(self) -> None:
+        if not self.grid:
+            return
+        if not self.validation:
+            object.__setattr__(self, "validation", _HELD_OUT)
+        stray = [option for option in grids.parse(self.grid) if option not in ("lr", "batch_size")]
+        if self.task == tasks.RL and stray:
+            raise UndyingError(f"--{stray[0].replace('_', '-')} does not go with --task rl")
+        for point in self.points:
+            replace(self, grid=(), **dict[str, Any](point))  # raises what a value of its own would
+
+    @property
+    def points(self) -> list[grids.Point]:
+        """Those of the grid; one that changes nothing where there is none."""
+        return grids.points(grids.parse(self.grid))
+
     def runs(
         self,
         data_sha256: str,
         model_sha256: str = "",
         task_sha256: str = "",
         activations_sha256: Mapping[str, str] = MappingProxyType({}),
-    ) -> list[RunConfig]:
-        """Every run of the comparison, one seed after the other; see ``RunConfig`` for the hashes."""
-        shared = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OF_ALL}
+    ) -> list[AnyRun]:
+        """Every run of the comparison, one seed after the other, each at every point of the grid; see ``RunConfig`` for the
+        hashes."""
+        if self.task == tasks.RL:
+            return self._runs_of_agents(task_sha256, activations_sha256)
+        shared = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*_OF_ALL, *_OF_RL)}
+        shared["lr"] = self.learning_rate
         if tasks.is_own(self.task):
             shared["data"] = self.task
         shared |= {"data_sha256": data_sha256, "model_sha256": model_sha256, "task_sha256": task_sha256}
         return [
             RunConfig(
-                activation=activation, seed=seed, activation_sha256=activations_sha256.get(activation, ""), **shared
+                activation=activation,
+                seed=seed,
+                activation_sha256=activations_sha256.get(activation, ""),
+                **{**shared, **point},
             )
             for seed in range(self.seeds)
             for activation in self.activations
+            for point in self.points
+        ]
+
+    def _runs_of_agents(self, env_sha256: str, activations_sha256: Mapping[str, str]) -> list[AnyRun]:
+        same = ("model", "epochs", "batch_size", "algo", "steps", "envs")
+        shared = {name: getattr(self, name) for name in same}
+        shared |= {"lr": self.learning_rate, "data": self.env, "env_sha256": env_sha256}
+        return [
+            AgentRun(
+                activation=activation,
+                seed=seed,
+                activation_sha256=activations_sha256.get(activation, ""),
+                **{**shared, **point},
+            )
+            for seed in range(self.seeds)
+            for activation in self.activations
+            for point in self.points
         ]
 
     def command(self, out: str) -> str:
@@ -140,8 +232,11 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
         words = ["undying", "compare"]
         essential = {f.name for f in fields(Essentials)}
         for f in fields(self):
-            value = getattr(self, f.name)
-            if f.name in essential or value != f.default:
+            value = self.learning_rate if f.name == "lr" else getattr(self, f.name)
+            if f.name == "grid":
+                for option, values in grids.parse(self.grid).items():
+                    words += [f"--{option.replace('_', '-')}", *map(str, values)]
+            elif f.name not in grids.parse(self.grid) and (f.name in essential or value != f.default):
                 words += [f"--{f.name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
         return shlex.join([*words, "--out", out])
 
@@ -189,3 +284,19 @@ class RunConfig(Recipe, AnyRun):
     """The same of a task."""
     activation_sha256: str = ""
     """And of an activation or surrogate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentRun(AnyRun):
+    """One training; an epoch is an interval between two measurements. What is not named is stable-baselines3's own."""
+
+    kind: ClassVar[str] = "rl"
+    optimizer: str = "adam"
+    algo: str
+    steps: int
+    """Of the environment, over all epochs."""
+    envs: int
+    """That are played side by side."""
+    env_sha256: str = ""
+    """Hash of the source of an environment given by import path; below of an activation."""
+    activation_sha256: str = ""

@@ -34,11 +34,11 @@ from undying._base.files import clear_temporary, write_bytes
 from undying._base.lock import Lock, clear, writing
 from undying.census.results import Census
 from undying.lab.checkpoints import Checkpoint, load_whole
-from undying.lab.metric import Metric
 from undying.lab.runs.kind import Epoch, Run, kind_named
 from undying.lab.runs.lines import check_lines
 from undying.lab.runs.start import Start
 from undying.lab.settings import FORMAT, AnyRun, RunConfig, Settings, check_types
+from undying.statistics.metric import Metric
 
 _HASHED = ("metrics.jsonl", "census.json", "environment.json", "data.json", "start.json")
 """Files of a run whose hashes result.json has; early versions noted none, or those of the first two."""

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from undying.lab.interval import Interval
 from undying.papers.plan import Plan
 from undying.papers.results import RunResult, choose_rate
 from undying.papers.table import LOGARITHMS, Claim, Gain, Table, Task
 from undying.papers.verdicts import BY_CONSTRUCTION, CANNOT_TELL, MARGIN, NOT_YET, estimate, judge
+from undying.statistics.interval import Interval
 
 Seeds = Mapping[int, RunResult]
 """Runs of one arm at one rate, by seed."""

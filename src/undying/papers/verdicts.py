@@ -26,8 +26,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from undying.lab.interval import Interval
-from undying.lab.statistics import holm
+from undying.statistics.interval import Interval
+from undying.statistics.permutation import holm
 
 MARGIN = 0.01
 LEVEL = 0.05

@@ -9,14 +9,16 @@ from itertools import pairwise
 from matplotlib.figure import Figure as Canvas
 
 from undying._base.text import clip, known
-from undying.lab.metric import SILENT, Metric
-from undying.lab.results import ActivationResult, Results, Summary
+from undying.lab.results import ActivationResult, Results
 from undying.plots import theme
 from undying.plots.curves import Line, Panel, multiples, numbers, panels
 from undying.plots.dots import Row, dots
 from undying.plots.heat import Map, heat_maps
 from undying.plots.theme import NARROW, as_pdf, as_png, for_file, for_page, render, styled
 from undying.report.words import UNKNOWN, at_end, percent, product_name, ratio, seconds_ratio
+from undying.statistics.aggregates import performance_profile
+from undying.statistics.metric import SILENT, Metric
+from undying.statistics.records import Summary
 
 FEW = 8
 """Most activations whose curves can be told apart in one set of axes; more get a small panel each."""
@@ -90,6 +92,7 @@ def _trained(results: Results) -> list[Drawing]:
         layers(results, "silent"),
         layers(results, "dead"),
         *recycled(results),
+        *profiles(results),
         *sparsity(results),
         cost(results),
     ]
@@ -257,6 +260,34 @@ def recycled(results: Results) -> list[Drawing]:
         return []
     shown = replace(results, activations=recycling)
     return _curves(shown, "recycled", "Recycled units", [_Line("recycled", "Units recycled so far")])
+
+
+def profiles(results: Results) -> list[Drawing]:
+    """Of agents: the share of runs above each return; nothing for other tasks."""
+    if not results.baseline.aggregates:
+        return []
+    metric = results.metric
+    every = [value for activation in results.activations for value in activation.score.values]
+    low, high = min(every), max(every)
+    thresholds = [low + (high - low) * step / 50 for step in range(51)]
+    lines = []
+    for activation in results.activations:
+        shares = performance_profile(activation.score.values, thresholds)
+        sides = ([100 * getattr(share, side) for share in shares] for side in ("value", "low", "high"))
+        lines.append(Line(activation.name, thresholds, *sides))
+    said = "; ".join(
+        f"{line.name} {next((f'{at:.4g}' for at, share in zip(thresholds, line.middle, strict=True) if share <= 50), '')}"
+        for line in lines
+    )
+    return [
+        Drawing(
+            panels([Panel("Runs above (%)", lines, over=metric.column)]),
+            "profile",
+            "Performance profile",
+            f"Share of runs with a {metric.title} above the value below; the band is its 95 % interval, point by point.",
+            f"Half of the runs are above: {said}.",
+        )
+    ]
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from undying._base.text import clean, known
-from undying.lab.metric import SILENT
+from undying.lab.grid import written
 from undying.lab.results import Results, SiteHistory
 from undying.plots.theme import THEME
 from undying.report import words
 from undying.report.figures import FEW, Figure
 from undying.report.method import method
+from undying.statistics.metric import SILENT
 
 
 def environment() -> Environment:
@@ -31,6 +32,7 @@ def environment() -> Environment:
         words.percent,
         words.points,
         words.praise,
+        written,
         words.signed,
         words.probability,
         words.ratio,

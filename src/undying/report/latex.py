@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from undying._base.text import clean, known
-from undying.lab.metric import SILENT, Metric
-from undying.lab.results import ActivationResult, Comparison, Results, Summary
+from undying.lab.results import ActivationResult, Results
 from undying.report.method import counted
 from undying.report.words import MINUS, listed, noun, points
+from undying.statistics.metric import SILENT, Metric
+from undying.statistics.records import Comparison, Summary
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

@@ -13,13 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from undying._base.text import clean, comma_separated, known
-from undying.lab.metric import ACCURACY
 from undying.lab.runs.lines import last_counted, share
 from undying.lab.settings import RunConfig
 from undying.lab.status import STATUSES, RunState
 from undying.report.tables import harmless
 from undying.report.words import UNKNOWN
 from undying.report.write import finite
+from undying.statistics.metric import ACCURACY
 
 CONFIG = tuple(field.name for field in fields(RunConfig))
 _SHARED = ("data", "model", "lr")

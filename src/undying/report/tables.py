@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from undying._base.text import clean, comma_separated
-from undying.lab.results import ActivationResult, Comparison, Results, Summary
+from undying.lab.results import ActivationResult, Results
+from undying.statistics.records import Comparison, Summary
 
 _COLUMNS = ("test_loss", "silent", "dead", "dormant", "sparsity", "recycled", "seconds")
 """Beside the scores."""

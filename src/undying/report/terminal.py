@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from undying._base.text import clean, known
-from undying.lab.results import ActivationResult, Results, Summary
+from undying.lab.results import ActivationResult, Results
 from undying.report.words import (
     MINUS,
     MISSING,
@@ -21,8 +21,10 @@ from undying.report.words import (
     points,
     probability,
     progress,
+    tuned,
     verdict,
 )
+from undying.statistics.records import Summary
 
 
 def print_summary(results: Results, report_path: Path | None, console: Console) -> None:
@@ -39,6 +41,10 @@ def print_summary(results: Results, report_path: Path | None, console: Console) 
     console.print(table)
     units = "" if results.imported else "silent, dead: % of all units, after the last epoch; "
     console.print(Text(f"{units}p after Holm's correction"), style="dim")
+    if results.tuning is not None:
+        console.print(
+            Text("each at its own best on data held out: " + "; ".join(map(clean, tuned(results)))), style="dim"
+        )
     console.print()
     for note in results.data.get("notes", ()):
         console.print(Text(clean(note)), style="bold yellow")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 from undying._base.text import known
-from undying.lab.metric import ACCURACY, Metric
-from undying.lab.results import ActivationResult, Results, Summary
+from undying.lab.grid import written
+from undying.lab.results import ActivationResult, Results
+from undying.statistics.metric import ACCURACY, Metric
+from undying.statistics.records import Summary
 
 MISSING = "–"
 UNKNOWN = "unknown"
@@ -129,6 +131,15 @@ def verdict(activation: ActivationResult) -> str:
 def praise(verdict: str, metric: Metric) -> str:
     """``"better"`` or ``"worse"``, where a verdict is one of them."""
     return metric.praise(verdict == "higher") if verdict in ("higher", "lower") else ""
+
+
+def tuned(results: Results) -> list[str]:
+    """Of each arm, the point of the grid that it is judged at, and the value to add where that is at an end."""
+    arms = results.tuning.arms if results.tuning is not None else {}
+    return [
+        f"{name}: {written(arm.chosen)}" + (f" (at the end of the grid: add {written(arm.add)})" if arm.add else "")
+        for name, arm in arms.items()
+    ]
 
 
 def progress(results: Results) -> str:

@@ -13,12 +13,13 @@ import scipy
 
 from undying._base.errors import UndyingError
 from undying._version import __version__
-from undying.lab.metric import Metric
-from undying.lab.paired import compare_metrics
-from undying.lab.results import ActivationResult, Curve, Results
-from undying.lab.statistics import curve, summarise
+from undying.lab.results import ActivationResult, Results
 from undying.scores.reading import Reading
 from undying.scores.value import Value
+from undying.statistics.metric import Metric
+from undying.statistics.paired import compare_metrics
+from undying.statistics.records import Curve
+from undying.statistics.summaries import curve, summarise
 
 _TAKEN = ("activation", "seed", "finished", "silent")
 """Columns and keys of the report that mean something else."""

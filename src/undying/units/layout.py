@@ -166,21 +166,15 @@ class Layout:
         Raises:
             ValueError: the mask does not fit.
         """
-        factors = [factor for axis in self.axes for factor in axis]
-        x = x.view([size for size, _ in factors])  # splits axes and drops those of length 1: always a view
-        dims, strides = range(x.dim()), x.stride()
-        order = sorted(dims, key=lambda d: -strides[d])
-        run = [d for d in order if factors[d][1]]
-        if len(_tidy(factors[d] for d in run)) > 1 or (run and order.index(run[-1]) - order.index(run[0]) >= len(run)):
-            run = sorted((d for d in dims if factors[d][1]), key=lambda d: -factors[d][1])
-            order = [d for d in dims if not factors[d][1]] + run
-        inner = math.prod(factors[d][0] for d in (order[order.index(run[-1]) + 1 :] if run else order))
-        values = x.permute(order).contiguous()
+        order, inner = _order_in_memory(self, x.stride())
         if mask is not None:
-            places = [d for d in dims if not factors[d][1]]
+            factors = [factor for axis in self.axes for factor in axis]
+            places = [d for d, (_, step) in enumerate(factors) if not step]
             mask = _spread(mask, [factors[d][0] for d in places])
             mask = mask.permute([places.index(d) for d in order if d in places]).reshape(-1, 1, inner)
-        return Columns(values.view(-1, self.units, inner), mask)
+        if order != tuple(range(len(order))):
+            x = _split(self, x).permute(order)
+        return Columns(x.contiguous().view(-1, self.units, inner), mask)
 
 
 @dataclass(frozen=True)
@@ -228,6 +222,26 @@ def _along(axis: int, shape: tuple[int, ...]) -> Layout:
 def _in_order(layout: Layout) -> Layout:
     ranks = itertools.count(0, -1)
     return _renumbered([[(size, (next(ranks),) if step else _POSITION) for size, step in axis] for axis in layout.axes])
+
+
+def _split(layout: Layout, x: Tensor) -> Tensor:
+    """With an axis a factor, and none of length 1: always a view."""
+    return x.view([size for axis in layout.axes for size, _ in axis])
+
+
+@functools.lru_cache(1024)
+def _order_in_memory(layout: Layout, strides: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    """(the order of the factors in which those that tell the units follow each other, where a tensor has these strides; how
+    many values lie behind these)."""
+    factors = [factor for axis in layout.axes for factor in axis]
+    steps = _split(layout, torch.empty_strided(layout.shape, strides, device="meta")).stride()
+    dims = range(len(factors))
+    order = sorted(dims, key=lambda d: -steps[d])
+    run = [d for d in order if factors[d][1]]
+    if len(_tidy(factors[d] for d in run)) > 1 or (run and order.index(run[-1]) - order.index(run[0]) >= len(run)):
+        run = sorted((d for d in dims if factors[d][1]), key=lambda d: -factors[d][1])
+        order = [d for d in dims if not factors[d][1]] + run
+    return tuple(order), math.prod(factors[d][0] for d in (order[order.index(run[-1]) + 1 :] if run else order))
 
 
 def _renumbered(ranked: list[list[tuple[int, _Rank]]]) -> Layout:

@@ -7,10 +7,10 @@ import torch
 import planted
 from undying.census.results import Census
 from undying.census.site import Site
-from undying.lab.interval import Interval
 from undying.papers.details.profile import Profile
 from undying.papers.plan import make_plan
 from undying.papers.tables import TABLES
+from undying.statistics.interval import Interval
 
 
 class Counted:

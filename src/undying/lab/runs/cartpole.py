@@ -232,7 +232,7 @@ class CartPole(Kind[CartPoleRun]):
 
     config = CartPoleRun
 
-    def train(self, config: CartPoleRun, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
+    def train(self, config: CartPoleRun, execution: Execution, checkpoint: Checkpoint | None) -> Iterator[Epoch]:
         return train(config, execution)
 
     def rehearse(self, config: CartPoleRun, execution: Execution) -> None:

@@ -22,7 +22,6 @@ from undying.lab import models
 from undying.lab.checkpoints import Checkpoint, random_state, restore_random, seed_everything
 from undying.lab.data.dataset import Dataset
 from undying.lab.execution import Execution
-from undying.lab.metric import Metric
 from undying.lab.optimizers import build_optimizer, lr_factor
 from undying.lab.process_group import SingleProcess
 from undying.lab.runs.batches import Batches, dataset_of
@@ -32,6 +31,7 @@ from undying.lab.runs.start import Start, check_fresh, start_of
 from undying.lab.settings import RunConfig
 from undying.lab.tasks import Classification, Task, build_task, describe, metrics_of, probe_of
 from undying.lab.treatments import build_treatment
+from undying.statistics.metric import Metric
 
 PROBE = 2048
 """Units are counted on the first so many training samples, the same for every run."""
@@ -108,6 +108,14 @@ def build_model(config: RunConfig, dataset: Dataset) -> nn.Module:
     return model
 
 
+def _names(config: RunConfig, classes: int) -> Tensor:
+    """(tasks, classes): what the classes are called in each task; in the first as in the data. The same for all activations."""
+    draws = torch.Generator().manual_seed(config.seed)
+    return torch.stack(
+        [torch.arange(classes), *(torch.randperm(classes, generator=draws) for _ in range(config.tasks - 1))]
+    )
+
+
 class _Run:
     """Everything that changes while a run is trained."""
 
@@ -118,6 +126,7 @@ class _Run:
         self.batches = Batches(dataset, config, execution, probe_of(config.task))
         self.task = build_task(config.task, self.batches.dataset)
         self.metrics = metrics_of(self.task, config.task)
+        self.names = _names(config, dataset.classes).to(self.batches.device)
         self.device = self.batches.device
         self.model = build_model(config, dataset).to(self.device)
         self.planned = build_treatment(config.activation)
@@ -171,6 +180,8 @@ class _Run:
         self.model.train()
         for batch in self.batches.epoch(skip=self.step):
             x, y, target = self.group.share(*batch)
+            if self.config.tasks > 1:
+                y = target = self._named(y)
             self._set_lr()
             self.optimizer.zero_grad()
             with self.group.forked_rng(self.config.seed, self.epoch, self.step):
@@ -235,7 +246,8 @@ class _Run:
         for name, part in parts.items():
             if part is not None:
                 with self._precision():
-                    values = evaluate(self.measured, part, self.task, self.metrics)
+                    named = ((x, self._named(y)) for x, y in part)
+                    values = evaluate(self.measured, named, self.task, self.metrics)
                 finite = math.isfinite(values["loss"])
                 measured |= {f"{name}_{key}": value if finite else None for key, value in values.items()}
         return measured
@@ -250,7 +262,8 @@ class _Run:
         return self.is_measured() and (cheap or self.epoch & (self.epoch - 1) == 0 or self.epoch == self.config.epochs)
 
     def count(self) -> Census:
-        return census(self.measured, self.batches.probe(PROBE), gradients=True, loss=self.task.loss)
+        probe = [(x, self._named(y)) for x, y in self.batches.probe(PROBE)]
+        return census(self.measured, probe, gradients=True, loss=self.task.loss)
 
     @property
     def measured(self) -> nn.Module:
@@ -293,6 +306,13 @@ class _Run:
         self.batches.load(state["batches"])
         restore_random(state["random"])
         self.counted = Census.from_dict(state["census"]) if state["census"] else None
+
+    def _named(self, y: Tensor) -> Tensor:
+        """Labels by the names that the classes have in this epoch's task; epoch 0 is before the first."""
+        if self.config.tasks == 1:
+            return y
+        named: Tensor = self.names[max(self.epoch - 1, 0) * self.config.tasks // self.config.epochs][y]
+        return named
 
     @property
     def _has_classes(self) -> bool:
@@ -386,7 +406,7 @@ class ClassificationKind(Kind[RunConfig]):
         run.begin(_TRIAL)
         run.close()
 
-    def train(self, config: RunConfig, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
+    def train(self, config: RunConfig, execution: Execution, checkpoint: Checkpoint | None) -> Iterator[Epoch]:
         return train(config, execution, checkpoint)
 
     def describe(self, config: RunConfig, execution: Execution) -> dict[str, Any]:

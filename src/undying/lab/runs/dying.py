@@ -215,7 +215,7 @@ class Dying(Kind[DyingRun]):
         run.begin()
         run.treatment.close()
 
-    def train(self, config: DyingRun, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
+    def train(self, config: DyingRun, execution: Execution, checkpoint: Checkpoint | None) -> Iterator[Epoch]:
         return train(config, execution)
 
     def values(self, config: DyingRun, lines: Lines, chance: float) -> dict[str, float]:

@@ -173,7 +173,7 @@ class DyingDQN(Kind[DyingDQNRun]):
         run.treat()
         run.close()
 
-    def train(self, config: DyingDQNRun, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
+    def train(self, config: DyingDQNRun, execution: Execution, checkpoint: Checkpoint | None) -> Iterator[Epoch]:
         return train(config, execution)
 
     def versions(self) -> dict[str, str]:

@@ -29,6 +29,7 @@ KINDS = {
     "": "undying.lab.runs.classification",
     "cartpole": "undying.lab.runs.cartpole",
     "dying": "undying.lab.runs.dying",
+    "rl": "undying.lab.runs.reinforcement",
     "dying-dqn": "undying.lab.runs.dying_dqn",
 }
 """What config.json calls it (nothing: those of ``undying compare``) -> its module, imported when it is asked for."""
@@ -70,8 +71,8 @@ class Kind(ABC, Generic[Config]):
     config: type[Config]
 
     @abstractmethod
-    def train(self, config: Config, execution: Execution, checkpoint: Checkpoint) -> Iterator[Epoch]:
-        """Train as ``config`` says, if it can from the state in ``checkpoint``. A run that stops being finite ends with a
+    def train(self, config: Config, execution: Execution, checkpoint: Checkpoint | None) -> Iterator[Epoch]:
+        """Train as ``config`` says, if it can from the state in ``checkpoint``, where there is one. A run that stops being finite ends with a
         last, diverged epoch."""
 
     def check(self, config: Config, execution: Execution) -> None:

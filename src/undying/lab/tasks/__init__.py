@@ -16,11 +16,12 @@ from undying.lab import data
 from undying.lab.checkpoints import random_state, restore_random, seed_everything
 from undying.lab.data.dataset import Dataset
 from undying.lab.data.imported import read_pairs
-from undying.lab.metric import Metric
 from undying.lab.tasks.builtin import Classification, MultiLabel, Regression
 from undying.lab.tasks.task import Task
+from undying.statistics.metric import Metric
 
 __all__ = [
+    "RL",
     "TASKS",
     "Classification",
     "Task",
@@ -44,15 +45,19 @@ _TAKEN = ("loss", "accuracy", "silent", "dead", "dormant", "sparsity", "recycled
 """Names that the report gives to something else."""
 
 
+RL = "rl"
+"""The task that has an environment in the place of data, see ``undying.lab.runs.reinforcement``."""
+
+
 def known(spec: str) -> None:
-    """Raises UndyingError unless ``spec`` is one of ``TASKS`` or an import path; nothing is imported."""
-    if spec not in TASKS and not all(spec.partition(":")):
-        raise UndyingError(f"unknown --task {spec!r}; known: {', '.join(TASKS)}, package.module:Class")
+    """Raises UndyingError unless ``spec`` is one of ``TASKS``, ``RL`` or an import path; nothing is imported."""
+    if spec not in (*TASKS, RL) and not all(spec.partition(":")):
+        raise UndyingError(f"unknown --task {spec!r}; known: {', '.join(TASKS)}, {RL}, package.module:Class")
 
 
 def is_own(spec: str) -> bool:
     """Whether it is one of the user's."""
-    return spec not in TASKS
+    return spec not in (*TASKS, RL)
 
 
 def source_sha256(spec: str) -> str:

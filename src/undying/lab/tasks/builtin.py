@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from undying.lab.data.dataset import Dataset
-from undying.lab.metric import ACCURACY, Metric
 from undying.lab.tasks.task import Task
+from undying.statistics.metric import ACCURACY, Metric
 
 
 class Classification(Task):

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from undying.lab.metric import Metric
+from undying.statistics.metric import Metric
 
 
 class Task(ABC):

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from undying._base.text import markdown
-from undying.lab.interval import Interval
 from undying.lab.store import Store
 from undying.papers.details.protocol import Drawn, Section, at_its_rate
 from undying.papers.page.cells import difference
@@ -22,6 +21,7 @@ from undying.papers.table import METRICS, Scale, Task
 from undying.papers.verdicts import estimate
 from undying.plots.theme import INK, WIDE, colour_of, style_of
 from undying.report.words import digits
+from undying.statistics.interval import Interval
 
 KINDS = ("gradient", "update")
 

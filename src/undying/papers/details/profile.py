@@ -10,7 +10,6 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from undying._base.text import markdown
-from undying.lab.interval import Interval
 from undying.lab.store import Store
 from undying.papers.details.protocol import Drawn, Section, at_its_rate
 from undying.papers.page.cells import points_of
@@ -18,6 +17,7 @@ from undying.papers.results import RunResult
 from undying.papers.table import Scale, Task
 from undying.papers.verdicts import estimate
 from undying.plots.theme import WIDE, style_of
+from undying.statistics.interval import Interval
 
 _BINS = 20
 _EDGES = [i / _BINS for i in range(-1, _BINS + 1)]

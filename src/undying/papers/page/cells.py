@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from undying.lab.interval import Interval
 from undying.papers.analysis import ArmAnalysis, Seeds, TaskAnalysis
 from undying.papers.table import LOGARITHMS, Table
 from undying.report.words import MISSING, listed, points, signed
+from undying.statistics.interval import Interval
 
 
 def points_of(found: Interval | None) -> str:

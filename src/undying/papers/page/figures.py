@@ -7,7 +7,6 @@ from functools import partial
 
 from matplotlib.figure import Figure as Canvas
 
-from undying.lab.statistics import curve
 from undying.papers.analysis import Analysis, TaskAnalysis
 from undying.papers.details.protocol import Section
 from undying.papers.table import METRICS, Metric, Task
@@ -15,6 +14,7 @@ from undying.papers.verdicts import estimate
 from undying.plots.curves import Line, by_rate, lines, numbers
 from undying.plots.dots import Row, dots
 from undying.plots.theme import WIDE, for_file, render, styled
+from undying.statistics.summaries import curve
 
 
 def draw(analysis: Analysis, sections: Sequence[Section] = ()) -> dict[str, tuple[str, str]]:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 
 from undying._base.text import comma_separated, markdown
-from undying.lab.aggregates import interquartile_mean, probability_of_improvement
 from undying.papers.analysis import Analysis, ArmAnalysis, Seeds, TaskAnalysis
 from undying.papers.page.cells import count, own_rate, points_of
 from undying.papers.table import Metric
 from undying.papers.verdicts import FEWEST, estimate
 from undying.report.words import MISSING
+from undying.statistics.aggregates import interquartile_mean, probability_of_improvement
 
 
 def arms(analysis: Analysis, task: TaskAnalysis) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -58,15 +59,23 @@ class ContinualBackprop(Policy):
             "owed": 0.0,
         }
 
+    def update(self, looks: Sequence[Look]) -> None:
+        # An operation at a time over all sites: what reads the weights takes the processor's caches.
+        utilities = [look.site.outgoing() for look in looks]
+        if self.utility == "contribution":
+            sizes = [look.seen.size for look in looks if look.seen.size is not None]
+            utilities = [outgoing * size for outgoing, size in zip(utilities, sizes, strict=True)]
+        for look, utility in zip(looks, utilities, strict=True):
+            look.state["utility"].lerp_(utility.float(), 1 - self.decay)
+        for look in looks:
+            assert look.seen.mean is not None
+            look.state["mean"].lerp_(look.seen.mean.float(), 1 - self.decay)
+        for look in looks:
+            look.state["age"] += 1
+
     def choose(self, look: Look) -> Chosen | None:
-        state, seen = look.state, look.seen
-        assert seen.size is not None
-        assert seen.mean is not None
-        outgoing = look.site.outgoing()
+        state = look.state
         age, utility, mean = state["age"], state["utility"], state["mean"]
-        age += 1
-        utility.lerp_((outgoing * seen.size if self.utility == "contribution" else outgoing).float(), 1 - self.decay)
-        mean.lerp_(seen.mean.float(), 1 - self.decay)
         many = self._due(state)
         if not many:
             return None

@@ -75,11 +75,11 @@ class Part:
         else:  # by what the census counts with, which reads each weight once
             shape = math.prod(weights.shape[: self.axis]), weights.shape[self.axis], -1
             total = OutputAccumulator(weights.shape[self.axis], weights.device)
-            total.add(Columns(weights.reshape(shape).contiguous(), None))
+            total.add(Columns(weights.contiguous().view(shape), None))
             along = total.total
         found = along if places is None else along[places]
         if each:  # as many of each unit, which needs no sum in an order that a GPU chooses
-            return found.view(self._units, each).sum(1)
+            return found.view(self._units, each).sum(1) if each > 1 else found
         return found.new_zeros(self._units).index_add_(0, owner, found)
 
     def _on(self, device: torch.device) -> tuple[Tensor | None, Tensor, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -49,6 +50,9 @@ class Policy:
     def begin(self, able: Tensor) -> State:  # noqa: ARG002
         """What is remembered of a site at the start; ``able``: as in :class:`Look`."""
         return {}
+
+    def update(self, looks: Sequence[Look]) -> None:
+        """Remember what was seen of all sites, at the end of a step that it looked at; before it is asked to choose."""
 
     def choose(self, look: Look) -> Chosen | None:
         """The units to recycle at the end of a step that it looked at; None: certainly none."""

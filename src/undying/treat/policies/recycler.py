@@ -203,15 +203,19 @@ class Recycler:
         fates = self._fates(seen) if self._recording else None
         if self._looking:
             self._say_missing(seen)
+            looks = {
+                name: Look(self.sites[name], self._able[name], self._state[name], measured)
+                for name, measured in seen.items()
+                if not measured.astray and not self._is_frozen(name)
+            }
+            self.policy.update([*looks.values()])
             chosen: dict[str, Chosen] = {}
-            for name, measured in seen.items():
-                if measured.astray or self._is_frozen(name):
-                    continue
-                look = Look(self.sites[name], self._able[name], self._state[name], measured)
+            for name, look in looks.items():
                 found = self.policy.choose(look)
                 if found is not None and len(found.units):
                     chosen[name] = found
-            self._recycle(chosen)
+            if chosen:
+                self._recycle(chosen)
         if fates is not None:
             self._record(*fates)
         self._looking = self._recording = False
@@ -302,7 +306,7 @@ class Recycler:
         revived, died = {}, {}
         for name, measured in seen.items():
             if measured.fired is not None:
-                fires = measured.fired.cpu() > 0
+                fires = measured.fired.cpu()
                 revived[name], died[name] = self._waiting[name] & fires, self._revived[name] & ~fires
                 self._revived[name] = (self._revived[name] | revived[name]) & ~died[name]
                 self._waiting[name] = (self._waiting[name] | died[name]) & ~revived[name]

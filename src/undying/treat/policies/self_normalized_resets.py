@@ -55,7 +55,7 @@ class SelfNormalizedResets(Policy):
     def choose(self, look: Look) -> Chosen | None:
         state, chosen = look.state, None
         assert look.seen.fired is not None
-        silent_for, fired = state["silent_for"], look.seen.fired > 0
+        silent_for, fired = state["silent_for"], look.seen.fired
         self._ended(state, fired)
         silent_for += 1
         silent_for.masked_fill_(fired, 0)

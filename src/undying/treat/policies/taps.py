@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from undying._base.module_stack import Hook, ModuleStack
 from undying._base.places import Places
@@ -29,14 +30,14 @@ MEASURES = ("size", "mean", "fired", "gradient")
 
 @dataclass
 class Measured:
-    """Of one site in one step: float over units, on the device; what was not asked for is None."""
+    """Of one site in one step: over units, on the device, float or bool; what was not asked for is None."""
 
     size: Tensor | None = None
     """Mean \\|h\\|."""
     mean: Tensor | None = None
     """Mean h."""
     fired: Tensor | None = None
-    """In how many forward passes some h > 0."""
+    """Whether some h > 0 in a forward pass."""
     gradient: Tensor | None = None
     """Mean \\|dL/dx\\|, but for one factor for all units; x: what reaches the activation."""
     astray: bool = False
@@ -146,16 +147,18 @@ class Taps(TorchFunctionMode):
     def _attached(self) -> Iterator[None]:
         self._places = Places(self.model)
         self._places.restart()
-        here = [m for m in self.model.modules() if is_activation(m) and not isinstance(m, torch.jit.ScriptModule)]
+        here = [m for m in self._places.modules if is_activation(m) and not isinstance(m, torch.jit.ScriptModule)]
         names = {self._places.name(m, None) for m in here}
         simple = all(name.partition("#")[0] in names for name in self.sites)
         with contextlib.ExitStack() as stack:
             if not simple or any(self._places.is_shared(m) for m in here):
                 stack.enter_context(self._running)
             before, after = Hook(self._before), Hook(self._after)
+            hooks: list[RemovableHandle] = []
+            stack.callback(_remove, hooks)
             for module in here:
-                stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
-                stack.callback(module.register_forward_hook(after).remove)
+                hooks.append(module.register_forward_pre_hook(before, with_kwargs=True))
+                hooks.append(module.register_forward_hook(after))
             self._active = True
             stack.callback(setattr, self, "_active", False)
             if not simple:
@@ -203,16 +206,16 @@ class Taps(TorchFunctionMode):
             x.register_hook(lambda g: add("gradient", _total(layout.columns(g.detach()).values.abs())))
         return site
 
-    @torch.no_grad()
     def _end(self, site: Site | None, h: Tensor) -> None:
         self._heard.add(h.grad_fn)
         if site is None or self._what == {"gradient"}:
             return
         add, positive = self._adding(site.name), is_rectifier(site.kind)
+        # Few operations: each is slow here, between layers that take the processor's caches.
         values = _fitted(site.name, site.layout, h.shape).columns(h.detach()).values
         self._values[site.name] = self._values.get(site.name, 0) + h.numel() // site.units
         if "fired" in self._what:
-            add("fired", (_largest(values) > 0).float())
+            add("fired", _largest(values) > 0)  # added to another pass's, either
         if "size" in self._what:
             add("size", _total(values if positive else values.abs()))
         if "mean" in self._what and not (positive and "size" in self._what):
@@ -225,6 +228,11 @@ class Taps(TorchFunctionMode):
             sums[key] = sums[key] + value if key in sums else value
 
         return add
+
+
+def _remove(hooks: list[RemovableHandle]) -> None:
+    for hook in hooks:
+        hook.remove()
 
 
 def _made_by(parameters: list[nn.Parameter], node: Any, heard: set[Any]) -> bool | None:
@@ -254,12 +262,12 @@ def _made_by(parameters: list[nn.Parameter], node: Any, heard: set[Any]) -> bool
 def _total(values: Tensor) -> Tensor:
     """Sum by unit, in float32 at least. First along memory, which is the fast way round."""
     dtype = torch.float64 if values.dtype == torch.float64 else torch.float32
-    inner = values.sum(2, dtype=dtype) if values.shape[2] > 1 else values[:, :, 0].to(dtype)
-    return inner.sum(0)
+    inner = values.sum(2, dtype=dtype) if values.shape[2] > 1 else values.select(2, 0)
+    return (inner if inner.dtype is dtype else inner.to(dtype)).sum(0)
 
 
 def _largest(values: Tensor) -> Tensor:
-    inner = values.amax(2) if values.shape[2] > 1 else values[:, :, 0]
+    inner = values.amax(2) if values.shape[2] > 1 else values.select(2, 0)
     return inner.amax(0)
 
 

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from undying.lab.metric import ACCURACY, SILENT, Metric
-from undying.lab.results import Comparison
-from undying.lab.statistics import SEED, Floats, finite, holm, interval, mean, sign_flip_p, sign_flip_p_above
+from undying.statistics.metric import ACCURACY, SILENT, Metric
+from undying.statistics.permutation import holm, sign_flip_p, sign_flip_p_above
+from undying.statistics.records import Comparison
+from undying.statistics.summaries import SEED, Floats, finite, interval, mean
 
 _LEVEL = 0.05
 _MOST_COMPARISONS = 500  # beyond, Holm's correction lifts the smallest random p, 1 in 10,000, above the level

@@ -1,7 +1,7 @@
 """A number with its interval, in words."""
 
-from undying.lab.interval import Interval
-from undying.lab.statistics import summarise
+from undying.statistics.interval import Interval
+from undying.statistics.summaries import summarise
 
 
 def test_ends_are_written_as_the_number_is() -> None:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from undying.lab import Metric, compare_scores, paired
-from undying.lab.paired import compare_metrics, compare_to_baseline, detectable_difference, seeds_needed
-from undying.lab.statistics import sign_flip_p, sign_flip_p_above
+from undying.lab import Metric, compare_scores
 from undying.papers.verdicts import judge
+from undying.statistics import paired
+from undying.statistics.paired import compare_metrics, compare_to_baseline, detectable_difference, seeds_needed
+from undying.statistics.permutation import sign_flip_p, sign_flip_p_above
 
 RMSE = Metric("rmse", "test RMSE", higher_is_better=False, unit="mg")
 RETURNS = [195.0, 120.0, 310.0, 88.0, 240.0, 150.0]

@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from undying.lab import paired
-from undying.lab.aggregates import interquartile_mean, probability_of_improvement
-from undying.lab.interval import Interval
-from undying.lab.metric import ACCURACY
-from undying.lab.paired import compare_to_baseline, seeds_needed
-from undying.lab.results import Comparison, Curve
-from undying.lab.statistics import curve, holm, sign_flip_p, summarise
+from undying.statistics import paired
+from undying.statistics.aggregates import interquartile_mean, probability_of_improvement
+from undying.statistics.interval import Interval
+from undying.statistics.metric import ACCURACY
+from undying.statistics.paired import compare_to_baseline, seeds_needed
+from undying.statistics.permutation import holm, sign_flip_p
+from undying.statistics.records import Comparison, Curve
+from undying.statistics.summaries import curve, summarise
 
 
 def by_enumeration(numerators: Sequence[int]) -> float:
