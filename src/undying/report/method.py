@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import scipy
 
 from undying.lab.results import Results
-from undying.report.words import listed, noun
+from undying.report.words import listed, noun, tuned
 from undying.statistics.records import Comparison
 from undying.statistics.summaries import RESAMPLES
 
@@ -33,7 +33,11 @@ class Method:
 def method(results: Results) -> Method:
     """Of these results: what was trained, the intervals, the tests, the corrections and the versions."""
     judged = _judged(results)
-    said = [_trained(results), "Means are over the runs, with 95 % BCa bootstrap intervals (Efron 1987)."]
+    said = [
+        _trained(results),
+        *_tuned(results),
+        "Means are over the runs, with 95 % BCa bootstrap intervals (Efron 1987).",
+    ]
     if judged:
         said.append(
             f"Differences from {results.baseline.name} were tested on {counted(judged)} pairs of runs with the same seed, by "
@@ -73,11 +77,21 @@ def _trained(results: Results) -> str:
     if results.imported:
         return f"Scores of {arms} with up to {len(results.seeds)} seeds each, {results.finished} runs in all, were compared."
     settings = results.settings
+    agents = settings.get("task") == "rl"
+    epochs = f"{settings['epochs']} epoch{'s' * (settings['epochs'] > 1)}"
+    length = f"{settings['steps']:,} steps of the environment" if agents else epochs
     part = f" ({results.finished} of {results.planned} runs are finished)" if results.partial else ""
     return (
         f"{settings['model']} was trained on {results.data['name']} with {arms} and {settings['seeds']} seeds each, "
-        f"{settings['epochs']} epoch{'s' * (settings['epochs'] > 1)} a run{part}; runs with the same seed share initial weights and order of the data."
+        f"{length} a run{part}; runs with the same seed share initial weights{'' if agents else ' and order of the data'}."
     )
+
+
+def _tuned(results: Results) -> list[str]:
+    chosen = tuned(results)
+    if not chosen:
+        return []
+    return [f"Each is judged at its own best of a grid, chosen on data held out from the test: {'; '.join(chosen)}."]
 
 
 def _flips(judged: Iterable[Comparison]) -> str:

@@ -35,7 +35,7 @@ class Reading:
     arm_column: str = ""
     """With --from: column of the arm in a W&B table of a row a run; default: arm or activation."""
     seed_column: str = ""
-    """The same of the seed; default: seed."""
+    """With --from: column of the seed in such a table; default: seed."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.margin < math.inf:
