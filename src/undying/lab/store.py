@@ -31,7 +31,7 @@ from torch import Tensor
 
 from undying._base.errors import UndyingError
 from undying._base.files import clear_temporary, write_bytes
-from undying._base.lock import Lock, clear, writing
+from undying._base.lock import Held, Lock, clear, writing
 from undying.census.results import Census
 from undying.lab.checkpoints import Checkpoint, load_whole
 from undying.lab.runs.kind import Epoch, Run, kind_named
@@ -233,14 +233,28 @@ class Store:
             checkpoint_seconds: how often its state is kept.
             wait: wait for another process that trains it; otherwise raise ``undying._base.lock.BusyError``.
         """
+        with self.recording(config, records, checkpoint_seconds=checkpoint_seconds, wait=wait) as recording:
+            if recording is not None:
+                for epoch in train(config, recording.checkpoint):
+                    recording.add(epoch)
+                recording.finish()
+
+    @contextlib.contextmanager
+    def recording(
+        self, config: AnyRun, records: dict[str, Any], *, checkpoint_seconds: float = 60.0, wait: bool = True
+    ) -> Iterator[Recording | None]:
+        """What ``execute`` does for one who trains several runs at once: hold the run's folder, and put into it what is
+        added. None: the run is finished."""
         folder = self._folder(config)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         if self.finished(config):
+            yield None
             return
         with Lock(folder, wait) as lock:
             held = lock.held
             if self.finished(config):
+                yield None
                 return
             clear_temporary(folder)  # of one that was killed
             held.write("config.json", _json(config.to_dict()))
@@ -249,35 +263,7 @@ class Store:
             checkpoint = Checkpoint(folder / "checkpoint.pt", checkpoint_seconds, held)
             epochs = self._epochs_before(checkpoint, folder)
             held.write("metrics.jsonl", _lines(epochs))
-            census, diverged, weights = None, False, None
-            for epoch in train(config, checkpoint):
-                if epoch.start is not None:
-                    held.write("start.json", _json({"format": FORMAT, **asdict(epoch.start)}))
-                held.check()
-                with writing(folder), (folder / "metrics.jsonl").open("ab") as metrics:
-                    metrics.write(_lines([epoch.metrics]))
-                epochs.append(epoch.metrics)
-                census, diverged, weights = epoch.census, epoch.diverged, epoch.weights
-            if weights is not None:
-                content = io.BytesIO()
-                torch.save(weights, content)
-                held.write("weights.pt", content.getbuffer())
-            # Once more as a whole: another holder may have begun anew, and failed, while this one was stopped.
-            files = {"census.json": _json(census.to_dict() if census else {}), "metrics.jsonl": _lines(epochs)}
-            for name, content in files.items():
-                held.write(name, content)
-            result = {
-                "format": FORMAT,
-                "status": "diverged" if diverged else "finished",
-                "seconds": sum(epoch["seconds"] for epoch in epochs),
-                "lines": len(epochs),
-                "sha256": {name: _sha256(folder / name) for name in _HASHED if (folder / name).exists()},
-            }
-            held.write("result.json", _json(result))
-            with contextlib.suppress(OSError):  # it is finished
-                checkpoint.remove()
-                (folder / "failure.json").unlink(missing_ok=True)
-                clear(folder)
+            yield Recording(folder, held, checkpoint, epochs)
 
     def fail(self, config: AnyRun, error: str) -> None:
         """Note why ``config`` failed; a run that succeeds later removes the note.
@@ -290,6 +276,10 @@ class Store:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             _write_json(folder / "failure.json", {"format": FORMAT, "error": error})
+
+    def has_checkpoint(self, config: AnyRun) -> bool:
+        """Whether it was begun and goes on from a state."""
+        return (self._folder(config) / "checkpoint.pt").exists()
 
     def has_failed(self, config: AnyRun) -> bool:
         """Whether there is a note of ``fail``."""
@@ -330,6 +320,55 @@ class Store:
                 "upgrade undying or choose another folder with --out"
             )
         return content
+
+
+class Recording:
+    """A run that is being trained, as its folder has it."""
+
+    def __init__(self, folder: Path, held: Held, checkpoint: Checkpoint, epochs: list[dict[str, Any]]) -> None:
+        self._folder, self._held = folder, held
+        self.checkpoint = checkpoint
+        self.epochs = epochs
+        """Lines of the epochs that are done; at first those before the checkpoint, from which the run goes on."""
+        self._last: Epoch | None = None
+
+    def add(self, epoch: Epoch) -> None:
+        """An epoch is done.
+
+        Raises:
+            BusyError: another process holds the folder.
+        """
+        if epoch.start is not None:
+            self._held.write("start.json", _json({"format": FORMAT, **asdict(epoch.start)}))
+        self._held.check()
+        with writing(self._folder), (self._folder / "metrics.jsonl").open("ab") as metrics:
+            metrics.write(_lines([epoch.metrics]))
+        self.epochs.append(epoch.metrics)
+        self._last = epoch
+
+    def finish(self) -> None:
+        """The last one was added: the run is finished."""
+        folder, held, last = self._folder, self._held, self._last
+        if last is not None and last.weights is not None:
+            content = io.BytesIO()
+            torch.save(last.weights, content)
+            held.write("weights.pt", content.getbuffer())
+        census = last.census.to_dict() if last is not None and last.census else {}
+        # Once more as a whole: another holder may have begun anew, and failed, while this one was stopped.
+        for name, lines in {"census.json": _json(census), "metrics.jsonl": _lines(self.epochs)}.items():
+            held.write(name, lines)
+        result = {
+            "format": FORMAT,
+            "status": "diverged" if last is not None and last.diverged else "finished",
+            "seconds": sum(epoch["seconds"] for epoch in self.epochs),
+            "lines": len(self.epochs),
+            "sha256": {name: _sha256(folder / name) for name in _HASHED if (folder / name).exists()},
+        }
+        held.write("result.json", _json(result))
+        with contextlib.suppress(OSError):  # it is finished
+            self.checkpoint.remove()
+            (folder / "failure.json").unlink(missing_ok=True)
+            clear(folder)
 
 
 def _is_description(data: Any) -> bool:
