@@ -12,6 +12,7 @@ import torch
 from undying._base.errors import UndyingError
 from undying.lab.recipe import one_of
 
+TOGETHER = ("auto", "off")
 EXECUTORS = ("processes", "submitit", "ray")
 
 
@@ -34,6 +35,9 @@ class Execution:
     """Where runs are executed: processes (on this machine), submitit (Slurm) or ray (a Ray cluster)."""
     job: tuple[str, ...] = ()
     """What each submitit job asks for, in submitit's words: timeout_min=240 slurm_partition=gpu gpus_per_node=1."""
+    together: str = "auto"
+    """Train runs that differ in their seed alone in one go: auto (where every number of a run is, bit by bit, that of the
+    run alone: see docs/compare.md) or off."""
     device: str = "cpu"
     """Device: cpu, cuda (a GPU for each run) or another of torch's."""
     devices: int = 1
@@ -57,6 +61,7 @@ class Execution:
 
     def __post_init__(self) -> None:
         one_of("executor", self.executor, EXECUTORS)
+        one_of("together", self.together, TOGETHER)
         if self.workers is not None and self.workers < 1:
             raise UndyingError(f"--workers must be at least 1, not {self.workers}")
         if self.devices < 1:

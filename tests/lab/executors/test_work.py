@@ -1,16 +1,19 @@
 """One run in this process: what fails is a failed run, whatever it raises."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from undying._base.errors import UndyingError
+from undying._base.lock import Lock
 from undying.lab import Settings
 from undying.lab.execution import Execution
-from undying.lab.executors.work import BUSY, FAILED, execute
+from undying.lab.executors.work import ALONE, BUSY, FAILED, FINISHED, Queue, execute, execute_group, groups_of
 from undying.lab.plan import plan
-from undying.lab.runs.classification import Classification
+from undying.lab.runs import together
+from undying.lab.runs.classification import ClassificationKind
 from undying.lab.runs.kind import Epoch
 from undying.lab.store import Store
 
@@ -30,7 +33,7 @@ def run(tmp_path, monkeypatch):
             yield Epoch({"epoch": 0, "seconds": 1.0}, None)
             raise error
 
-        monkeypatch.setattr(Classification, "train", train)
+        monkeypatch.setattr(ClassificationKind, "train", train)
         config, store = plan(SETTINGS, tmp_path).runs[0], Store(tmp_path)
         outcome = execute(config, tmp_path, Execution(), True)
         return outcome, store.failure(config)[1].splitlines()[-1]
@@ -85,5 +88,85 @@ def test_a_run_that_another_process_took_over_is_busy(tmp_path, monkeypatch):
         (tmp_path / "runs" / config.id / ".lease.2").write_text("{}")
         yield Epoch({"epoch": 1, "seconds": 1.0}, None)
 
-    monkeypatch.setattr(Classification, "train", train)
+    monkeypatch.setattr(ClassificationKind, "train", train)
     assert execute(config, tmp_path, Execution(), False) == BUSY
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Together
+
+MANY = Settings(activations=("relu", "sugar", "relu+redo"), seeds=7, epochs=1, subset=100)
+
+
+def seeds_of(groups):
+    return [(group[0].activation, [config.seed for config in group]) for group in groups]
+
+
+def test_groups_are_of_one_arm_and_leave_no_worker_idle(tmp_path):
+    todo = plan(MANY, tmp_path).runs
+    alone = [("relu+redo", [seed]) for seed in range(7)]
+    assert sorted(seeds_of(groups_of(todo, tmp_path, Execution(workers=1)))) == sorted(
+        [("relu", [*range(7)]), ("sugar", [*range(7)]), *alone]
+    )
+    many = groups_of(todo, tmp_path, Execution(workers=7))
+    assert sorted(seeds_of(many))[0] == ("relu", [0, 1])
+    assert max(len(group) for group in many) <= 3
+    assert sorted(config.id for group in many for config in group) == sorted(config.id for config in todo)
+    assert all(len(group) == 1 for group in groups_of(todo, tmp_path, Execution(workers=1, together="off")))
+
+
+def test_a_run_with_a_checkpoint_goes_on_alone(tmp_path):
+    todo = plan(MANY, tmp_path).runs
+    folder = tmp_path / "runs" / todo[0].id
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.pt").touch()
+    groups = seeds_of(groups_of(todo, tmp_path, Execution(workers=1)))
+    assert ("relu", [0]) in groups
+    assert ("relu", [1, 2, 3, 4, 5, 6]) in groups
+
+
+def lines_of(store, config):
+    return [
+        {key: value for key, value in line.items() if "seconds" not in key and key != "together"}
+        for line in store.read(config).epochs
+    ]
+
+
+def test_a_group_is_stored_as_each_run_alone(tmp_path):
+    runs = [config for config in plan(MANY, tmp_path).runs if config.activation == "sugar"][:3]
+    one, other = tmp_path / "one", tmp_path / "other"
+    (one / "runs" / runs[2].id).mkdir(parents=True)
+    with Lock(one / "runs" / runs[2].id):
+        assert execute_group(runs, one, Execution(), False) == [FINISHED, FINISHED, BUSY]
+    for config in runs[:2]:
+        assert execute(config, other, Execution(), False) == FINISHED
+        assert lines_of(Store(one), config) == lines_of(Store(other), config)
+        assert Store(one).read(config).start == Store(other).read(config).start
+        assert (one / "runs" / config.id / "census.json").read_text() == (
+            other / "runs" / config.id / "census.json"
+        ).read_text()
+        assert Store(one).read(config).epochs[-1]["together"] == 2
+    assert execute_group(runs, one, Execution(), False) == [FINISHED, FINISHED, ALONE]  # one that is left is no group
+
+
+def test_what_cannot_be_stacked_or_fails_is_left_to_be_trained_alone(tmp_path, monkeypatch):
+    runs = [config for config in plan(MANY, tmp_path).runs if config.activation == "relu"][:2]
+    convolutions = [replace(config, model="small_cnn") for config in runs]
+    assert execute_group(convolutions, tmp_path, Execution(), False) == [ALONE, ALONE]
+
+    def fails(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(together, "train_together", fails)
+    assert execute_group(runs, tmp_path, Execution(), False) == [ALONE, ALONE]
+    assert not list(tmp_path.glob("runs/*/result.json"))
+    assert not list(tmp_path.glob("runs/*/failure.json"))
+    assert not list(tmp_path.glob("runs/*/.lease*"))
+
+
+def test_alone_comes_before_what_is_waited_for():
+    queue = Queue([(1, 2, 3)])
+    assert queue.take() == ((1, 2, 3), False)
+    for run, outcome in zip((1, 2, 3), (BUSY, ALONE, FAILED), strict=True):
+        queue.put(run, outcome)
+    assert [queue.take() for _ in range(3)] == [((2,), False), ((1,), True), ((3,), False)]

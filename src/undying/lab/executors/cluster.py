@@ -34,12 +34,12 @@ def run_in_cluster(
     task = ray.remote(num_cpus=execution.devices, num_gpus=execution.devices if gpu else 0, max_retries=0)(
         execute_elsewhere
     )
-    queue = Queue(configs)
+    queue = Queue((config,) for config in configs)
     at: dict[Any, AnyRun] = {}
     try:
         while queue.waiting or at:
             while queue.waiting and len(at) < execution.runs_at_once:
-                config, waits = queue.take()
+                [config], waits = queue.take()
                 at[task.remote(config, out, execution, waits, list(sys.path))] = config
             [done], _ = ray.wait(list(at))
             config = at.pop(done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -17,17 +19,24 @@ from pathlib import Path
 import torch
 
 from undying.lab.execution import Execution, exit_with, prepare
-from undying.lab.executors.work import DIED, FAILED, FINISHED, Queue, execute
+from undying.lab.executors.work import DIED, FAILED, FINISHED, Queue, execute_group, groups_of
 from undying.lab.settings import AnyRun
 from undying.lab.store import Store
 
 PRELOADED = [
     "undying.lab.executors.work",
     "undying.lab.runs.classification",
+    "undying.lab.runs.together",
     "sklearn.datasets",
     "sklearn.model_selection",
 ]
 """What the workers of ``undying compare`` import, none of it a user's own."""
+
+
+def warm_up(execution: Execution) -> None:
+    """Have the process that workers are forked from import what they need, while the caller does the same and plans."""
+    if execution.executor == "processes" and _context(execution).get_start_method() == "forkserver":
+        forkserver.ensure_running()
 
 
 def run_in_processes(
@@ -44,36 +53,44 @@ def run_in_processes(
         # One process each, since one that dies breaks its whole pool.
         return ProcessPoolExecutor(1, context, _start_worker, (reader, execution, worker, dict(os.environ)))
 
-    pools = {worker: make(worker) for worker in range(min(execution.runs_at_once, len(configs)))}
-    queue = Queue(configs)
-    at: dict[Future[str], tuple[int, AnyRun]] = {}
+    pools: dict[int, ProcessPoolExecutor] = {}
+    queue = Queue(groups_of(configs, out, execution))
+    at: dict[Future[list[str]], tuple[int, tuple[AnyRun, ...]]] = {}
     try:
         while queue.waiting or at:
-            idle = pools.keys() - {worker for worker, _ in at.values()}
+            idle = set(range(execution.runs_at_once)) - {worker for worker, _ in at.values()}
             for worker in sorted(idle)[: len(queue.waiting)]:
-                config, waits = queue.take()
+                group, waits = queue.take()
+                if worker not in pools:
+                    pools[worker] = make(worker)
                 try:
-                    future = pools[worker].submit(execute, config, out, execution, waits)
+                    future = pools[worker].submit(execute_group, group, out, execution, waits)
                 except BrokenProcessPool:  # it died with nothing to do
                     pools[worker] = make(worker)
-                    future = pools[worker].submit(execute, config, out, execution, waits)
-                at[future] = worker, config
+                    future = pools[worker].submit(execute_group, group, out, execution, waits)
+                at[future] = worker, group
             for future in wait(at, return_when=FIRST_COMPLETED).done:
-                worker, config = at.pop(future)
+                worker, group = at.pop(future)
                 try:
-                    outcome = future.result()
+                    outcomes = future.result()
                 except BrokenProcessPool:
-                    Store(out).fail(config, DIED)
+                    outcomes = [_died(config, out) for config in group]
                     pools[worker] = make(worker)
-                    outcome = FAILED
-                queue.put(config, outcome)
-                if outcome == FINISHED:
-                    finished(config)
+                for config, outcome in zip(group, outcomes, strict=True):
+                    queue.put(config, outcome)
+                    if outcome == FINISHED:
+                        finished(config)
     finally:
         writer.close()  # ends the workers, see _start_worker
         for pool in pools.values():
             pool.shutdown()
     return queue.failed
+
+
+def _died(config: AnyRun, out: Path) -> str:
+    store = Store(out)
+    store.fail(config, DIED)
+    return FINISHED if store.finished(config) else FAILED
 
 
 def _context(execution: Execution) -> BaseContext:
@@ -101,5 +118,19 @@ def _start_worker(parent: Connection, execution: Execution, worker: int, environ
     os.environ.clear()  # the server has that of its own start
     os.environ.update(environment)
     prepare(execution, worker)
+    _keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides
     threading.Thread(target=exit_with, args=(parent,), daemon=True).start()
+
+
+def _keep_memory() -> None:
+    """Have glibc keep freed memory for the next step: given back, and asked for again, every page of it is cleared first."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):  # another C library
+        return
+    for parameter, size in ((_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, 512 << 20)):
+        mallopt(parameter, size)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h

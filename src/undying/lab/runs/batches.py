@@ -75,8 +75,9 @@ class Batches:
         self._augment = [STANDARDISED[name] for name in config.augment if name in STANDARDISED]
         self._augment_bytes = [ON_BYTES[name] for name in config.augment if name in ON_BYTES]
         self._mix = _mixing(config, dataset.classes)
-        self.steps = len(self._split(torch.arange(len(dataset.x_train))))
-        """Batches an epoch."""
+        batches = self._split(torch.arange(len(dataset.x_train)))
+        self.steps, self.last_size = len(batches), len(batches[-1])
+        """Batches an epoch, and samples in the last of them."""
         # Small samples go through a network in one piece, larger ones in pieces that fit in memory.
         self._chunk = 2048 if math.prod(dataset.shape) <= 1024 else 256
 

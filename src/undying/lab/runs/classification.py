@@ -60,7 +60,7 @@ def train(
         yield from launch(functools.partial(train, config, checkpoint=checkpoint), execution)
         return
     group = group or SingleProcess()
-    run = _Run(config, execution, group)
+    run = SingleRun(config, execution, group)
     state = checkpoint.read() if checkpoint is not None else None
     start = run.start() if state is None and group.first else None
     run.begin(PROBE)
@@ -71,27 +71,9 @@ def train(
             run.epoch = epoch
             started = time.perf_counter() - run.seconds
             steps = run.train(started, checkpoint if group.first else None) if epoch > 0 else {}
-            trained = time.perf_counter() - started
-            with group.forked_rng(config.seed, epoch):
-                measured = run.measure() if group.first and run.is_measured() else {}
-                diverged = group.agreed(None in steps.values() or None in measured.values())
-                counted = run.count() if group.first and not diverged and run.is_counted() else None
-            run.counted = counted or run.counted
-            metrics = {
-                "epoch": epoch,
-                **steps,
-                **(dict.fromkeys(measured) if diverged else measured),
-                **(unit_metrics(counted) if counted else {}),
-                **treatment_metrics(run.treatment, last=diverged or epoch == config.epochs),
-                **({"weights_sha256": weights_sha256(run.model)} if diverged or epoch == config.epochs else {}),
-                **({"norms": run.take_norms()} if "norms" in config.keep and epoch > 0 else {}),
-                "train_seconds": trained,
-                "seconds": time.perf_counter() - started,
-            }
-            kept = "weights" in config.keep and epoch == config.epochs and not diverged
-            weights = run.measured.state_dict() if kept else None
-            yield Epoch(metrics, run.counted, diverged, weights, start if epoch == 0 else None)
-            if diverged:
+            done = run.measured_epoch(steps, started, start if epoch == 0 else None)
+            yield done
+            if done.diverged:
                 return
     finally:
         run.close()
@@ -116,7 +98,7 @@ def _names(config: RunConfig, classes: int) -> Tensor:
     )
 
 
-class _Run:
+class SingleRun:
     """Everything that changes while a run is trained."""
 
     def __init__(self, config: RunConfig, execution: Execution, group: SingleProcess) -> None:
@@ -179,52 +161,91 @@ class _Run:
         """The rest of an epoch. Means over samples (loss, accuracy) and over steps (norms); None where not finite."""
         self.model.train()
         for batch in self.batches.epoch(skip=self.step):
-            x, y, target = self.group.share(*batch)
-            if self.config.tasks > 1:
-                y = target = self._named(y)
-            self._set_lr()
-            self.optimizer.zero_grad()
-            with self.group.forked_rng(self.config.seed, self.epoch, self.step):
-                with self._precision():
-                    output = self.forward(x)
-                    loss = self._loss(output, target)
-                self.scaler.scale(self.group.weighted(loss)).backward()
-            self.scaler.unscale_(self.optimizer)
-            self.treatment.before_step()
-            normed = self.step % self.every == 0
-            if normed or self.config.clip:
-                norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-            gradients = self._norms_of([p.grad for p in self.parameters]) if normed and self._keeps_norms else None
-            if self.config.clip:
-                clip_grads_with_norm_(self.parameters, self.config.clip, norm)
-            before = self._weights() if normed else None
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.treatment.after_step()
-            if self.average is not None:
-                self.average.update_parameters(self.model)
-            right = (output.argmax(1) == y).sum() if self._has_classes else torch.zeros_like(loss)
-            self.sums[:2] += self.group.total(torch.stack([loss.detach() * len(y), right]))
-            if before is not None:
-                change = self._weights() - before
-                self.sums[2:] += self._finite_if_scaled(torch.stack([norm, change.norm()]))
-                if gradients is not None:
-                    updates = self._norms_of(change.split([p.numel() for p in self.parameters]))
-                    self.norms.append(torch.stack([gradients, updates]))
-            self.samples += len(batch[1])
-            self.normed += normed
-            self.step += 1
+            self.take_step(*batch)
             # Before the next batch is drawn, so that all generators stand at the step's end.
             if checkpoint is not None and checkpoint.due():
                 checkpoint.write(self.state(time.perf_counter() - started))
+        return self.take_means()
+
+    def take_step(self, x: Tensor, y: Tensor, target: Tensor) -> None:
+        """One step of the optimizer, on a batch of all processes."""
+        samples = len(y)
+        x, y, target = self.group.share(x, y, target)
+        if self.config.tasks > 1:
+            y = target = self.named(y)
+        self.set_lr()
+        self.optimizer.zero_grad()
+        with self.group.forked_rng(self.config.seed, self.epoch, self.step):
+            with self._precision():
+                output = self.forward(x)
+                loss = self.loss_of(output, target)
+            self.scaler.scale(self.group.weighted(loss)).backward()
+        self.scaler.unscale_(self.optimizer)
+        self.treatment.before_step()
+        normed = self.step % self.every == 0
+        if normed or self.config.clip:
+            norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        gradients = self._norms_of([p.grad for p in self.parameters]) if normed and self._keeps_norms else None
+        if self.config.clip:
+            clip_grads_with_norm_(self.parameters, self.config.clip, norm)
+        before = self._weights() if normed else None
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.treatment.after_step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        right = (output.argmax(1) == y).sum() if self.has_classes else torch.zeros_like(loss)
+        self.sums[:2] += self.group.total(torch.stack([loss.detach() * len(y), right]))
+        if before is not None:
+            change = self._weights() - before
+            self.sums[2:] += self._finite_if_scaled(torch.stack([norm, change.norm()]))
+            if gradients is not None:
+                updates = self._norms_of(change.split([p.numel() for p in self.parameters]))
+                self.norms.append(torch.stack([gradients, updates]))
+        self.samples += samples
+        self.normed += normed
+        self.step += 1
+
+    def take_means(self) -> dict[str, float | None]:
+        """Of the epoch, and begin anew."""
         means = (self.sums.cpu() / torch.tensor([self.samples, self.samples, self.normed, self.normed])).tolist()
         self.sums.zero_()
         self.step = self.samples = self.normed = 0
         self.seconds = 0.0
         known = dict(zip(_METRICS, means, strict=True))
-        if not self._has_classes:
+        if not self.has_classes:
             del known["train_accuracy"]
         return {name: value if math.isfinite(value) else None for name, value in known.items()}
+
+    def measured_epoch(self, steps: dict[str, float | None], started: float, start: Start | None) -> Epoch:
+        """The end of an epoch: the network is measured and its units are counted.
+
+        Args:
+            steps: means over the epoch's steps; none before training.
+            started: when the epoch began, by ``time.perf_counter``.
+            start: how the run starts, of epoch 0.
+        """
+        config, group, epoch = self.config, self.group, self.epoch
+        trained = time.perf_counter() - started
+        with group.forked_rng(config.seed, epoch):
+            measured = self.measure() if group.first and self.is_measured() else {}
+            diverged = group.agreed(None in steps.values() or None in measured.values())
+            counted = self.count() if group.first and not diverged and self.is_counted() else None
+        self.counted = counted or self.counted
+        last = diverged or epoch == config.epochs
+        metrics = {
+            "epoch": epoch,
+            **steps,
+            **(dict.fromkeys(measured) if diverged else measured),
+            **(unit_metrics(counted) if counted else {}),
+            **treatment_metrics(self.treatment, last=last),
+            **({"weights_sha256": weights_sha256(self.model)} if last else {}),
+            **({"norms": self.take_norms()} if "norms" in config.keep and epoch > 0 else {}),
+            "train_seconds": trained,
+            "seconds": time.perf_counter() - started,
+        }
+        kept = "weights" in config.keep and epoch == config.epochs and not diverged
+        return Epoch(metrics, self.counted, diverged, self.measured.state_dict() if kept else None, start)
 
     def take_norms(self) -> dict[str, dict[str, list[float | None]]]:
         """Of the epoch, by parameter: ``gradient`` and ``update``, an entry a step; None where not finite."""
@@ -246,7 +267,7 @@ class _Run:
         for name, part in parts.items():
             if part is not None:
                 with self._precision():
-                    named = ((x, self._named(y)) for x, y in part)
+                    named = ((x, self.named(y)) for x, y in part)
                     values = evaluate(self.measured, named, self.task, self.metrics)
                 finite = math.isfinite(values["loss"])
                 measured |= {f"{name}_{key}": value if finite else None for key, value in values.items()}
@@ -262,7 +283,7 @@ class _Run:
         return self.is_measured() and (cheap or self.epoch & (self.epoch - 1) == 0 or self.epoch == self.config.epochs)
 
     def count(self) -> Census:
-        probe = [(x, self._named(y)) for x, y in self.batches.probe(PROBE)]
+        probe = [(x, self.named(y)) for x, y in self.batches.probe(PROBE)]
         return census(self.measured, probe, gradients=True, loss=self.task.loss)
 
     @property
@@ -307,7 +328,7 @@ class _Run:
         restore_random(state["random"])
         self.counted = Census.from_dict(state["census"]) if state["census"] else None
 
-    def _named(self, y: Tensor) -> Tensor:
+    def named(self, y: Tensor) -> Tensor:
         """Labels by the names that the classes have in this epoch's task; epoch 0 is before the first."""
         if self.config.tasks == 1:
             return y
@@ -315,15 +336,15 @@ class _Run:
         return named
 
     @property
-    def _has_classes(self) -> bool:
+    def has_classes(self) -> bool:
         return self.batches.dataset.targets == "classes"
 
-    def _loss(self, output: Any, target: Tensor) -> Tensor:
+    def loss_of(self, output: Any, target: Tensor) -> Tensor:
         if self.config.label_smoothing:
             return F.cross_entropy(output, target, label_smoothing=self.config.label_smoothing)
         return self.task.loss(output, target)
 
-    def _set_lr(self) -> None:
+    def set_lr(self) -> None:
         if self.steady:
             return
         steps = self.batches.steps
@@ -402,7 +423,7 @@ class ClassificationKind(Kind[RunConfig]):
 
     def rehearse(self, config: RunConfig, execution: Execution) -> None:
         build_treatment(config.activation).check(averaged=config.ema > 0)
-        run = _Run(config, execution, SingleProcess())
+        run = SingleRun(config, execution, SingleProcess())
         run.begin(_TRIAL)
         run.close()
 

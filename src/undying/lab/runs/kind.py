@@ -10,7 +10,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from torch import Tensor
 
@@ -33,6 +33,10 @@ KINDS = {
     "dying-dqn": "undying.lab.runs.dying_dqn",
 }
 """What config.json calls it (nothing: those of ``undying compare``) -> its module, imported when it is asked for."""
+
+
+TOGETHER = {"": "undying.lab.runs.together"}
+"""The same of those whose runs can be trained several at once -> the module that does it."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,31 @@ class Run:
     environment: dict[str, str]
     start: Start | None = None
     """None of early versions, which did not note it."""
+
+
+class AloneError(Exception):
+    """Runs cannot be trained together; each is to be trained alone."""
+
+
+class Together(Protocol):
+    """What a module of ``TOGETHER`` has."""
+
+    def may_train_together(self, config: Any, execution: Execution) -> bool:
+        """Whether ``train_together`` can be tried with runs that differ in their seed alone."""
+
+    def train_together(
+        self, configs: Sequence[Any], execution: Execution, checkpoints: Sequence[Checkpoint]
+    ) -> Iterator[tuple[int, Epoch]]:
+        """The epochs of each run from its first on, with its place in ``configs``, and every number as ``train`` gives it.
+
+        Args:
+            configs: of runs that differ in their seed alone.
+            execution: how to train.
+            checkpoints: of each; states are written to them, from which ``train`` goes on, and none is read.
+
+        Raises:
+            AloneError: before the first epoch: they are to be trained alone.
+        """
 
 
 class Kind(ABC, Generic[Config]):
@@ -129,3 +158,9 @@ def kind_named(name: str) -> Kind[Any]:
 def kind_of(config: AnyRun) -> Kind[Any]:
     """The kind of a run."""
     return kind_named(config.kind)
+
+
+def together_of(config: AnyRun) -> Together | None:
+    """What trains several runs of its kind at once; None: nothing."""
+    module = TOGETHER.get(config.kind)
+    return None if module is None else cast(Together, importlib.import_module(module))
