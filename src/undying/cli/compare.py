@@ -40,6 +40,10 @@ class CompareCommand:
     """Print the plan and the estimated time, and do nothing else."""
 
     def __call__(self, console: Console) -> int:
+        from undying.lab.executors.processes import warm_up
+
+        if not self.dry_run:
+            warm_up(self.execution)
         from undying.cli.progress import RunsTable
         from undying.lab.comparison import carry_out, estimate_seconds
         from undying.lab.plan import plan
