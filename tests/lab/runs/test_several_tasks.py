@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from undying._base.errors import UndyingError
 from undying.lab import Execution, Settings, data
 from undying.lab.process_group import SingleProcess
-from undying.lab.runs.classification import _Run, train
+from undying.lab.runs.classification import SingleRun, train
 from undying.lab.settings import RunConfig
 
 
@@ -24,7 +24,7 @@ def test_the_second_half_of_the_epochs_is_of_other_names() -> None:
     """Trained by hand, with the names of each task, to the same loss; the run measures by the names that it learned last."""
     config = run_of(lr=0.003)
     epochs = list(train(config))
-    run = _Run(config, Execution(), SingleProcess())
+    run = SingleRun(config, Execution(), SingleProcess())
     first, second = run.names
     assert first.tolist() == list(range(10))
     assert sorted(second.tolist()) == list(range(10)) != second.tolist()
@@ -45,7 +45,10 @@ def test_the_second_half_of_the_epochs_is_of_other_names() -> None:
 
 
 def test_all_activations_learn_the_same_tasks() -> None:
-    runs = [_Run(run_of(), Execution(), SingleProcess()), _Run(run_of(model="small_cnn"), Execution(), SingleProcess())]
+    runs = [
+        SingleRun(run_of(), Execution(), SingleProcess()),
+        SingleRun(run_of(model="small_cnn"), Execution(), SingleProcess()),
+    ]
     assert torch.equal(runs[0].names, runs[1].names)
 
 
