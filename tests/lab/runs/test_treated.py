@@ -137,7 +137,7 @@ def test_annealed_in_a_run_it_ends_as_relu(monkeypatch):
     """The average's own activations too, by which a run with --ema is measured."""
     kept = []
     monkeypatch.setattr(classification, "weights_sha256", lambda model: kept.append(model) or "")
-    run = classification._Run(run_of("barelu:anneal=0.5", ema=0.9), Execution(), SingleProcess())
+    run = classification.SingleRun(run_of("barelu:anneal=0.5", ema=0.9), Execution(), SingleProcess())
     run.begin(16)
     for run.epoch in (1, 2):
         run.train(0.0, None)
@@ -183,7 +183,7 @@ def test_measuring_more_often_changes_nothing_of_the_training():
 
 
 def test_a_step_that_a_loss_scale_leaves_out_is_one_of_the_treatment():
-    run = classification._Run(run_of("sugar:anneal=1", amp="float16", epochs=1), Execution(), SingleProcess())
+    run = classification.SingleRun(run_of("sugar:anneal=1", amp="float16", epochs=1), Execution(), SingleProcess())
     run.begin(16)
     run.scaler = torch.amp.GradScaler("cpu", init_scale=1e30)
     run.epoch, first = 1, run.model.head.weight.detach().clone()
