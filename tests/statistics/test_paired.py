@@ -85,7 +85,7 @@ def rate(found: int, of: int) -> float:
 
 @pytest.mark.usefixtures("no_intervals")
 @pytest.mark.parametrize("draw", DRAWS)
-@pytest.mark.parametrize(("n", "simulations"), [(5, 400), (10, 400), (20, 60)])
+@pytest.mark.parametrize(("n", "simulations"), [(5, 300), (10, 200), (20, 30)])
 def test_no_more_false_findings_than_the_level(n: int, simulations: int, draw: str) -> None:
     """Better where there is no difference, and equal where there is one of the margin, by the exact test and by the papers'
     t-test."""

@@ -69,7 +69,7 @@ def curve(values_by_run: Sequence[Sequence[float | None]]) -> Curve:
         a curve as long as the longest run, in the unit of the values; None at epochs without any finite value.
 
     >>> curve([[4.0, 3.0, None], [6.0, 1.0], [5.0, float("nan")]])
-    Curve(median=[5.0, 2.0, None], low=[4.5, 1.5, None], high=[5.5, 2.5, None])
+    Curve(median=[5.0, 2.0, None], low=[4.5, 1.5, None], high=[5.5, 2.5, None], steps=None)
     """
     low: list[float | None] = []
     median: list[float | None] = []
