@@ -12,8 +12,8 @@ import pytest
 
 from undying.lab.results import Results, SiteHistory
 from undying.plots.theme import PAPER, THEME, styled
-from undying.report.figures import Figure, draw, learning, silent_units
-from undying.report.words import between, percent, ratio
+from undying.report.figures import Figure, cost, draw, learning, silent_units
+from undying.report.words import between, percent, ratio, seconds_ratio
 from undying.statistics.records import Curve
 
 
@@ -60,6 +60,17 @@ def test_alt_text_of_cost_is_relative_to_the_baseline(figures: dict[str, Figure]
     silu = results.activations[-1]
     assert f"silu {ratio(silu.seconds.mean / results.baseline.seconds.mean)}" in figures["cost"].alt
     assert "relu 1.00×" in figures["cost"].alt
+
+
+def test_seconds_that_were_shared_are_not_held_against_those_of_runs_alone(results: Results) -> None:
+    *others, silu = results.activations
+    mixed = replace(results, activations=[*others, replace(silu, together=True)])
+    drawing = cost(mixed)
+    assert "silu –" in drawing.alt
+    assert "relu 1.00×" in drawing.alt
+    assert "trained together" in drawing.caption
+    assert "trained together" not in cost(results).caption
+    assert seconds_ratio(replace(results, activations=[replace(a, together=True) for a in results.activations]), 1)
 
 
 def test_a_share_that_is_not_known_is_explained(figures: dict[str, Figure]) -> None:

@@ -149,8 +149,14 @@ def _activation(
         recycled=recycled,
         aggregates=aggregates,
         validation={name: [run.epochs[-1].get(name) for run in runs] for name in _held_out(runs)},
+        together=_together(runs),
         refused={site: reason for run in runs for site, reason in run.epochs[-1].get("refused", {}).items()},
     )
+
+
+def _together(runs: Sequence[Run]) -> bool | None:
+    found = {"together" in line for run in runs for line in run.epochs}
+    return found.pop() if len(found) == 1 else None
 
 
 def _aggregates(scores: Mapping[str, Mapping[int, float]], name: str) -> dict[str, Interval]:

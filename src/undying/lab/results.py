@@ -71,6 +71,9 @@ class ActivationResult:
     """``validation_loss`` and a ``validation_`` of each metric after the last epoch, one a run; None where it is not finite.
     Empty without a share of the training data that is held out."""
 
+    together: bool | None = False
+    """Whether its seeds were trained together, so that ``seconds`` are shares of what several runs took; None: some were."""
+
     @property
     def score(self) -> Summary:
         """Of the metric that decides."""
@@ -186,11 +189,11 @@ class Results:
         return [name for name in self.settings["activations"] if name not in known]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, without the measured seconds."""
+        """Plain data for JSON, without the measured seconds and what they are."""
         state = {"partial": self.partial, "finished": self.finished, "unfinished": self.unfinished}
         plain = {"format": 2, **state, **asdict(self)}
         for activation in plain["activations"]:
-            del activation["seconds"]
+            del activation["seconds"], activation["together"]
             if not activation["validation"]:
                 del activation["validation"]
             for curve in activation["curves"].values():

@@ -189,6 +189,12 @@ def _places(results: Results, seeds: Sequence[int]) -> list[float]:
     return [every.index(seed) / most - 0.5 if most else 0.0 for seed in seeds]
 
 
+_SHARED = (
+    "No ratio is given between runs that were trained together, whose seconds are shares of what several took, and runs that "
+    "were trained alone."
+)
+
+
 def cost(results: Results) -> Drawing:
     """Seconds a run, over the baseline's."""
     reference = results.baseline
@@ -197,12 +203,12 @@ def cost(results: Results) -> Drawing:
     rows, said = [], []
     for index, activation in enumerate(results.activations):
         assert activation.seconds is not None
+        mean = seconds_ratio(results, index)
         pairs = [
             (seed, own / base[seed])
             for seed, own in zip(activation.seeds, activation.seconds.values, strict=True)
-            if base.get(seed, 0) > 0
+            if base.get(seed, 0) > 0 and known(mean)
         ]
-        mean = seconds_ratio(results, index)
         rows.append(
             Row(
                 clip(activation.name, 18),
@@ -220,7 +226,9 @@ def cost(results: Results) -> Drawing:
         "Cost of a run",
         f"Large dots: mean seconds over {baseline}’s. Small dots: single seeds, each over {baseline}’s run with that "
         "seed. A triangle is a run outside the axis. Runs share "
-        "a machine, so small differences mean nothing.",
+        "a machine, so small differences mean nothing. "
+        + _SHARED
+        * (len({activation.together for activation in results.activations} | {reference.together}) > 1),
         f"Mean seconds of a run relative to {baseline}: {'; '.join(said)}.",
     )
 

@@ -106,9 +106,11 @@ def ratio(value: float | None) -> str:
 
 
 def seconds_ratio(results: Results, index: int) -> float | None:
-    """Mean seconds a run of one activation over those of the baseline."""
-    own, reference = results.activations[index].seconds, results.baseline.seconds
-    if own is None or reference is None:
+    """Mean seconds a run of one activation over those of the baseline; None also where runs of one shared their seconds and
+    those of the other did not."""
+    activation, baseline = results.activations[index], results.baseline
+    own, reference = activation.seconds, baseline.seconds
+    if own is None or reference is None or activation.together is None or activation.together != baseline.together:
         return None
     return own.mean / reference.mean if known(own.mean) and known(reference.mean) and reference.mean > 0 else None
 

@@ -10,10 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from undying.activations.known import FACTS
+from undying.activations.sugar import SUGAR
+from undying.ops.autograd import is_built_in
 
-_ELEMENTWISE = tuple(kind for kind in FACTS if kind not in (nn.PReLU, nn.RReLU))
-"""Types of activations without weights or draws, whose every output depends on one input. Those that users register
-later are not among them."""
+_ELEMENTWISE = {
+    kind for kind in FACTS if kind.__module__.split(".")[0] in ("torch", "undying") and kind not in (nn.PReLU, nn.RReLU)
+}
+"""Types of activations without weights or draws, whose every output depends on one input. Of what users bring that is not
+known."""
 _VECTOR = 64
 """Elements. Vector instructions leave a rest that is computed otherwise, and rounded otherwise, unless the elements of
 each network come in whole vectors of whatever length."""
@@ -40,6 +44,8 @@ def layers_of(model: nn.Module) -> list[nn.Module] | None:
 def _fits(layer: nn.Module) -> bool:
     if type(layer) is nn.Flatten:
         return (layer.start_dim, layer.end_dim) == (1, -1)
+    if type(layer) is SUGAR:
+        return is_built_in(layer.surrogate)
     return type(layer) in (nn.Linear, nn.Identity) or type(layer) in _ELEMENTWISE
 
 
