@@ -24,6 +24,7 @@ from undying.report.words import (
     tuned,
     verdict,
 )
+from undying.statistics.metric import ACCURACY
 from undying.statistics.records import Summary
 
 
@@ -49,6 +50,10 @@ def print_summary(results: Results, report_path: Path | None, console: Console) 
     for note in results.data.get("notes", ()):
         console.print(Text(clean(note)), style="bold yellow")
     # Text, not str: a name may look like rich's markup.
+    diverged = [f"{clean(a.name)} {a.diverged} of {len(a.seeds)}" for a in results.activations if a.diverged]
+    if diverged:
+        said = "guessing" if results.metric == ACCURACY else "the worst score of any run"
+        console.print(Text(f"diverged: {', '.join(diverged)}; these count with {said}"), style="bold yellow")
     if results.partial:
         console.print(Text(clean(progress(results))), style="bold yellow")
     console.print(Text(lead(results)), style="bold")

@@ -13,7 +13,7 @@ import torch
 from sklearn import metrics as sk
 
 from undying._base.errors import UndyingError
-from undying.lab import Execution, Settings, compare, tasks
+from undying.lab import Execution, Metric, Settings, compare, tasks
 from undying.lab.collect import collect
 from undying.lab.data.dataset import Dataset
 from undying.lab.runs.classification import train
@@ -143,8 +143,39 @@ def test_a_metric_that_is_not_finite_where_the_loss_is_stops_the_run(own: str) -
         task=f"{own}:Undefined", model=f"{own}:embedded", activations=("relu", "gelu"), seeds=1, epochs=1
     )
     config = settings.runs(tasks.load(settings.task, "digits").sha256)[0]
-    with pytest.raises(UndyingError, match="metric 'ratio' is nan on 16 samples, where the loss is"):
+    with pytest.raises(UndyingError, match="metric 'ratio' is nan on 16 samples, where the loss is finite"):
         list(train(config))
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ("0.5", "gives a str; it must be one real number"),
+        (None, "gives a NoneType;"),
+        (1j, "gives a complex;"),
+        (torch.zeros(3), "gives a Tensor of 3 numbers;"),
+        (np.zeros(2), "gives a ndarray of 2 numbers;"),
+        (float("inf"), "is inf on 2 samples"),
+        (1.5, "is 1.5; with share=True it must lie in"),
+    ],
+)
+def test_a_metric_that_is_no_such_number_is_refused(value: object, error: str) -> None:
+    with pytest.raises(UndyingError, match=re.escape(error)):
+        tasks.measured(Metric("m", share=True, function=lambda *_: value), torch.zeros(2), torch.zeros(2), True)
+
+
+@pytest.mark.parametrize("value", [0.25, np.float32(0.25), torch.tensor(0.25, requires_grad=True), np.array([0.25])])
+def test_one_number_of_any_library_is_taken(value: object) -> None:
+    outputs = torch.zeros(2)
+    metric = Metric("m", function=lambda output, _: (output.add_(1), value)[1])
+    assert tasks.measured(metric, outputs, torch.zeros(2), True) == 0.25
+    assert outputs.tolist() == [0, 0]  # it was given a copy
+
+
+@pytest.mark.parametrize("loss", [torch.ones(3), torch.ones(1), 0.5])
+def test_a_loss_is_one_number(loss: object) -> None:
+    with pytest.raises(UndyingError, match=r"the task's loss gives .*; it must be a tensor of one number"):
+        tasks.scalar(loss)
 
 
 @pytest.mark.parametrize(

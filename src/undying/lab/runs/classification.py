@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from undying._base.errors import UndyingError
 from undying.census.census import census
 from undying.census.results import Census
 from undying.lab import models
@@ -29,7 +28,7 @@ from undying.lab.runs.kind import Epoch, Kind, Lines
 from undying.lab.runs.lines import treatment_metrics, unit_metrics, weights_sha256
 from undying.lab.runs.start import Start, check_fresh, start_of
 from undying.lab.settings import RunConfig
-from undying.lab.tasks import Classification, Task, build_task, describe, metrics_of, probe_of
+from undying.lab.tasks import Classification, Task, build_task, describe, measured, metrics_of, probe_of, scalar
 from undying.lab.treatments import build_treatment
 from undying.statistics.metric import Metric
 
@@ -342,7 +341,7 @@ class SingleRun:
     def loss_of(self, output: Any, target: Tensor) -> Tensor:
         if self.config.label_smoothing:
             return F.cross_entropy(output, target, label_smoothing=self.config.label_smoothing)
-        return self.task.loss(output, target)
+        return scalar(self.task.loss(output, target))
 
     def set_lr(self) -> None:
         if self.steady:
@@ -385,21 +384,16 @@ def evaluate(
     """``loss`` and each metric of a task, by default a classification, in eval mode, over all (samples, targets) at once.
 
     Raises:
-        UndyingError: a metric is not a finite number though the loss is.
+        UndyingError: the loss is no scalar, or a metric no such number as it says though the loss is finite.
     """
     task = task or Classification()
     model.eval()
     outputs, targets = (torch.cat(t) for t in zip(*((model(x).float(), y) for x, y in parts), strict=True))
-    values = {"loss": float(task.loss(outputs, targets))}
-    for metric in metrics or task.metrics():
-        assert metric.function is not None
-        value = values[metric.name] = float(metric.function(outputs, targets))
-        if math.isfinite(values["loss"]) and not math.isfinite(value):
-            raise UndyingError(
-                f"metric {metric.name!r} is {value} on {len(targets)} samples, where the loss is {values['loss']:.4g}; "
-                "a metric must be a finite number for every finite output"
-            )
-    return values
+    loss = float(scalar(task.loss(outputs, targets)))
+    return {
+        "loss": loss,
+        **{m.name: measured(m, outputs, targets, math.isfinite(loss)) for m in metrics or task.metrics()},
+    }
 
 
 class ClassificationKind(Kind[RunConfig]):

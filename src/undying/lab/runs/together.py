@@ -139,7 +139,9 @@ class _Group:
             norms = torch.stack([get_total_norm(parts) for parts in gradients])
             if clip:
                 for norm, parts in zip(norms, gradients, strict=True):
-                    torch._foreach_mul_(parts, torch.clamp(clip / (norm + 1e-6), max=1.0))  # as clip_grads_with_norm_
+                    scale = torch.clamp(clip / (norm + 1e-6), max=1.0)  # as clip_grads_with_norm_
+                    for part in parts:
+                        part.mul_(scale)
         before = self._weights() if normed else None
         self.optimizer.step()
         right = (outputs.argmax(-1) == y).sum(1) if first.has_classes else torch.zeros_like(losses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
     "is_own",
     "known",
     "load",
+    "measured",
     "metrics_of",
     "source_sha256",
 ]
@@ -99,6 +101,55 @@ def describe(spec: str, dataset: Dataset) -> dict[str, Any]:
     named = {} if spec == "classification" else {"metrics": [metric.to_dict() for metric in metrics]}
     probe = probe_of(spec)
     return {**dataset.describe(), **named, **({} if probe is None else {"probe": len(probe[0])})}
+
+
+def scalar(loss: Any) -> Tensor:
+    """A loss, if it is one.
+
+    Raises:
+        UndyingError: it is no tensor of one number.
+    """
+    if isinstance(loss, Tensor) and loss.dim() == 0:
+        return loss
+    given = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)[:80]
+    raise UndyingError(f"the task's loss gives {given}; it must be a tensor of one number, the mean over the samples")
+
+
+def measured(metric: Metric, outputs: Tensor, targets: Tensor, finite: bool) -> float:
+    """What a metric says of copies, which it may change.
+
+    Args:
+        metric: with its function.
+        outputs: of all samples.
+        targets: likewise.
+        finite: whether the loss is, so that the metric must be.
+
+    Raises:
+        UndyingError: it is no number, or not such a one as the metric says.
+    """
+    assert metric.function is not None
+    value = metric.function(outputs.clone(), targets.clone())
+    single = value.item() if getattr(value, "size", None) is not None and _length(value) == 1 else value
+    if not isinstance(single, (bool, int, float)):
+        given = f"a {type(value).__name__}" + (f" of {_length(value)} numbers" if _length(value) > 1 else "")
+        raise UndyingError(
+            f"metric {metric.name!r} gives {given}; it must be one real number of all outputs and targets"
+        )
+    number = float(single)
+    if finite and not math.isfinite(number):
+        raise UndyingError(
+            f"metric {metric.name!r} is {number} on {len(targets)} samples, where the loss is finite; a metric must be a "
+            "finite number for every finite output"
+        )
+    if metric.share and math.isfinite(number) and not -1e-9 <= number <= 1 + 1e-9:
+        raise UndyingError(f"metric {metric.name!r} is {number:g}; with share=True it must lie in [0, 1]")
+    return number
+
+
+def _length(value: Any) -> int:
+    """Numbers in a tensor or an array; 0 for what is neither."""
+    size = value.numel() if isinstance(value, Tensor) else getattr(value, "size", 0)
+    return size if isinstance(size, int) else 0
 
 
 def metrics_of(task: Task, what: str) -> list[Metric]:
