@@ -2,7 +2,8 @@
 
 In each round, in random order: the loop (60 runs, one after the other, in one process) and ``undying compare`` with one and
 two workers, with ``--together auto`` and ``off``. Seconds of the clock and of the processors, from the command to its end,
-as medians over the rounds.
+as medians over the rounds. ``--steps`` measures a step of training alone, in one process: the processor's milliseconds for a
+seed, by the loop, by a run alone and by a run of ten together.
 """
 
 from __future__ import annotations
@@ -57,6 +58,64 @@ def tutorial(seeds: int) -> None:
             print(type(activation()).__name__, seed, accuracy)
 
 
+def steps(rounds: int, seeds: int) -> None:
+    """Epochs of all three in turn, as in a worker."""
+    import torch
+    from torch import nn
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from undying.lab import data
+    from undying.lab.execution import Execution, prepare
+    from undying.lab.executors.processes import _keep_memory
+    from undying.lab.process_group import SingleProcess
+    from undying.lab.runs.classification import SingleRun
+    from undying.lab.runs.together import _Group
+    from undying.lab.settings import Settings
+
+    here = Execution()
+    prepare(here)
+    _keep_memory()
+    digits = data.load("digits")
+    loader = DataLoader(TensorDataset(digits.standardised(digits.x_train), digits.y_train), batch_size=64, shuffle=True)
+    print("| | loop, ms | alone, ms | together, ms | loop / alone | loop / together |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for activation in ACTIVATIONS:
+        configs = [config for config in Settings(seeds=seeds).runs(digits.sha256) if config.activation == activation]
+        alone, looped, *together = (
+            SingleRun(config, here, SingleProcess()) for config in (configs[0], *configs, configs[0])
+        )
+        for run in (alone, *together):
+            run.begin(16)
+        alone.epoch = 1
+        group = _Group(together)
+        model, optimizer = looped.model, torch.optim.Adam(looped.model.parameters(), lr=0.01)
+
+        def loop(model: nn.Module = model, optimizer: torch.optim.Optimizer = optimizer) -> None:
+            for inputs, labels in loader:
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(inputs), labels).backward()
+                optimizer.step()
+
+        def one(alone: SingleRun = alone) -> None:
+            alone.train(time.perf_counter(), None)
+
+        def many(group: _Group = group) -> None:
+            for _ in group.train(1):
+                pass
+            group.begin_epoch()
+
+        spent: list[list[float]] = [[], [], []]
+        for _ in range(rounds + 1):
+            for form, own in zip((loop, one, many), spent, strict=True):
+                begin = time.process_time()
+                form()
+                own.append(1000 * (time.process_time() - begin) / len(loader) / (len(together) if form is many else 1))
+        loops, *others = (own[1:] for own in spent)  # the first warms up
+        ratios = [statistics.median(a / b for a, b in zip(loops, own, strict=True)) for own in others]
+        cells = [f"{value:.2f}" for value in (*map(statistics.median, (loops, *others)), *ratios)]
+        print(f"| {activation} | {' | '.join(cells)} |", flush=True)
+
+
 def measured(words: list[str]) -> tuple[float, float]:
     """Seconds of the clock and of the processors, the children's children among them."""
     reader, writer = os.pipe()
@@ -84,7 +143,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--tutorial", action="store_true", help="run the loop and nothing else")
+    parser.add_argument("--steps", action="store_true", help="measure steps of training and nothing else")
     given = parser.parse_args()
+    if given.steps:
+        steps(given.rounds, given.seeds)
+        return
     if given.tutorial:
         tutorial(given.seeds)
         return
