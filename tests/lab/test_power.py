@@ -10,7 +10,7 @@ from .test_tuning import SETTINGS, plan, replace
 def test_too_few_seeds_are_said_with_the_number_that_it_takes() -> None:
     few = replace(SETTINGS, grid=(), activations=("relu", "sugar", "gelu"), seeds=5, lr=0.01)
     assert power(plan(few, keep=lambda _: False)) == [
-        "5 seeds are too few for a verdict on 2 comparisons, whatever they show: add --seeds 7"
+        "5 seeds are too few to find a difference in 2 comparisons, whatever they show: add --seeds 7"
     ]
 
 

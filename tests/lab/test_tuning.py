@@ -86,6 +86,12 @@ def test_a_diverged_run_is_guessing_in_the_choice_too() -> None:
     assert [tried.diverged for tried in results.tuning.arms["relu"].tried] == [4, 0, 0]
 
 
+def test_an_arm_of_which_every_run_diverged_has_no_best() -> None:
+    results = analyze(plan(diverged=lambda config: config.activation == "sugar"))
+    assert tuned(results)[1] == "sugar: every run diverged, so that nothing was chosen"
+    assert results.activations[1].diverged_seeds == list(range(6))
+
+
 def test_an_arm_without_a_run_at_every_point_is_unfinished() -> None:
     results = analyze(plan(keep=lambda config: not (config.activation == "sugar" and config.lr == 0.1)), partial=True)
     assert results.unfinished == ["sugar"]

@@ -148,6 +148,7 @@ def _activation(
         sites=_sites(runs),
         recycled=recycled,
         aggregates=aggregates,
+        diverged_seeds=[run.config.seed for run in runs if run.status == "diverged"],
         validation={name: [run.epochs[-1].get(name) for run in runs] for name in _held_out(runs)},
         together=_together(runs),
         refused={site: reason for run in runs for site, reason in run.epochs[-1].get("refused", {}).items()},

@@ -87,19 +87,19 @@ def points(values: Mapping[str, Sequence[float]]) -> list[Point]:
 
 
 def beyond(values: Sequence[float], chosen: float) -> float | None:
-    """The value to add where the chosen one lies at an end: as far again as the one beside it, as a ratio. None where it lies
-    within, or nothing lies beyond.
+    """The value to add where the chosen one lies at an end: as far again as the one beside it, as a ratio of at most 10. None
+    where it lies within, or nothing lies beyond.
 
     >>> beyond((0.001, 0.003, 0.01), 0.01), beyond((0.001, 0.01), 0.001), beyond((0.001, 0.003, 0.01), 0.003)
     (0.03, 0.0001, None)
-    >>> beyond((0.0, 0.1), 0.0) is None
-    True
+    >>> beyond((0.0, 0.1), 0.0), beyond((1e-9, 0.1), 0.1)
+    (None, 1.0)
     """
     ordered = sorted(values)
     neighbour = {ordered[0]: ordered[1], ordered[-1]: ordered[-2]}.get(chosen)
     if neighbour is None or chosen == 0:
         return None
-    ratio = chosen / neighbour if neighbour else 2.0
+    ratio = min(max(chosen / neighbour, 0.1), 10.0) if neighbour else 2.0
     return float(f"{chosen * ratio:.1g}") if isinstance(chosen, float) else round(chosen * ratio) or None
 
 

@@ -21,7 +21,9 @@ def power(plan: Plan) -> list[str]:
     needed, seeds = seeds_needed(comparisons), plan.settings.seeds
     several = f"{comparisons} comparisons" if comparisons > 1 else "1 comparison"
     if seeds < needed:
-        return [f"{seeds} seeds are too few for a verdict on {several}, whatever they show: add --seeds {needed}"]
+        return [
+            f"{seeds} {'seed is' if seeds == 1 else 'seeds are'} too few to find a difference in {several}, whatever they show: add --seeds {needed}"
+        ]
     metric = plan.metrics[0]
     runs = {
         name: [

@@ -63,6 +63,8 @@ class ActivationResult:
     """Units that the treatment has made anew by the last epoch, each as often as it was; None for one that does not."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Sites of which it cannot make all units anew, with the reasons."""
+    diverged_seeds: Sequence[int] = ()
+    """Of the runs that ``diverged`` counts."""
     aggregates: Mapping[str, Interval] = field(default_factory=dict)
     """Of agents, over runs that are not paired: ``iqm``, and of all but the baseline ``improvement``, the chance that a run is
     above one of the baseline."""

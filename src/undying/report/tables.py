@@ -18,14 +18,15 @@ def runs_csv(results: Results) -> str:
     held_out = list(dict.fromkeys(name for activation in results.activations for name in activation.validation))
     others = () if results.imported else _COLUMNS
     numbers = [*(metric.name for metric in results.metrics), *others, *held_out]
-    rows: list[Sequence[object]] = [["activation", "seed", *numbers, "finished"]]
+    rows: list[Sequence[object]] = [["activation", "seed", *numbers, "finished", "diverged"]]
     by_name = {activation.name: activation for activation in results.activations}
     for name in results.settings["activations"]:
         activation = by_name.get(name)
         for seed in results.seeds:
             finished = activation is not None and seed in activation.seeds
             row = [_number(activation, column, seed) if activation and finished else "" for column in numbers]
-            rows.append([harmless(name), seed, *row, "yes" if finished else "no"])
+            diverged = activation is not None and seed in activation.diverged_seeds
+            rows.append([harmless(name), seed, *row, *("yes" if said else "no" for said in (finished, diverged))])
     return comma_separated(rows)
 
 

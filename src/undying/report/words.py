@@ -138,10 +138,14 @@ def praise(verdict: str, metric: Metric) -> str:
 def tuned(results: Results) -> list[str]:
     """Of each arm, the point of the grid that it is judged at, and the value to add where that is at an end."""
     arms = results.tuning.arms if results.tuning is not None else {}
-    return [
-        f"{name}: {written(arm.chosen)}" + (f" (at the end of the grid: add {written(arm.add)})" if arm.add else "")
-        for name, arm in arms.items()
-    ]
+    said = []
+    for name, arm in arms.items():
+        if all(tried.diverged == len(tried.score.values) for tried in arm.tried):
+            said.append(f"{name}: every run diverged, so that nothing was chosen")
+        else:
+            end = f" (at the end of the grid: add {written(arm.add)})" if arm.add else ""
+            said.append(f"{name}: {written(arm.chosen)}{end}")
+    return said
 
 
 def progress(results: Results) -> str:

@@ -63,6 +63,7 @@ def test_any_columns_are_the_targets(tmp_path: Path) -> None:
         ([(1, 2, 3)] * 30, {}, "has 30 rows, too few to test on a fifth of them"),
         (ROWS, {"columns": ("z",)}, "has no column 'z'; it has a, b, y"),
         (ROWS, {"columns": ("a", "b", "y")}, "has no column beside a, b, y to learn from"),
+        ([(a, b, 1e9 + y) for a, b, y in ROWS], {}, "target 1 of 1 is 1e+09 in every train sample, in float32"),
         (ROWS, {"targets": "labels"}, "targets of several labels must be 0 or 1, not 4"),
         (ROWS, {"targets": "classes", "columns": ("a", "y")}, "a class is one column; for several labels add --task"),
     ],

@@ -52,6 +52,14 @@ OWN = """
         def metrics(self):
             return [Metric("loss", function=lambda output, target: 0.0)]
 
+    class TakenByAPart(Parity):
+        def metrics(self):
+            return [Metric("test_loss", function=lambda output, target: 0.0)]
+
+    class Unwritable(Parity):
+        def metrics(self):
+            return [Metric("a b", function=lambda output, target: 0.0)]
+
     class Undefined(Parity):
         def metrics(self):
             return [Metric("ratio", function=lambda output, target: float("nan"))]
@@ -128,6 +136,8 @@ def test_a_task_of_ones_own_is_trained_measured_and_counted_as_it_says(own: str,
     [
         ("Nameless", "metrics() must give one Metric or more, each with its function, not []"),
         ("Undirected", "metric 'wrong' needs higher_is_better=True or False"),
+        ("TakenByAPart", "a metric cannot be called 'test_loss', which is taken"),
+        ("Unwritable", "the name of a metric must be a word of letters, digits and _, not 'a b'"),
         ("Taken", "a metric cannot be called 'loss', which is taken"),
         ("Lacking", "is a Lacking without data and loss and metrics; see undying.lab.Task"),
         ("Missing", "has no attribute 'Missing'"),

@@ -147,6 +147,12 @@ class Dataset:
             )
         if not bool(y.isfinite().all()):
             raise UndyingError(f"data {self.name}: a {part} target is infinite or NaN")
+        constant = [column for column in range(self.classes) if bool((y[:, column] == y[0, column]).all())]
+        if self.targets == "values" and constant:
+            raise UndyingError(
+                f"data {self.name}: target {constant[0] + 1} of {self.classes} is {float(y[0, constant[0]]):g} in every {part} "
+                "sample, in float32, so there is nothing to predict or to score; leave it out, or bring it to another scale"
+            )
         if self.targets == "labels" and not bool(((y == 0) | (y == 1)).all()):
             raise UndyingError(
                 f"data {self.name}: {part} targets of several labels must be 0 or 1, not {float(y[(y != 0) & (y != 1)][0]):g}"

@@ -158,7 +158,7 @@ def metrics_of(task: Task, what: str) -> list[Metric]:
     Raises:
         UndyingError: it is nothing that a comparison can use.
     """
-    metrics = list(task.metrics())
+    metrics = list(imports.ask(what, "task", task.metrics))
     wrong = next((m for m in metrics if not isinstance(m, Metric) or m.function is None), None)
     if not metrics or wrong is not None:
         raise UndyingError(
@@ -166,7 +166,8 @@ def metrics_of(task: Task, what: str) -> list[Metric]:
         )
     names = [metric.name for metric in metrics]
     for metric in metrics:
-        if names.count(metric.name) > 1 or (metric.name in _TAKEN and not isinstance(task, Classification)):
+        taken = metric.name in _TAKEN or metric.name.startswith(("train_", "test_", "validation_"))
+        if names.count(metric.name) > 1 or (taken and not isinstance(task, Classification)):
             raise UndyingError(f"task {what!r}: a metric cannot be called {metric.name!r}, which is taken")
         if metric.higher_is_better is None:
             raise UndyingError(f"task {what!r}: metric {metric.name!r} needs higher_is_better=True or False")
