@@ -18,7 +18,9 @@ def runs_csv(results: Results) -> str:
     held_out = list(dict.fromkeys(name for activation in results.activations for name in activation.validation))
     others = () if results.imported else _COLUMNS
     numbers = [*(metric.name for metric in results.metrics), *others, *held_out]
-    rows: list[Sequence[object]] = [["activation", "seed", *numbers, "finished", "diverged"]]
+    rows: list[Sequence[object]] = [
+        ["activation", "seed", *numbers, "finished", *([] if results.imported else ["diverged"])]
+    ]
     by_name = {activation.name: activation for activation in results.activations}
     for name in results.settings["activations"]:
         activation = by_name.get(name)
@@ -26,7 +28,8 @@ def runs_csv(results: Results) -> str:
             finished = activation is not None and seed in activation.seeds
             row = [_number(activation, column, seed) if activation and finished else "" for column in numbers]
             diverged = activation is not None and seed in activation.diverged_seeds
-            rows.append([harmless(name), seed, *row, *("yes" if said else "no" for said in (finished, diverged))])
+            told = [finished] if results.imported else [finished, diverged]
+            rows.append([harmless(name), seed, *row, *("yes" if said else "no" for said in told)])
     return comma_separated(rows)
 
 
