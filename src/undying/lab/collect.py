@@ -163,8 +163,10 @@ def _together(runs: Sequence[Run]) -> bool | None:
 def _aggregates(scores: Mapping[str, Mapping[int, float]], name: str) -> dict[str, Interval]:
     """What Agarwal et al. (2021) advise for few runs of agents."""
     own, baseline = list(scores[name].values()), next(iter(scores))
-    improvement = probability_of_improvement([own], [list(scores[baseline].values())])
-    return {"iqm": interquartile_mean([own]), **({} if name == baseline else {"improvement": improvement})}
+    found = {"iqm": interquartile_mean([own])}
+    if name != baseline:
+        found["improvement"] = probability_of_improvement([own], [list(scores[baseline].values())])
+    return found
 
 
 def _held_out(runs: Sequence[Run]) -> list[str]:

@@ -24,20 +24,15 @@ def power(plan: Plan) -> list[str]:
         return [
             f"{seeds} {'seed is' if seeds == 1 else 'seeds are'} too few to find a difference in {several}, whatever they show: add --seeds {needed}"
         ]
-    metric = plan.metrics[0]
-    runs = {
-        name: [
-            run for config in plan.runs if config.activation == name and (run := plan.finished.get(config)) is not None
-        ]
-        for name in plan.settings.activations
-    }
     if plan.settings.grid or not plan.finished or not plan.missing:
         return []
-    pairs = (
-        pairs_of(scores_of(metric, {name: of for name, of in runs.items() if of}, plan.data))
-        if runs[plan.settings.activations[0]]
-        else {}
-    )
+    metric, baseline = plan.metrics[0], plan.settings.activations[0]
+    runs = {
+        name: [run for run in plan.finished.values() if run.config.activation == name]
+        for name in plan.settings.activations
+    }
+    begun = {name: of for name, of in runs.items() if of}
+    pairs = pairs_of(scores_of(metric, begun, plan.data)) if baseline in begun else {}
     said = []
     for name, (base, own) in pairs.items():
         if len(own) >= _FEWEST:

@@ -192,15 +192,12 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
     ) -> list[AnyRun]:
         """Every run of the comparison, one seed after the other, each at every point of the grid; see ``RunConfig`` for the
         hashes."""
-        if self.task == tasks.RL:
-            return self._runs_of_agents(task_sha256, activations_sha256)
-        shared = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*_OF_ALL, *_OF_RL)}
-        shared["lr"] = self.learning_rate
-        if tasks.is_own(self.task):
-            shared["data"] = self.task
-        shared |= {"data_sha256": data_sha256, "model_sha256": model_sha256, "task_sha256": task_sha256}
+        hashes = {"data_sha256": data_sha256, "model_sha256": model_sha256, "task_sha256": task_sha256}
+        agents = self.task == tasks.RL
+        kind: type[AgentRun] | type[RunConfig] = AgentRun if agents else RunConfig
+        shared = self._of_agents(task_sha256) if agents else self._of_trainings(hashes)
         return [
-            RunConfig(
+            kind(
                 activation=activation,
                 seed=seed,
                 activation_sha256=activations_sha256.get(activation, ""),
@@ -211,21 +208,17 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
             for point in self.points
         ]
 
-    def _runs_of_agents(self, env_sha256: str, activations_sha256: Mapping[str, str]) -> list[AnyRun]:
+    def _of_trainings(self, hashes: Mapping[str, str]) -> dict[str, Any]:
+        """What all runs have in common."""
+        shared = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*_OF_ALL, *_OF_RL)}
+        own = {"data": self.task} if tasks.is_own(self.task) else {}
+        return {**shared, "lr": self.learning_rate, **own, **hashes}
+
+    def _of_agents(self, env_sha256: str) -> dict[str, Any]:
+        """The same of agents."""
         same = ("model", "epochs", "batch_size", "algo", "steps", "envs")
         shared = {name: getattr(self, name) for name in same}
-        shared |= {"lr": self.learning_rate, "data": self.env, "env_sha256": env_sha256}
-        return [
-            AgentRun(
-                activation=activation,
-                seed=seed,
-                activation_sha256=activations_sha256.get(activation, ""),
-                **{**shared, **point},
-            )
-            for seed in range(self.seeds)
-            for activation in self.activations
-            for point in self.points
-        ]
+        return {**shared, "lr": self.learning_rate, "data": self.env, "env_sha256": env_sha256}
 
     def command(self, out: str) -> str:
         """The command line that makes this comparison again; of the recipe, what is not the default."""

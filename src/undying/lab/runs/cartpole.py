@@ -19,6 +19,7 @@ from undying.census.results import Census
 from undying.lab.activations import build_activation
 from undying.lab.checkpoints import Checkpoint
 from undying.lab.execution import Execution
+from undying.lab.runs.episodes import EPISODES, played
 from undying.lab.runs.kind import Curve, Epoch, Kind, Lines
 from undying.lab.runs.lines import (
     last_counted,
@@ -38,8 +39,6 @@ MOST = 500
 """Of the return of an episode, which then ends."""
 PROBE = 2048
 """Observations on which units are counted, the same for every run."""
-EPISODES = 20
-"""To measure a trained policy: so many for the report, and as many others for choices."""
 _GAMMA = 0.99  # PPO's own
 _NETWORKS = ("policy", "value")
 
@@ -205,21 +204,10 @@ def _agent(config: CartPoleRun, execution: Execution) -> tuple[Any, Any]:
 def evaluated(agent: Any) -> dict[str, float]:
     """Mean returns of the trained policy, which takes its most likely action, from starts that are the same for all."""
     gymnasium, _ = libraries()
-    envs = [gymnasium.make(TASK) for _ in range(2 * EPISODES)]
-    at = {number: env.reset(seed=10_000 + number)[0] for number, env in enumerate(envs)}
-    returns = np.zeros(len(envs))
-    while at:
-        actions, _ = agent.predict(np.array(list(at.values())), deterministic=True)
-        for number, action in zip(list(at), actions, strict=True):
-            at[number], reward, ended, cut, _ = envs[number].step(int(action))
-            returns[number] += reward
-            if ended or cut:
-                del at[number]
-    for env in envs:
-        env.close()
+    returns = played(agent, lambda: gymnasium.make(TASK), range(10_000, 10_000 + 2 * EPISODES))
     return {
-        "test_return": float(returns[:EPISODES].mean()),
-        "validation_return": float(returns[EPISODES:].mean()),
+        "test_return": float(np.mean(returns[:EPISODES])),
+        "validation_return": float(np.mean(returns[EPISODES:])),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -19,6 +19,7 @@ from undying.census.census import census
 from undying.census.results import Census
 from undying.lab.checkpoints import Checkpoint
 from undying.lab.execution import Execution
+from undying.lab.runs.episodes import EPISODES, played
 from undying.lab.runs.kind import Epoch, Kind, Lines
 from undying.lab.runs.lines import treatment_metrics, unit_metrics, weights_sha256
 from undying.lab.runs.start import start_of
@@ -30,8 +31,6 @@ from undying.treat.convert import convert_
 RETURN = Metric("episode_return", "return")
 PROBE = 2048
 """Observations of random actions on which units are counted, the same for every run of an environment."""
-EPISODES = 20
-"""To measure a trained policy, which takes its most likely action: so many for the report, and as many others for choices."""
 
 
 def train(config: AgentRun, execution: Execution | None = None) -> Iterator[Epoch]:
@@ -130,7 +129,7 @@ class _Run:
         names = (f"test_{RETURN.name}", f"validation_{RETURN.name}")
         if not known:
             return dict.fromkeys(names)
-        returns = _played(self.agent, maker(self.config.data), range(10_000, 10_000 + 2 * EPISODES))
+        returns = played(self.agent, maker(self.config.data), range(10_000, 10_000 + 2 * EPISODES))
         means = (float(np.mean(part)) for part in (returns[:EPISODES], returns[EPISODES:]))
         return dict(zip(names, means, strict=True))
 
@@ -181,23 +180,6 @@ class _Networks(nn.Module):
 def _weighed(outputs: Tensor, *_: Any) -> Tensor:
     weights = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs.device)
     return (outputs * weights).sum() / len(outputs)
-
-
-def _played(agent: Any, make: Callable[[], Any], seeds: Sequence[int]) -> list[float]:
-    """Return of an episode from each seed, played side by side."""
-    envs = [make() for _ in seeds]
-    at = {number: env.reset(seed=seed)[0] for number, (env, seed) in enumerate(zip(envs, seeds, strict=True))}
-    returns = [0.0] * len(envs)
-    while at:
-        actions, _ = agent.predict(np.stack(list(at.values())), deterministic=True)
-        for number, action in zip(list(at), actions, strict=True):
-            at[number], reward, ended, cut, _ = envs[number].step(action)
-            returns[number] += float(reward)
-            if ended or cut:
-                del at[number]
-    for env in envs:
-        env.close()
-    return returns
 
 
 @cache

@@ -33,6 +33,8 @@ __all__ = [
     "load",
     "measured",
     "metrics_of",
+    "probe_of",
+    "scalar",
     "source_sha256",
 ]
 
