@@ -158,10 +158,11 @@ def test_options_are_checked(reading):
         Reading(**reading)
 
 
-def test_what_excel_and_pandas_write_is_read(tmp_path):
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_what_excel_and_pandas_write_is_read(tmp_path, mark):
     file = tmp_path / "scores.csv"
     lines = ["\ufeffarm, seed, metric, value, notes", "", *(f"{a},{s}.0,r,{s},x" for a in "ab" for s in range(6))]
-    file.write_bytes("\r\n".join(lines).encode())
+    file.write_bytes("\r\n".join(lines).replace(",", mark).encode())
     results = read_scores([file])
     assert list(results.activations[1].seeds) == list(range(6))
     assert results.data["notes"] == [f"{file}: not read: notes"]
@@ -170,7 +171,7 @@ def test_what_excel_and_pandas_write_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"arm;seed;metric;value\na;0;r;1\n", ["commas"]),
+        (b"arm seed metric value\na 0 r 1\n", ["commas"]),
         (b"method,seed,score\na,0,1\n", ["method, seed, score", "arm, seed, metric, value", "--arm-column"]),
         (b"arm,arm,seed,metric,value\na,a,0,r,1\n", ["two columns 'arm'"]),
         (b"\xff\xfe\x00", ["UTF-8"]),

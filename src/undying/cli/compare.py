@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +57,7 @@ class CompareCommand:
             seconds = estimate_seconds(todo, self.execution)
             console.print(f"estimated time: {duration(seconds)}", highlight=False)
             return 0
+        threading.Thread(target=_import_report, daemon=True).start()
         try:
             with RunsTable(todo.store, todo.missing, console) as live:
                 results = carry_out(todo, self.execution, live.finished)
@@ -192,6 +196,12 @@ def _print_plan(console: Console, todo: Plan, workers: int) -> None:
         )
     for said in power(todo):
         console.print(said, markup=False, highlight=False)
+
+
+def _import_report() -> None:
+    """What draws the report, while runs train and this process has nothing else to do."""
+    with contextlib.suppress(ImportError):  # who needs it will say so
+        importlib.import_module("undying.report.write")
 
 
 def _report(console: Console, results: Results, out: Path, formats: Sequence[str] = ("svg",)) -> None:

@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from undying._base.csv_files import read_csv
 from undying._base.errors import UndyingError
 from undying.lab.results import Results
 from undying.scores.events import event_files, read_events
 from undying.scores.long import COLUMNS, is_long, not_read, read_long
 from undying.scores.reading import Reading
 from undying.scores.results import results_of
-from undying.scores.table import read_csv
 from undying.scores.value import Value
 from undying.scores.wandb import is_chart, is_table, read_chart, read_table
 
