@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from undying.lab.results import ActivationResult, Results, SiteHistory
-from undying.report.figures import Figure, draw
+from undying.report.drawing import Figure
+from undying.report.figures import draw
 from undying.statistics.metric import ACCURACY
 from undying.statistics.records import Comparison, Curve, Summary
 

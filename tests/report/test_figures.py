@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -12,7 +13,9 @@ import pytest
 
 from undying.lab.results import Results, SiteHistory
 from undying.plots.theme import PAPER, THEME, styled
-from undying.report.figures import Figure, cost, draw, learning, silent_units
+from undying.report.drawing import Figure
+from undying.report.figures import cost, differences, draw, learning, silent_units
+from undying.report.layer_figures import layers
 from undying.report.words import between, percent, ratio, seconds_ratio
 from undying.statistics.records import Curve
 
@@ -24,6 +27,7 @@ def figures(drawn: list[Figure]) -> dict[str, Figure]:
 
 def test_the_figures_of_the_report(figures: dict[str, Figure]) -> None:
     assert list(figures) == [
+        "differences",
         "accuracy",
         "silent",
         "learning",
@@ -73,10 +77,65 @@ def test_seconds_that_were_shared_are_not_held_against_those_of_runs_alone(resul
     assert seconds_ratio(replace(results, activations=[replace(a, together=True) for a in results.activations]), 1)
 
 
-def test_a_share_that_is_not_known_is_explained(figures: dict[str, Figure]) -> None:
+def test_a_share_that_is_not_known_is_explained(figures: dict[str, Figure], results: Results) -> None:
+    relu = results.baseline
+    first, second, *others = relu.sites
+    gaps = [replace(first, dead=[0.1, None, *first.dead[2:]]), replace(second, dead=[*second.dead[:-1], None])]
+    with styled():
+        [drawing] = layers(replace(results, activations=[replace(relu, sites=[*gaps, *others])]), "dead")
     for words in ("the count before it", "Grey: not known"):
-        assert words in figures["layers-dead"].caption
+        assert words in drawing.caption
         assert words not in figures["layers-silent"].caption
+
+
+def test_heat_maps_leave_out_what_is_empty(figures: dict[str, Figure], results: Results) -> None:
+    dead = figures["layers-dead"]
+    assert "Left out, as no unit was known to be dead at any epoch: leaky_relu, barelu" in dead.caption
+    assert dead.page.count("data-columns") == 1
+    assert figures["layers-silent"].page.count("data-columns") == len(results.activations)
+    with styled():
+        assert layers(replace(results, activations=results.activations[1:]), "dead") == []
+
+
+def test_the_paired_differences_are_those_of_the_seeds(figures: dict[str, Figure], results: Results) -> None:
+    figure = figures["differences"]
+    groups = re.findall(r'data-arm="(\d)" data-notes="([^"]+)"', figure.page)
+    for arm, activation in enumerate(results.activations[1:], 1):
+        notes = [note for number, said in groups if int(number) == arm for note in said.split("|")]
+        seen = {int(note[5:].partition(":")[0]): note.partition(": ")[2] for note in notes if note.startswith("seed")}
+        assert sorted(seen) == list(activation.seeds)
+        for seed, own, base in zip(
+            activation.seeds, activation.score.values, results.baseline.score.values, strict=True
+        ):
+            assert float(seen[seed].replace("−", "-")) == pytest.approx(100 * (own - base), abs=0.051)
+    margin = replace(results.activations[1].comparison, margin=0.01)
+    first = replace(results.activations[1], comparisons={"accuracy": margin})
+    with styled():
+        [drawing] = differences(replace(results, activations=[results.baseline, first]))
+        assert "within the margin of 1.0" in drawing.caption
+        assert differences(replace(results, activations=[results.baseline])) == []
+
+
+def test_the_data_of_a_curve_stand_beside_it(figures: dict[str, Figure], results: Results) -> None:
+    root = ElementTree.fromstring(figures["learning"].page)
+    [accuracy, _] = [group for group in root.iter() if group.get("data-box")]
+    left, top, right, bottom = map(float, accuracy.get("data-box").split())
+    (x0, x1), (y0, y1) = (map(float, accuracy.get(name).split()) for name in ("data-xlim", "data-ylim"))
+    lines = sorted((group for group in accuracy.iter() if group.get("data-y")), key=lambda line: line.get("data-arm"))
+    assert len(lines) == len(results.activations)
+    for line, activation in zip(lines, results.activations, strict=True):
+        values = list(map(float, line.get("data-y").split()))
+        assert values == pytest.approx([100 * value for value in activation.curves["test_accuracy"].median], rel=1e-5)
+        # matplotlib drew them where the numbers of the axes say that they are.
+        [path] = [element for element in line.iter() if element.get("d")]
+        drawn = list(map(float, re.findall(r"-?[\d.]+", path.get("d"))))
+        places = [
+            place
+            for x, y in zip(map(float, line.get("data-x").split()), values, strict=True)
+            for place in (left + (x - x0) / (x1 - x0) * (right - left), bottom - (y - y0) / (y1 - y0) * (bottom - top))
+        ]
+        assert drawn == pytest.approx(places, abs=0.02)
+    assert "data-" not in figures["learning"].file
 
 
 def test_drawing_twice_gives_the_same_bytes(figures: dict[str, Figure], results: Results) -> None:
@@ -84,7 +143,7 @@ def test_drawing_twice_gives_the_same_bytes(figures: dict[str, Figure], results:
 
 
 def test_small(figures: dict[str, Figure]) -> None:
-    assert {name: len(figure.page) for name, figure in figures.items() if len(figure.page) > 20_000} == {}
+    assert {name: len(figure.page) for name, figure in figures.items() if len(figure.page) > 27_000} == {}
 
 
 def test_a_file_has_its_own_colours_and_a_white_background(figures: dict[str, Figure]) -> None:
@@ -122,7 +181,9 @@ def test_nothing_known_is_drawn_as_nothing(make_results: Callable[..., Results])
         for activation, sites in zip(results.activations, (empty, []), strict=True)
     ]
     for figure in draw(replace(results, activations=activations)):
-        assert figure.name == "silent" or any(word in figure.alt for word in ("not known", "unknown", "–"))
+        assert figure.name in ("silent", "differences") or any(
+            word in figure.alt for word in ("not known", "unknown", "–")
+        )
         ElementTree.fromstring(figure.page)
 
 

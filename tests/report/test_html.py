@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,9 +18,11 @@ from xml.etree import ElementTree
 import pytest
 
 from undying.lab.results import Results
-from undying.report.figures import Figure, draw
+from undying.report.drawing import Figure
+from undying.report.figures import draw
 from undying.report.html import page
 from undying.report.write import write_report
+from undying.statistics.metric import ACCURACY, SILENT
 from undying.statistics.records import Curve, Summary
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -43,6 +49,7 @@ class Page(HTMLParser):
         self.tags: Counter[str] = Counter()
         self.attributes: list[tuple[str, str, str]] = []
         self.text = ""
+        self.scripts: list[tuple[str, str]] = []
         self.feed(text)
         self.close()
         assert self.open == []
@@ -51,6 +58,8 @@ class Page(HTMLParser):
         self.handle_startendtag(tag, attrs)
         if tag not in VOID:
             self.open.append(tag)
+        if tag == "script":
+            self.scripts.append((str(dict(attrs).get("type")), ""))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags[tag] += 1
@@ -60,10 +69,33 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.open and self.open[-1] == "script":
+            kind, before = self.scripts.pop()
+            self.scripts.append((kind, before + data))
+        else:
+            self.text += data
 
     def values(self, name: str) -> list[str]:
         return [value for _, key, value in self.attributes if key == name]
+
+
+def check_scripts(html: str) -> None:
+    """One script, ours and the only one that the page's policy lets run, and data, which no browser runs."""
+    parsed = Page(html)
+    [ours] = [text for kind, text in parsed.scripts if kind == "None"]
+    [policy] = [value for value in parsed.values("content") if "default-src" in value]
+    digest = base64.b64encode(hashlib.sha256(ours.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy
+    assert "default-src 'none'" in policy
+    assert ours == files("undying.report").joinpath("page.js").read_text(encoding="utf-8")
+    assert len(ours.encode()) <= 40 * 1024
+    assert "</script" not in ours
+    for kind, text in parsed.scripts:
+        assert kind in ("None", "application/json")
+        if kind != "None":
+            json.loads(text)
+            assert not set("<>&") & set(text)
+    assert not [name for _, name, _ in parsed.attributes if name.startswith("on")]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +109,7 @@ def drawings(html: str) -> list[ElementTree.Element]:
 
 def test_the_page_is_well_formed_and_so_is_every_drawing(html: str) -> None:
     assert Page(html).tags["h1"] == 1
-    assert len(drawings(html)) == 8
+    assert len(drawings(html)) == 9
 
 
 def test_headings_do_not_skip_a_level(html: str) -> None:
@@ -92,8 +124,8 @@ def test_nothing_is_loaded_from_elsewhere(html: str) -> None:
         for value in parsed.values(name):
             assert value.startswith(("#", "data:")) or value in ("results.csv", "summary.csv", "results.json"), value
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
-    assert parsed.tags["script"] == parsed.tags["iframe"] == 0
-    assert "default-src 'none'" in html
+    assert parsed.tags["iframe"] == 0
+    check_scripts(html)
     assert set(re.findall(r"https?://[^\"]*", html)) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
 
 
@@ -136,13 +168,48 @@ def test_the_answer_comes_first(html: str, results: Results) -> None:
         for words in (
             "Does replacing ReLU help",
             "Of 5 activations",
+            "10 seeds, in pairs",
+            "Test accuracy, difference from ReLU after the last epoch",
             *sentences,
             "p (Holm)",
             "Sparsity Median",
-            "Make it again",
+            "Make it again undying compare --data",
         )
     ]
     assert places == sorted(places)
+
+
+def test_what_is_said_of_several_is_said_once(make_results: Callable[..., Results]) -> None:
+    results = make_results(["relu", "a", "b", "c"], seeds=6, epochs=1)
+    relu, a, b, c = results.activations
+    alike = [
+        {
+            name: replace(found, sentence=f"{arm.name}: one finding of {name}.")
+            for name, found in arm.comparisons.items()
+        }
+        for arm in (a, b)
+    ]
+    results = replace(
+        results, activations=[relu, *(replace(arm, comparisons=of) for arm, of in zip((a, b), alike, strict=True)), c]
+    )
+    html = page(results, draw(results))
+    assert Page(html).text.count("One finding of accuracy.") == 1
+    # A fold an arm, and one for the two of whom the same is said.
+    folds = re.findall(r"<li><details>\n<summary>(.*?)<span", html, re.DOTALL)
+    assert [re.findall(r"<b>(\w+)</b>", fold) for fold in folds] == [["a", "b"], ["c"]]
+
+
+def test_numbers_have_one_minus_and_as_many_digits_everywhere(results: Results, html: str) -> None:
+    parsed = Page(html)
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", html, re.DOTALL)
+    assert cells
+    assert not [cell for cell in cells if re.search(r"(?<![\w-])-\d", re.sub("<[^>]*>", "", cell))]
+    for activation in results.activations[1:]:
+        for metric, found in ((ACCURACY, activation.comparison), (SILENT, activation.comparisons["silent"])):
+            number = metric.differences(found.difference)[0].replace("-", "−")
+            signed = number if number.startswith("−") else f"+{number}"
+            assert f"<td>{signed} <small>[" in html
+    assert "−" in parsed.text
 
 
 def test_what_a_sceptic_asks_for_is_said(html: str, results: Results) -> None:
@@ -181,8 +248,8 @@ def test_hostile_names_are_text_everywhere(make_results: Callable[..., Results],
     results = replace(results, environment={HOSTILE[1]: HOSTILE[5]}, command=HOSTILE[5])
     html = write_report(results, tmp_path).read_text(encoding="utf-8")
     parsed = Page(html)
-    assert parsed.tags["script"] == parsed.tags["b"] - Page(html.replace("<b onload", "")).tags["b"] == 0
-    assert not [name for _, name, _ in parsed.attributes if name.startswith("on")]
+    check_scripts(html)
+    assert parsed.tags["b"] - Page(html.replace("<b onload", "")).tags["b"] == 0
     assert not re.search("[\x00-\x08\x0b-\x1f]", html)
     for name in ("<script>alert(1)</script>", "&\"'", "$x^2$", "#010101"):
         assert parsed.text.count(name) > 3, name

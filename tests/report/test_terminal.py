@@ -39,7 +39,7 @@ def test_numbers_and_words(results: Results) -> None:
     relu, bsilu = results.baseline, results.activations[3]
     accuracy, comparison = bsilu.score, bsilu.comparison
     assert f"sugar:bsilu {100 * accuracy.mean:.1f} [{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]" in text
-    assert f"+{100 * comparison.difference:.2f} (0.004)" in text
+    assert f"+{100 * comparison.difference:.1f} (0.004)" in text
     assert f"{100 * relu.silent.mean:.1f} {100 * relu.dead.mean:.1f} baseline" in text
     assert lead(results) in text
     assert text.endswith("report: out/report.html")

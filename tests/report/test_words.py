@@ -19,8 +19,9 @@ def test_what_is_not_known_is_a_dash(value: float | None) -> None:
 
 
 def test_a_zero_has_no_sign() -> None:
-    assert points(-0.00001) == points(0.0) == "0.00"
-    assert points(-0.02) == "−2.00"
+    assert points(-0.0) == points(0.0) == "0.0"
+    assert points(-0.02) == "−2.0"
+    assert points(-0.00001) == "−0.001"  # small, but not nothing
 
 
 def test_probabilities() -> None:

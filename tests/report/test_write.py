@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from undying.lab.results import Results
-from undying.report.figures import Figure
+from undying.report.drawing import Figure
 from undying.report.write import write_report
 
 
@@ -29,8 +29,8 @@ def test_files(results: Results, tmp_path: Path) -> None:
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {"report.html", "results.csv", "summary.csv", "results.json"} < names
     figures = [name for name in names if name.startswith("figures/")]
-    assert len(figures) == 8
-    assert len(names) == 12  # nothing is left beside them
+    assert len(figures) == 9
+    assert len(names) == 13  # nothing is left beside them
     for name in figures:
         ElementTree.parse(out / name)
 
@@ -116,7 +116,7 @@ def test_figures_for_print(make_results: Callable[..., Results], tmp_path: Path)
     assert not [name for name in contents[0] if name.endswith(".svg")]
     pdfs = [content for name, content in contents[0].items() if name.endswith(".pdf")]
     pngs = [content for name, content in contents[0].items() if name.endswith(".png")]
-    assert len(pdfs) == len(pngs) == 8
+    assert len(pdfs) == len(pngs) == 9
     # One width, 4.17 inches, at 72 points and at 300 pixels an inch.
     assert {re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", pdf)[1] for pdf in pdfs} == {b"300.24"}
     assert {int.from_bytes(png[16:20], "big") for png in pngs} == {1251}

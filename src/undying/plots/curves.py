@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from undying._base.text import clip, known
+from undying.plots.marks import listed, mark, mark_axes
 from undying.plots.theme import INK, MUTED, NARROW, SERIES, WIDE, columns, entitle, plain_numbers, style_of
 
 POINTS = 120
@@ -78,16 +80,19 @@ def panels(shown: Sequence[Panel]) -> Canvas:
     lines = [Line2D([], [], color=colour, linestyle=dashes) for colour, dashes in map(style_of, range(len(names)))]
     # The names are set afterwards: matplotlib refuses a label that begins with an underscore.
     legend = canvas.legend(lines, ["x"] * len(names), loc="outside upper left", ncols=beside, handlelength=2.1)
-    for entry, text in zip(legend.get_texts(), names, strict=True):
+    for index, (entry, line, text) in enumerate(zip(legend.get_texts(), legend.get_lines(), names, strict=True)):
         entry.set_text(text)
+        mark(entry, arm=index, label="")
+        mark(line, arm=index, label="")
     return canvas
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
     drawn = [line.measured(POINTS) for line in panel.lines]
     for index, line in enumerate(drawn):
-        _band(axes, line, color=style_of(index)[0], alpha=0.12)
+        mark(_band(axes, line, color=style_of(index)[0], alpha=0.12), arm=index, band="")
         _median(axes, index, line, marker=_marker(line), zorder=4 if index == 0 else 3)
+    mark_axes(axes)
     axes.set_title(panel.title)
     axes.margins(x=0.02)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
@@ -105,11 +110,15 @@ def multiples(panel: Panel) -> Canvas:
     edges = {"left": 0.13, "right": 0.99, "bottom": 0.42 / height, "top": 1 - 0.24 / height}
     canvas.subplots_adjust(**edges, wspace=0.12, hspace=0.42)
     colour = SERIES[1].stand_in
-    for axes, other in zip(grid.flat, others, strict=False):
-        axes.plot(baseline.x, baseline.middle, color=INK.stand_in, linestyle=(0, (3, 2)), linewidth=0.9, zorder=4)
-        _band(axes, other, color=colour, alpha=0.22)
-        axes.plot(other.x, other.middle, color=colour, linewidth=1.4, marker=_marker(other), zorder=3)
+    for index, (axes, other) in enumerate(zip(grid.flat, others, strict=False), 1):
+        style: dict[str, Any] = {"color": INK.stand_in, "linestyle": (0, (3, 2)), "linewidth": 0.9, "zorder": 4}
+        _marked(axes.plot(baseline.x, baseline.middle, **style), 0, baseline)
+        mark(_band(axes, other, color=colour, alpha=0.22), arm=index, band="")
+        style = {"color": colour, "linewidth": 1.4, "marker": _marker(other), "zorder": 3}
+        _marked(axes.plot(other.x, other.middle, **style), index, other)
+        mark_axes(axes)
         axes.set_title(clip(other.name, 14 if across == 4 else 19), fontsize=8.5, fontweight="normal", pad=3)
+        mark(axes.title, arm=index, label="")
         axes.tick_params(labelsize=8.5)
     for axes in list(grid.flat)[len(others) :]:
         axes.set_visible(False)
@@ -181,11 +190,16 @@ def _legend(axes: Axes) -> None:
 
 def _median(axes: Axes, index: int, line: Line, **more: Any) -> None:
     colour, dashes = style_of(index)
-    axes.plot(line.x, line.middle, color=colour, linestyle=dashes, linewidth=1.5, **more)
+    _marked(axes.plot(line.x, line.middle, color=colour, linestyle=dashes, linewidth=1.5, **more), index, line)
 
 
-def _band(axes: Axes, line: Line, color: str, alpha: float) -> None:
-    axes.fill_between(line.x, line.low, line.high, color=color, alpha=alpha, linewidth=0)
+def _marked(drawn: Sequence[Line2D], index: int, line: Line) -> None:
+    ends = {"low": listed(line.low), "high": listed(line.high)} if line.low else {}
+    mark(drawn[0], arm=index, x=listed(line.x), y=listed(line.middle), **ends)
+
+
+def _band(axes: Axes, line: Line, color: str, alpha: float) -> Artist:
+    return axes.fill_between(line.x, line.low, line.high, color=color, alpha=alpha, linewidth=0)
 
 
 def _marker(line: Line) -> str:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from undying._base.text import clip, known
+from undying.plots.marks import mark
 from undying.plots.theme import NARROW, columns
 
 HEAT = (226, 88, 12)
@@ -26,6 +27,8 @@ class Map:
     """Of the rows, from the top."""
     shares: Sequence[Sequence[float | None]]
     """By row and column, in [0, 1]; None is not known, and rows may end early."""
+    arm: int = 0
+    """Its number among the arms of the page."""
 
     @property
     def width(self) -> int:
@@ -64,10 +67,12 @@ def _pixels(shares: Sequence[Sequence[float | None]]) -> np.ndarray:
 
 def _draw(axes: Axes, one: Map) -> None:
     axes.set_title(clip(one.name, 17), fontsize=9, fontweight="normal")
+    mark(axes.title, arm=one.arm, label="")
     _bare(axes)
     if one.width:
         padded = [[*row, *[None] * (one.width - len(row))] for row in one.shares]
-        axes.imshow(_pixels(padded), interpolation="none", aspect="auto")
+        drawn = axes.imshow(_pixels(padded), interpolation="none", aspect="auto")
+        mark(drawn, arm=one.arm, columns=one.width, rows=len(one.shares))
 
 
 def _bare(axes: Axes) -> None:

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter
 
 from undying._base.text import clean
+from undying.plots.marks import mark, placed, values_of
 
 NARROW = 4.17
 """Inches: 400 px on a page, so that 9.5 pt can still be read when a phone shows a figure at its full width."""
@@ -138,7 +139,16 @@ def styled() -> Iterator[None]:
 
 def colour_of(index: int) -> str:
     """What matplotlib draws the series of that number with: the baseline, which is the first, in ink, others in turn."""
-    return (SERIES[(index - 1) % len(SERIES)] if index else INK).stand_in
+    return _colour(index).stand_in
+
+
+def variable_of(index: int) -> str:
+    """The same as a variable of the page."""
+    return _colour(index).variable
+
+
+def _colour(index: int) -> Colour:
+    return SERIES[(index - 1) % len(SERIES)] if index else INK
 
 
 def style_of(index: int) -> tuple[str, Line]:
@@ -165,10 +175,13 @@ def plain_numbers() -> FuncFormatter:
     return FuncFormatter(lambda value, _: f"{value:g}")
 
 
-def label_rows(axes: Axes, names: Sequence[str]) -> None:
-    """A line of the axes for each of ``names``, the first on top, and a grid along the numbers only."""
+def label_rows(axes: Axes, names: Sequence[str], first: int = 0) -> None:
+    """A line of the axes for each of ``names``, the first on top, and a grid along the numbers only. ``first`` is the number
+    of the first among the arms."""
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_yticks(range(len(names)), names, color=INK.stand_in)
+    for arm, label in enumerate(axes.get_yticklabels(), first):
+        mark(label, arm=arm, label="")
     axes.grid(axis="x")
     axes.grid(visible=False, axis="y")
 
@@ -178,7 +191,7 @@ def render(canvas: Canvas, salt: str) -> str:
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": salt}):
         canvas.savefig(stream, format="svg", metadata={"Date": None})
-    return stream.getvalue()
+    return placed(canvas, stream.getvalue())
 
 
 def as_pdf(canvas: Canvas) -> bytes:
@@ -199,7 +212,7 @@ def _saved(canvas: Canvas, **options: Any) -> bytes:
 
 def for_page(drawn: str, name: str, title: str, description: str) -> str:
     """``drawn`` as an element of an HTML page that has the variables of ``THEME``."""
-    root = _tidy(drawn, {colour.stand_in: f"var({colour.variable})" for colour in THEME})
+    root = _tidy(drawn, {colour.stand_in: f"var({colour.variable})" for colour in THEME}, marks=True)
     root.set("role", "img")
     root.set("aria-labelledby", f"{name}-title {name}-description")
     _describe(root, title, description, prefix=f"{name}-")
@@ -208,7 +221,7 @@ def for_page(drawn: str, name: str, title: str, description: str) -> str:
 
 def for_file(drawn: str, title: str, description: str) -> str:
     """``drawn`` as a file that stands alone: light colours on white."""
-    root = _tidy(drawn, {colour.stand_in: colour.light for colour in THEME})
+    root = _tidy(drawn, {colour.stand_in: colour.light for colour in THEME}, marks=False)
     _, _, width, height = root.attrib["viewBox"].split()
     root.set("width", f"{width}pt")
     root.set("height", f"{height}pt")
@@ -227,8 +240,9 @@ def _describe(root: ElementTree.Element, title: str, description: str, prefix: s
         root.insert(position, element)
 
 
-def _tidy(drawn: str, colours: dict[str, str]) -> ElementTree.Element:
+def _tidy(drawn: str, colours: dict[str, str], marks: bool) -> ElementTree.Element:
     """Parse, recolour, and drop what is not seen: metadata, empty groups, a style sheet that would leak, long decimals.
+    With ``marks`` the numbers beside its parts stay.
 
     It works on the parsed tree because text in the figure may come from the user and must stay as it is.
     """
@@ -239,7 +253,9 @@ def _tidy(drawn: str, colours: dict[str, str]) -> ElementTree.Element:
     for element in root.iter():
         if element.tag.endswith(("}g", "}image")):
             # Nothing refers to these, and two equal images would have the same one.
-            element.attrib.pop("id", None)
+            said = values_of(element.attrib.pop("id", None))
+            if marks:
+                element.attrib.update({f"data-{name}": value for name, value in said.items()})
         if element.get("transform", "").startswith("rotate(-0 "):
             del element.attrib["transform"]
         for key in ("d", "x", "y"):

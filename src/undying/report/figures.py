@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-
-from matplotlib.figure import Figure as Canvas
 
 from undying._base.text import clip, known
 from undying.lab.results import ActivationResult, Results
 from undying.plots import theme
 from undying.plots.curves import Line, Panel, multiples, numbers, panels
-from undying.plots.dots import Row, dots
-from undying.plots.heat import Map, heat_maps
-from undying.plots.theme import NARROW, as_pdf, as_png, for_file, for_page, render, styled
-from undying.report.words import UNKNOWN, at_end, percent, product_name, ratio, seconds_ratio
+from undying.plots.dots import Row, dots, forest
+from undying.plots.theme import NARROW, as_pdf, as_png, styled
+from undying.report.drawing import Drawing, Figure
+from undying.report.layer_figures import layers
+from undying.report.words import (
+    UNKNOWN,
+    at_end,
+    interval,
+    minus,
+    noun,
+    paired,
+    points,
+    product_name,
+    ratio,
+    seconds_ratio,
+)
 from undying.statistics.aggregates import performance_profile
 from undying.statistics.metric import SILENT, Metric
 from undying.statistics.records import Summary
@@ -24,43 +33,13 @@ FEW = 8
 """Most activations whose curves can be told apart in one set of axes; more get a small panel each."""
 
 
+FIRST = "differences"
+"""Name of the figure that a page begins with."""
+
 PRINTED = {"pdf": as_pdf, "png": as_png}
 """Format of a file for print -> what makes it."""
 
 FORMATS = ("svg", *PRINTED)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One figure, ready to be placed."""
-
-    name: str
-    """Stem of its file and prefix of its ids."""
-    title: str
-    caption: str
-    alt: str
-    """The finding in words, with the numbers."""
-    page: str
-    """SVG element for the page."""
-    file: str
-    """SVG file."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """One figure as matplotlib has it; see :class:`Figure`."""
-
-    canvas: Canvas
-    name: str
-    title: str
-    caption: str
-    alt: str
-
-    def placed(self) -> Figure:
-        """Ready for a page and as an SVG file."""
-        drawn = render(self.canvas, salt=self.name)
-        page = for_page(drawn, self.name, self.title, self.alt)
-        return Figure(self.name, self.title, self.caption, self.alt, page, for_file(drawn, self.title, self.alt))
 
 
 def draw(results: Results) -> list[Figure]:
@@ -79,6 +58,7 @@ def printed(results: Results, formats: Sequence[str]) -> dict[str, bytes]:
 
 def _all(results: Results) -> list[Drawing]:
     return [
+        *differences(results),
         *(scores(results, metric) for metric in results.metrics),
         *(_imported(results) if results.imported else _trained(results)),
     ]
@@ -89,8 +69,8 @@ def _trained(results: Results) -> list[Drawing]:
         silent_units(results),
         *learning(results),
         *([] if results.baseline.aggregates else norms(results)),
-        layers(results, "silent"),
-        layers(results, "dead"),
+        *layers(results, "silent"),
+        *layers(results, "dead"),
         *recycled(results),
         *profiles(results),
         *sparsity(results),
@@ -117,12 +97,64 @@ def draw_few(results: Results, prefix: str) -> list[Figure]:
     """
     with styled():
         drawings = [
+            *differences(results, prefix),
             scores(results, results.metric, prefix),
             silent_units(results, prefix),
             learning(results, prefix)[0],
-            layers(results, "silent", prefix),
+            *layers(results, "silent", prefix),
         ]
         return [drawing.placed() for drawing in drawings]
+
+
+def differences(results: Results, prefix: str = "") -> list[Drawing]:
+    """The deciding score of each activation less the baseline's, paired by seed; nothing without a pair."""
+    metric, baseline = results.metric, product_name(results.baseline.name)
+    others = results.activations[1:]
+    if not any(other.comparison for other in others):
+        return []
+    rows = [_difference_row(results, other) for other in others]
+    margins = [other.comparison.margin for other in others if other.comparison and other.comparison.margin]
+    margin = metric.factor * margins[0] if margins else None
+    unit = f" ({metric.difference_unit.strip()})" if metric.difference_unit else ""
+    sides = {True: "right of the line: better", False: "left of the line: better", None: ""}[metric.higher_is_better]
+    caption = (
+        f"Each {noun(results)}’s {metric.title} less {baseline}’s, seed by seed. Large dots: mean, with its 95 % interval. Small "
+        "dots: single seeds; a triangle at the edge is one outside the axis."
+    )
+    if margin is not None:
+        caption += f" Grey: within the margin of {points(margins[0], metric).lstrip('+')}, which does not matter."
+    said = "; ".join(
+        f"{other.name} {row.text}" + (f" {row.said}" * bool(row.said)) for other, row in zip(others, rows, strict=True)
+    )
+    title = f"{metric.heading}, difference from {baseline}"
+    return [
+        Drawing(
+            forest(rows, f"{clip(title, 40)}{unit}", NARROW, margin, sides),
+            f"{prefix}{FIRST}",
+            f"{title}{at_end(results)}",
+            caption,
+            f"{title}{unit}{at_end(results)}, mean over the pairs with its 95 % interval: {said}.",
+        )
+    ]
+
+
+def _difference_row(results: Results, activation: ActivationResult) -> Row:
+    name, found, metric = clip(activation.name, 18), activation.comparison, results.metric
+    if found is None:
+        return Row(name, "no pair", None)
+    base = dict(zip(results.baseline.seeds, results.baseline.score.values, strict=True))
+    pairs = {
+        seed: value - base[seed]
+        for seed, value in zip(activation.seeds, activation.score.values, strict=True)
+        if seed in base
+    }
+    mean, low, high = (
+        None if value is None else metric.factor * value for value in (found.difference, found.low, found.high)
+    )
+    text, interval = paired(found, metric)
+    notes = [f"seed {seed}: {points(value, metric)}" for seed, value in pairs.items()]
+    values = [metric.factor * value for value in pairs.values()]
+    return Row(name, text, mean, low, high, values, _places(results, list(pairs)), notes, interval)
 
 
 def scores(results: Results, metric: Metric, prefix: str = "") -> Drawing:
@@ -164,8 +196,8 @@ def _mean_in_words(metric: Metric, summary: Summary | None) -> str:
     if summary is None or not known(summary.mean):
         return UNKNOWN
     if not known(summary.low) or not known(summary.high):
-        return metric.written(summary.mean)
-    return (
+        return minus(metric.written(summary.mean))
+    return minus(
         f"{metric.written(summary.mean)}, 95 % interval {metric.number(summary.low)} to {metric.written(summary.high)}"
     )
 
@@ -177,9 +209,15 @@ def _mean_row(results: Results, metric: Metric, activation: ActivationResult, su
     mean, low, high = (
         None if value is None else metric.factor * value for value in (summary.mean, summary.low, summary.high)
     )
-    text = metric.number(summary.mean) if known(mean) else UNKNOWN
+    text = minus(metric.number(summary.mean)) if known(mean) else UNKNOWN
     values = [metric.factor * value for value in summary.values]
-    return Row(name, text, mean, low, high, values, _places(results, activation.seeds))
+    notes = [
+        f"seed {seed}: {minus(metric.written(value))}"
+        for seed, value in zip(activation.seeds, summary.values, strict=True)
+    ]
+    return Row(
+        name, text, mean, low, high, values, _places(results, activation.seeds), notes, interval(summary, metric)
+    )
 
 
 def _places(results: Results, seeds: Sequence[int]) -> list[float]:
@@ -216,6 +254,7 @@ def cost(results: Results) -> Drawing:
                 mean,
                 values=[value for _, value in pairs],
                 places=_places(results, [seed for seed, _ in pairs]),
+                notes=[f"seed {seed}: {ratio(value)}" for seed, value in pairs],
             )
         )
         said.append(f"{activation.name} {ratio(mean)} ({activation.seconds.mean:.3g} s)")
@@ -341,61 +380,3 @@ def _curves_in_words(panel: Panel) -> str:
         values = line.measured().middle
         said.append(f"{line.name} {values[0]:.3g} to {values[-1]:.3g}" if values else f"{line.name} not known")
     return f"{panel.title}, median over the runs, first to last {panel.over.lower()}: {'; '.join(said)}."
-
-
-def layers(results: Results, kind: str, prefix: str = "") -> Drawing:
-    """Heat maps of silent or dead units: a panel an activation, a row a site, a column an epoch."""
-    numbered = any(len(site.name) > 11 for activation in results.activations for site in activation.sites)
-    maps = [
-        Map(
-            activation.name,
-            [str(row) if numbered else clip(site.name, 11) for row, site in enumerate(activation.sites, 1)],
-            [_held(getattr(site, kind)) for site in activation.sites],
-        )
-        for activation in results.activations
-    ]
-    counted = [list(getattr(site, kind)) for activation in results.activations for site in activation.sites]
-    shown = [row for one in maps for row in one.shares]
-    caption = (
-        "A row is a layer, from the input (top) to the output; a column is an epoch, and epoch 0 is before training."
-    )
-    if numbered:
-        caption += " Layers are numbered as in the table below."
-    if shown != counted:
-        caption += " An epoch that was not counted shows the count before it."
-    if not all(known(share) for row in shown for share in row):
-        caption += " Grey: not known."
-    return Drawing(
-        heat_maps(maps, f"{kind.capitalize()} units, mean over the runs"),
-        f"{prefix}layers-{kind}",
-        f"{kind.capitalize()} units by layer and epoch",
-        caption,
-        f"Share of {kind} units by layer, mean over the runs. "
-        + " ".join(_layers_in_words(activation, kind) for activation in results.activations),
-    )
-
-
-def _held(shares: Sequence[float | None]) -> list[float | None]:
-    """Epochs between two that were counted show the first of the two; what was not counted to the end stays unknown.
-
-    >>> _held([0.1, None, None, 0.4, None])
-    [0.1, 0.1, 0.1, 0.4, None]
-    """
-    counted = [epoch for epoch, share in enumerate(shares) if known(share)]
-    held = list(shares)
-    for epoch, following in pairwise(counted):
-        held[epoch:following] = [shares[epoch]] * (following - epoch)
-    return held
-
-
-def _layers_in_words(activation: ActivationResult, kind: str) -> str:
-    histories = [(site.name, getattr(site, kind)) for site in activation.sites]
-    before = [shares[0] for _, shares in histories if shares and known(shares[0])]
-    after = sorted((shares[-1], name) for name, shares in histories if shares and known(shares[-1]))
-    if not before or not after:
-        return f"{activation.name}: not known."
-    (least, lowest), (greatest, highest) = after[0], after[-1]
-    return (
-        f"{activation.name}: at most {percent(max(before))} before training; "
-        f"after the last epoch from {percent(least)} ({lowest}) to {percent(greatest)} ({highest})."
-    )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,12 +14,16 @@ from markupsafe import Markup
 
 from undying._base.text import clean, known
 from undying.lab.grid import written
-from undying.lab.results import Results, SiteHistory
-from undying.plots.theme import THEME
+from undying.lab.results import ActivationResult, Results, SiteHistory
+from undying.plots.theme import THEME, variable_of
 from undying.report import words
-from undying.report.figures import FEW, Figure
+from undying.report.drawing import Figure
+from undying.report.figures import FEW, FIRST
 from undying.report.method import method
 from undying.statistics.metric import SILENT
+
+SCRIPT = files("undying.report").joinpath("page.js").read_text(encoding="utf-8")
+"""Of every page that has tables and figures; the page's policy lets the browser run this text and no other."""
 
 
 def environment() -> Environment:
@@ -37,11 +45,13 @@ def environment() -> Environment:
         words.probability,
         words.ratio,
         words.mean_share,
+        words.minus,
+        words.paired,
     ):
         pages.filters[function.__name__] = function
     pages.filters["plain"] = plain
+    pages.filters["data"] = _data
     pages.filters["counted"] = _counted
-    pages.filters["below_name"] = _below_name
     pages.globals |= {
         "verdicts_in_words": words.VERDICTS,
         "verdict": words.verdict,
@@ -49,6 +59,12 @@ def environment() -> Environment:
         "noun": words.noun,
         "seconds_ratio": words.seconds_ratio,
         "few": FEW,
+        "interval": words.interval,
+        "alike": _alike,
+        "colour_of": variable_of,
+        # Ours: nothing that a results object holds is part of it.
+        "script": Markup(f"<script>{SCRIPT}</script>"),
+        "script_hash": "sha256-" + base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
         "silent_metric": SILENT,
     }
     pages.tests["known"] = known
@@ -57,6 +73,8 @@ def environment() -> Environment:
 
 def page(results: Results, figures: Sequence[Figure]) -> str:
     """The whole HTML document."""
+    # matplotlib wrote the SVG and escaped every text in it. Beside our script nothing else goes into the page as markup.
+    placed_all = [(figure, Markup(figure.page)) for figure in figures]
     return (
         environment()
         .get_template("page.html.j2")
@@ -67,8 +85,8 @@ def page(results: Results, figures: Sequence[Figure]) -> str:
             layers=_layers(results),
             method=method(results),
             environment={"undying": results.undying, **results.environment},
-            # matplotlib wrote the SVG and escaped every text in it. Nothing else goes into the page as markup.
-            figures=[(figure, Markup(figure.page)) for figure in figures],
+            first=[placed for placed in placed_all if placed[0].name == FIRST],
+            figures=[placed for placed in placed_all if placed[0].name != FIRST],
             theme=THEME,
         )
     )
@@ -108,6 +126,33 @@ def plain(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(plain(item) for item in value)
     return "none" if value is None else str(value)
+
+
+def _data(value: Any) -> Markup:
+    """Plain data for the page's script, in an element that no browser runs; nothing in it can end the element.
+
+    >>> print(_data({"site": "</script>"}))
+    {"site":"\\u003c/script\\u003e"}
+    """
+    said = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return Markup(said.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _alike(results: Results) -> list[tuple[list[ActivationResult], list[str]]]:
+    """What is said of the activations beside the baseline, each sentence a paragraph; those of whom the same is said are
+    together."""
+    metrics = [metric.name for metric in results.metrics]
+    nothing = (
+        "It has no seed that the baseline has too."
+        if results.imported
+        else "No seed is finished that the baseline has too."
+    )
+    groups: dict[tuple[str, ...], list[ActivationResult]] = {}
+    for other in results.activations[1:]:
+        found = other.comparisons
+        said = [_below_name(found[name].sentence, other.name) for name in (*metrics, SILENT.name) if name in found]
+        groups.setdefault(tuple(said if other.comparison else [nothing, *said]), []).append(other)
+    return [(others, list(said)) for said, others in groups.items()]
 
 
 def _layers(results: Results) -> list[tuple[str, int, list[SiteHistory | None]]]:

@@ -15,7 +15,8 @@ from undying._version import __version__
 from undying.lab.results import ActivationResult, Results
 from undying.plots.theme import THEME
 from undying.report import words
-from undying.report.figures import Figure, draw_few
+from undying.report.drawing import Figure
+from undying.report.figures import draw_few
 from undying.report.html import environment, plain
 
 
@@ -46,6 +47,7 @@ def overview(comparisons: Sequence[tuple[Path, Results]]) -> str:
         said = ", ".join(f"{name} in {out}" for name, out in baselines.items())
         raise UndyingError(f"a page of several comparisons needs one baseline, the first activation of each: {said}")
     all_results = [results for _, results in comparisons]
+    rows = rows_of(all_results)
     drawn = [draw_few(results, f"c{number}-") for number, results in enumerate(all_results, 1)]
     return (
         environment()
@@ -55,7 +57,8 @@ def overview(comparisons: Sequence[tuple[Path, Results]]) -> str:
             lead=_lead(all_results),
             titles=_titles(all_results),
             comparisons=comparisons,
-            rows=rows_of(all_results),
+            rows=rows,
+            places={row.name: place for place, row in enumerate(rows)},
             metrics=[results.metric for results in all_results],
             scored=_scored(all_results),
             leads=[words.lead(results) for results in all_results],

@@ -8,7 +8,7 @@ from undying._base.text import known
 from undying.lab.grid import written
 from undying.lab.results import ActivationResult, Results
 from undying.statistics.metric import ACCURACY, Metric
-from undying.statistics.records import Summary
+from undying.statistics.records import Comparison, Summary
 
 MISSING = "–"
 UNKNOWN = "unknown"
@@ -55,17 +55,52 @@ def signed(value: float | None) -> str:
     return f"{rounded:+.2f}".replace("-", MINUS) if rounded else "0.00"
 
 
-def points(difference: float | None, metric: Metric = ACCURACY) -> str:
-    """A difference, of two shares in percentage points with two decimals, else with three digits.
+def minus(number: str) -> str:
+    """A written number with the sign of a minus in place of its hyphens.
 
-    >>> points(0.00421), points(-12.345, Metric("rmse"))
-    ('+0.42', '−12.3')
+    >>> minus("-0.5")
+    '−0.5'
+    """
+    return number.replace("-", MINUS)
+
+
+def points(difference: float | None, metric: Metric = ACCURACY) -> str:
+    """A difference with its sign, with as many digits as a sentence gives it: of two shares in percentage points.
+
+    >>> points(0.0421), points(-12.345, Metric("rmse"))
+    ('+4.2', '−12')
     """
     if not known(difference):
         return MISSING
-    if metric.share:
-        return signed(100 * difference)
-    return f"{difference:+.3g}".replace("-", MINUS) if difference else "0"
+    [number] = metric.differences(difference)
+    return _signed(number)
+
+
+def paired(found: Comparison, metric: Metric) -> tuple[str, str]:
+    """A difference and its interval, with as many decimals; the interval is empty where there is none.
+
+    >>> paired(Comparison(0.012, -0.001, 0.025, 0.1, 0.1, None, 8, 0, 2, "none", ""), ACCURACY)
+    ('+1.2', '[−0.1, +2.5]')
+    """
+    if not known(found.low) or not known(found.high):
+        return points(found.difference, metric), ""
+    number, low, high = metric.differences(found.difference, found.low, found.high)
+    return _signed(number), f"[{_signed(low)}, {_signed(high)}]"
+
+
+def interval(summary: Summary | None, metric: Metric) -> str:
+    """The 95 % interval of a mean as a table shows it; empty where there is none.
+
+    >>> interval(Summary([], 0.95, 0.94, 0.961, 0.95), ACCURACY)
+    '[94.0, 96.1]'
+    """
+    if summary is None or not known(summary.low) or not known(summary.high):
+        return ""
+    return minus(f"[{metric.number(summary.low)}, {metric.number(summary.high)}]")
+
+
+def _signed(number: str) -> str:
+    return minus(number if number.startswith("-") or not number.strip("0.") else f"+{number}")
 
 
 def digits(number: float) -> str:

@@ -1,0 +1,48 @@
+"""One figure: as matplotlib has it, and as a page and a file have it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.figure import Figure as Canvas
+
+from undying.plots.theme import for_file, for_page, render
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure, ready to be placed."""
+
+    name: str
+    """Stem of its file and prefix of its ids."""
+    title: str
+    caption: str
+    alt: str
+    """The finding in words, with the numbers."""
+    page: str
+    """SVG element for the page."""
+    file: str
+    """SVG file."""
+    data: Any = None
+    """What the page's script shows beside it: plain data for JSON."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure as matplotlib has it; see :class:`Figure`."""
+
+    canvas: Canvas
+    name: str
+    title: str
+    caption: str
+    alt: str
+    data: Any = None
+
+    def placed(self) -> Figure:
+        """Ready for a page and as an SVG file."""
+        drawn = render(self.canvas, salt=self.name)
+        page = for_page(drawn, self.name, self.title, self.alt)
+        return Figure(
+            self.name, self.title, self.caption, self.alt, page, for_file(drawn, self.title, self.alt), self.data
+        )
