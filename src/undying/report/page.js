@@ -285,7 +285,7 @@ class Axes {
     this.ticks.style.display = same ? "" : "none";
     if (same) return;
     const text = this.ticks.querySelector("text"), rule = this.ticks.querySelector("path");
-    this.own = draw("g", {}, this.group);
+    this.own = draw("g", { class: "ticks" }, this.group);
     this.group.prepend(this.own);
     for (const value of ticks(...this.shown, this.logShown)) {
       const y = this.y(value).toFixed(2);
@@ -362,7 +362,7 @@ class Figure {
   }
   limits(sharing) {
     const [first] = sharing;
-    const log = this.log !== first.log && sharing.every((axes) => axes.lines.every((line) => line.y.every((y) => y > 0)));
+    const log = (this.log ? !this.axes.every((axes) => axes.log) : first.log) && sharing.every((axes) => axes.lines.every((line) => line.y.every((y) => y > 0)));
     if (log === first.log && !this.zoom) return null;
     const found = [];
     for (const axes of sharing) for (const line of axes.visible()) {
