@@ -44,6 +44,7 @@ def test_everything_of_a_report_is_there(out):
     assert sorted(path.name for path in (out / "figures").iterdir()) == [
         "curve-loss.svg",
         "curve-return.svg",
+        "differences.svg",
         "loss.svg",
         "return.svg",
     ]
@@ -51,7 +52,7 @@ def test_everything_of_a_report_is_there(out):
 
 def test_the_page_says_nothing_of_units_or_training(out):
     page = (out / "report.html").read_text()
-    text = re.sub(r"<style.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL)
+    text = re.sub(r"<(style|script).*?</\1>|<[^>]+>", " ", page, flags=re.DOTALL)
     for word in ("silent", "dormant", "Dead", "Diverged", "epoch", "layer", "Time", "activation", "None", "unknown"):
         assert word not in text, word
     assert "<b>&other" not in page

@@ -648,9 +648,7 @@ document.documentElement.classList.add("scripted");
 document.body.append(tip);
 follow();
 all(".scroll table").forEach(equip);
-FIGURES.push(...all("figure").filter((figure) => figure.querySelector("svg")).map((figure) => new Figure(figure)));
 equipArms();
-showArms();
 const seen = {};
 all("details").forEach((fold) => {
   const said = fold.querySelector("summary").textContent.replace(/\s+/g, " ").trim().slice(0, 80);
@@ -659,12 +657,21 @@ all("details").forEach((fold) => {
   KEEPERS.push(() => keep(name, fold.open));
 });
 KEEPERS.push(() => keep("scroll", scrollY), () => keep("frames", all(".scroll").map((frame) => [frame.scrollLeft, frame.scrollTop])));
-if (kept.scroll && document.querySelector("[data-written]")) scrollTo(0, kept.scroll);
-(kept.frames || []).forEach(([left, top], i) => all(".scroll")[i]?.scrollTo(left, top));
 addEventListener("pagehide", keepAll);
 // A link into a folded part opens it.
 const unfold = () => { for (let fold = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)))?.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true; };
 addEventListener("hashchange", unfold);
 unfold();
-live();
+(async () => {
+  // One after the other, so that a large page can be read and scrolled at once.
+  let began = performance.now();
+  for (const figure of all("figure").filter((each) => each.querySelector("svg"))) {
+    FIGURES.push(new Figure(figure));
+    if (performance.now() - began > 40) { await new Promise((resume) => setTimeout(resume)); began = performance.now(); }
+  }
+  showArms();
+  if (kept.scroll && document.querySelector("[data-written]")) scrollTo(0, kept.scroll);
+  (kept.frames || []).forEach(([left, top], i) => all(".scroll")[i]?.scrollTo(left, top));
+  live();
+})();
 })();

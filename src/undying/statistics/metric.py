@@ -76,8 +76,12 @@ class Metric:
         return f"points {self.unit}".rstrip() if self.share else self.unit
 
     def number(self, value: float) -> str:
-        """A value without its unit: a share in percent with one decimal, else four digits."""
-        return f"{100 * value:.1f}" if self.share else f"{value:.4g}"
+        """A value without its unit: a share in percent with one decimal, else four digits, zeros at the end included.
+
+        >>> Metric("rmse").number(57.8), Metric("return_").number(1234.5)
+        ('57.80', '1234')
+        """
+        return f"{100 * value:.1f}" if self.share else f"{value:#.4g}".rstrip(".") if value else "0"
 
     def written(self, value: float | None) -> str:
         """A value with its unit; a dash for one that is not known."""
