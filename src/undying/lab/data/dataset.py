@@ -128,7 +128,9 @@ class Dataset:
             if x.dtype != torch.uint8 and not x.is_floating_point():
                 raise UndyingError(f"data {self.name}: samples are {x.dtype}; they must be uint8 or floating point")
             if x.is_floating_point() and not bool(x.isfinite().all()):
-                raise UndyingError(f"data {self.name}: a {part} sample holds infinite or NaN values")
+                raise UndyingError(
+                    f"data {self.name}: a {part} sample holds values that are infinite or NaN in {x.dtype}"
+                )
             if self.targets != "classes":
                 self._check_numbers(part, y)
             elif int(y.min()) < 0 or int(y.max()) >= self.classes:
@@ -146,7 +148,7 @@ class Dataset:
                 f"data {self.name}: a training sample has {self.classes} targets, {part} is {tuple(y.shape)}"
             )
         if not bool(y.isfinite().all()):
-            raise UndyingError(f"data {self.name}: a {part} target is infinite or NaN")
+            raise UndyingError(f"data {self.name}: a {part} target is infinite or NaN in float32")
         constant = [column for column in range(self.classes) if bool((y[:, column] == y[0, column]).all())]
         if self.targets == "values" and constant:
             raise UndyingError(
