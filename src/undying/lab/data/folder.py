@@ -14,7 +14,7 @@ from torch import Tensor
 
 from undying._base.errors import UndyingError
 from undying.lab.data.dataset import Dataset
-from undying.lab.data.images import SUFFIXES, Picture, array, common_mode, fitted, is_deep, mode_of, opened, unreadable
+from undying.lab.data.images import SUFFIXES, Picture, array, common_mode, fitted, is_deep, mode_of, opened, same_size, unreadable
 
 _TEST_BYTE = 51  # of 256: 20 %
 _PARTS = {
@@ -192,12 +192,3 @@ def _pixels(files: Sequence[Path], size: int) -> Tensor:
 
 def _read(picture: Picture, mode: str, size: int) -> Tensor:
     return array(fitted(picture.converted(mode), size))
-
-
-def same_size(image: Tensor, file: object, first: Tensor, of: object) -> None:
-    """Raises UndyingError unless both images have one shape, (C, H, W)."""
-    if image.shape != first.shape:
-        raise UndyingError(
-            f"{file} is {image.shape[2]}x{image.shape[1]} and {of} {first.shape[2]}x{first.shape[1]}; "
-            "bring all to one size with --image-size"
-        )

@@ -14,6 +14,7 @@ from torch import Tensor
 from undying._base.errors import UndyingError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+TO_ONE_SIZE = "bring all to one size with --image-size"
 _DEEP = ("I", "F")
 """Pillow's modes of one channel with more than 8 bits, and the beginnings of their names (``I;16B``)."""
 _SIXTEEN = 65535.0
@@ -154,6 +155,14 @@ def array(image: Any) -> Tensor:
     """(C, H, W), uint8 or float32."""
     pixels = torch.from_numpy(np.array(image))
     return pixels.unsqueeze(0) if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+
+
+def same_size(image: Tensor, file: object, first: Tensor, of: object, way_out: str = TO_ONE_SIZE) -> None:
+    """Raises UndyingError unless both images have one shape, (C, H, W)."""
+    if image.shape != first.shape:
+        raise UndyingError(
+            f"{file} is {image.shape[2]}x{image.shape[1]} and {of} {first.shape[2]}x{first.shape[1]}; {way_out}"
+        )
 
 
 def _opaque(image: Any) -> Any:
