@@ -51,7 +51,9 @@ def test_the_last_pattern_that_matches_counts():
     assert ended(census, "1=0.5", "*=0")[0] == 1
 
 
-@pytest.mark.parametrize("word", ["nan", "-0.1", "1.1", "5%", "", "inf", "1=", "1=nan", "1=2", "=0.5", "a=b", "0.1,0.2"])
+@pytest.mark.parametrize(
+    "word", ["nan", "-0.1", "1.1", "5%", "", "inf", "1=", "1=nan", "1=2", "=0.5", "a=b", "0.1,0.2"]
+)
 def test_what_is_no_share_is_refused(word):
     with pytest.raises(ValueError, match="share from 0 to 1"):
         Limits.read("dead", [word])

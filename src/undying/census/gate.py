@@ -136,7 +136,7 @@ def _uncounted(census: Census, allow_unrecognised: bool) -> Iterator[Check]:
     for name, place in census.unrecognised.items():
         said = f"not recognised, so not counted: {name} ({place})"
         way_out = "; --skip leaves it out, --allow-unrecognised judges by the rest"
-        yield Check(name, "skipped", said) if allow_unrecognised else Check(name, "unjudged", said + way_out)
+        yield Check(name, "noted", said) if allow_unrecognised else Check(name, "unjudged", said + way_out)
     for name, reason in census.left_out.items():
         if reason.startswith(SKIPPED):
             yield Check(name, "skipped", f"{name}: {reason}")
@@ -144,7 +144,9 @@ def _uncounted(census: Census, allow_unrecognised: bool) -> Iterator[Check]:
             yield Check(name, "unjudged", f"{name} ({reason}) not counted; --skip leaves it out")
     for site in census.sites:
         if bad := int((site.nonfinite > 0).sum()):
-            said = f"{site.name}: pre-activations of {bad} units are infinite or NaN, so they are neither dead nor alive"
+            said = (
+                f"{site.name}: pre-activations of {bad} units are infinite or NaN, so they are neither dead nor alive"
+            )
             yield Check(site.name, "unjudged", f"{said}; mend the weights or the data, or --skip leaves it out")
 
 
@@ -242,7 +244,9 @@ def _changes(pairs: Sequence[tuple[Site, Site]], states: Sequence[str]) -> Itera
             said = f"{now.name}: {len(died)} units are newly {' or '.join(states)}: {_listed(text.ranges(died))}"
             yield Check(now.name, "failed", said)
     if not compared:
-        said = "nothing to compare with the baseline: neither silent nor dead is said in both; give --gradients for both"
+        said = (
+            "nothing to compare with the baseline: neither silent nor dead is said in both; give --gradients for both"
+        )
         yield Check(BASELINE, "unjudged", said)
     elif unsaid:
         said = f"not compared with the baseline, as neither silent nor dead is said: {_listed(unsaid)}"

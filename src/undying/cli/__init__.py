@@ -113,8 +113,17 @@ def _run(command: Any, prog: str, words: list[str]) -> int:
 
     from undying.cli.console import SafeConsole
 
+    _refuse_repeated(words)
     given = tyro.cli(command, prog=prog, args=words, config=(tyro.conf.FlagCreatePairsOff,))
     return int(given(SafeConsole()))
+
+
+def _refuse_repeated(words: list[str]) -> None:
+    """The last one would count, and nobody would hear of the others: of two limits of a gate, say."""
+    options = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
+    for option in options:
+        if options.count(option) > 1:
+            raise UndyingError(f"{option} is given twice; give it once, with all its values")
 
 
 def _everything() -> Any:

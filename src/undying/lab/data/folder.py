@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,18 @@ from torch import Tensor
 
 from undying._base.errors import UndyingError
 from undying.lab.data.dataset import Dataset
-from undying.lab.data.images import SUFFIXES, Picture, array, common_mode, fitted, is_deep, mode_of, opened, same_size, unreadable
+from undying.lab.data.images import (
+    SUFFIXES,
+    Picture,
+    array,
+    common_mode,
+    fitted,
+    is_deep,
+    mode_of,
+    opened,
+    same_size,
+    unreadable,
+)
 
 _TEST_BYTE = 51  # of 256: 20 %
 _PARTS = {
@@ -49,8 +60,11 @@ class Listing:
 
     def without(self, files: Collection[Path]) -> Listing:
         """The listing of the others."""
-        parts = ([f for f in part if f[0] not in files] for part in (self.train, self.test, self.validation))
-        return Listing(self.path, self.names, *parts, self.split)
+
+        def kept(part: Files) -> Files:
+            return [image for image in part if image[0] not in files]
+
+        return replace(self, train=kept(self.train), test=kept(self.test), validation=kept(self.validation))
 
     def passed_over(self) -> list[str]:
         """What else lies in the folder, in words."""

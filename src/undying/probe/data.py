@@ -16,10 +16,10 @@ from undying._base import imports
 from undying._base.errors import UndyingError
 from undying.lab import data
 from undying.lab.data.dataset import Dataset
-from undying.lab.data.folder import Files, folder, listing
+from undying.lab.data.folder import folder, listing
 from undying.lab.data.images import Picture, UnreadableError, common_mode, mode_of, opened, same_size, unreadable
 from undying.lab.data.imported import imported
-from undying.lab.data.preprocess import COMPARE, Preprocessing, preprocessing
+from undying.probe.preprocess import COMPARE, Preprocessing, preprocessing
 
 _RANDOM = "random:"
 _SPLITS = ("all", "train", "test")
@@ -101,9 +101,7 @@ def probe(options: ProbeOptions, model: str) -> Probe:
     options.check()
     kind = None if options.data.startswith(_RANDOM) else data.source(options.data)
     if kind is None or kind is imported:
-        options.refuse(
-            "is taken as it is", "split", "limit", "preprocess", "image_size", "skip_unreadable"
-        )
+        options.refuse("is taken as it is", "split", "limit", "preprocess", "image_size", "skip_unreadable")
         return _random(options) if kind is None else Probe(imports.call(options.data, "data"), options.data)
     if kind is not folder:
         options.refuse("is no folder of images", "image_size", "skip_unreadable")
@@ -186,7 +184,9 @@ def _of_folder(options: ProbeOptions, made: Preprocessing) -> Probe:
     )
 
 
-def _batches_of(files: Files, made: Preprocessing, mode: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches_of(
+    files: Sequence[tuple[Path, int]], made: Preprocessing, mode: str, size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Decoded as they are asked for, so that a folder may be larger than the memory."""
     first: Tensor | None = None
     for start in range(0, len(files), size):
@@ -213,7 +213,9 @@ def _of_arrays(options: ProbeOptions, made: Preprocessing) -> Probe:
 
     def applied(image: Tensor) -> Tensor:
         pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
-        return made.apply(Picture(options.data, Image.fromarray(pixels.contiguous().numpy())), "L" if len(image) == 1 else "RGB")
+        return made.apply(
+            Picture(options.data, Image.fromarray(pixels.contiguous().numpy())), "L" if len(image) == 1 else "RGB"
+        )
 
     batches = (
         (torch.stack([applied(image) for image in images]), labels)
