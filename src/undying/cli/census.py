@@ -97,7 +97,7 @@ class CensusCommand:
             (_, data), *others = facts
             _print(console, counted.table(), f"counted on {data}", *(f"{name}: {value}" for name, value in others))
             if any(site.samples and site.silent is not None and site.silent.any() for site in counted.sites):
-                _print(console, "silent: no firing in N samples: each fires in fewer than about 3 / N of them (95 %)")
+                _print(console, "silent units fire in fewer than about 3 / N of such samples (95 %)")
             if self.certify is not None:
                 self._certify(model, found, self.certify, console)
         gated = bool(limits) or baseline is not None
@@ -146,7 +146,11 @@ class CensusCommand:
             model = models.build(self.model, found.shape, classes)
         if self.checkpoint is None:
             return model, f"as built, seed {self.seed}"
-        taken = load_weights(model, self.checkpoint, self.checkpoint_key)
+        try:
+            taken = load_weights(model, self.checkpoint, self.checkpoint_key)
+        except UndyingError as error:
+            advice = "; --classes gives the network another number of classes" if "size mismatch" in str(error) else ""
+            raise UndyingError(f"{error}{advice}") from None
         return model, f"{self.checkpoint.name}{f', {taken}' if taken else ''}"
 
     def _counted(self, model: nn.Module, found: Probe) -> Census:
@@ -212,11 +216,12 @@ class CensusCommand:
             if check.state in ("failed", "noted") or (check.state == "passed" and check not in passed):
                 _print(console, f"{check.state}: {check.said}")
         if passed:
-            _print(console, f"passed: {len(passed)} limits of single sites")
+            _print(console, f"passed: limits of single sites: {len(passed)}")
         if self._on_github:
             from undying.report.gate import github
 
-            left_out = [f"{len(found.unreadable)} files cannot be read and were left out"] if found.unreadable else []
+            number = len(found.unreadable)
+            left_out = [f"files that cannot be read and were left out: {number}"] if number else []
             _print(console, *github(verdict, left_out))
         if unjudged := verdict.of("unjudged"):
             given = {"--max-dead": self.max_dead, "--max-silent": self.max_silent, "--baseline": self.baseline}

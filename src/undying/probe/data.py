@@ -128,8 +128,10 @@ def _random(options: ProbeOptions) -> Probe:
 
 def _as_compare_does(options: ProbeOptions) -> Probe:
     images = data.source(options.data) is folder
-    whole = images and options.split == "all"
-    found = data.load(options.data, options.image_size, whole=whole, skip_unreadable=options.skip_unreadable)
+    if images:
+        found = folder(Path(options.data), options.image_size, options.split == "all", options.skip_unreadable)
+    else:
+        found = data.load(options.data)
     x, y, source = _part(found, options)
     mean, std = (each.flatten().tolist() for each in found.scale)
     return Probe(

@@ -26,16 +26,14 @@ def load(
     spec: str,
     image_size: int = 0,
     root: Path | None = None,
-    whole: bool = False,
     targets: str = "classes",
     columns: tuple[str, ...] = (),
-    skip_unreadable: bool = False,
 ) -> Dataset:
     """The data set that ``spec`` names; loaded once a process.
 
     Args:
         spec: one of ``DATA``, a folder of images, an .npz or .csv file, or package.module:function.
-        image_size, whole, skip_unreadable: see ``folder``; of no account elsewhere.
+        image_size: see ``folder``; of no account elsewhere.
         root: where downloads are kept; None: ``default_root()``.
         targets: see ``Dataset.targets``; sets of images have classes alone.
         columns: of a .csv, see ``table``; of no account elsewhere.
@@ -55,7 +53,7 @@ def load(
     if kind is download:
         return download(spec, root)
     if kind is folder:
-        return folder(Path(spec), image_size, whole, skip_unreadable)
+        return folder(Path(spec), image_size)
     if kind is table:
         return table(Path(spec), targets, columns)
     return npz(Path(spec), targets) if kind is npz else imported(spec, targets)

@@ -71,16 +71,10 @@ class Listing:
         listed = {file for file, _ in self.all}
         others = [f for f in sorted(self.path.rglob("*")) if f not in listed and f.is_file() and f.name[0] != "."]
         lost = [f for f in others if f.suffix.lower() in SUFFIXES]
-        kinds = Counter(f.suffix.lower() or "none" for f in others if f not in lost)
+        kinds = Counter(f.suffix.lower() or "without a suffix" for f in others if f not in lost).most_common(5)
         return [
-            *([f"{len(lost)} images in no folder of a class, such as {lost[0]}"] if lost else []),
-            *(
-                [
-                    f"{kinds.total()} files of other kinds: {', '.join(f'{n} {kind}' for kind, n in kinds.most_common(5))}"
-                ]
-                if kinds
-                else []
-            ),
+            *([f"images in no folder of a class: {len(lost)}, such as {lost[0]}"] if lost else []),
+            *([f"other files: {', '.join(f'{number} {kind}' for kind, number in kinds)}"] if kinds else []),
         ]
 
 
