@@ -2,12 +2,15 @@
 
 import argparse
 import json
+import shlex
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import undying
@@ -38,6 +41,12 @@ def broken():
 
 def tanh():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 2))
+
+def idle():
+    net = grey()
+    net.add_module("auxiliary", nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+    net.forward = lambda x: net[5](net[4](net[3](net[2](net[1](net[0](x))))))
+    return net
 
 def nothing():
     return []
@@ -277,6 +286,50 @@ def test_a_certificate_for_every_image_that_the_preprocessing_can_give(tmp_path,
     capsys.readouterr()
     assert run("--data", "random:3,1,8,8", "--certify", "c.json", model="own_gate_net:grey") == 2
     assert "--certify needs images whose preprocessing says what range" in capsys.readouterr().err
+
+
+def test_activations_that_are_never_called_are_named(capsys):
+    assert run("--data", "random:20,1,8,8", *GATE, model="own_gate_net:idle") == 0
+    assert "never called on these data, so not counted: auxiliary.1\n" in capsys.readouterr().out
+
+
+def test_the_workflow_of_the_page_runs(tmp_path, monkeypatch, capsys):
+    """As it stands: a passing network, and one that lost units since its baseline."""
+    page = (Path(__file__).parents[2] / "docs" / "gate.md").read_text(encoding="utf-8")
+    workflow = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])
+    [step] = [step for step in workflow["jobs"]["census"]["steps"] if step.get("name") == "count dead units"]
+    words = shlex.split(step["run"])
+    (tmp_path / "mypackage").mkdir()
+    build = "def build():\n    return nn.Sequential(OrderedDict(features=_features(), flat=nn.Flatten(), head=nn.Linear(72, 2)))"
+    features = "def _features():\n    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=21), nn.ReLU())"
+    head = "from collections import OrderedDict\nfrom torch import nn"
+    (tmp_path / "mypackage" / "models.py").write_text("\n".join([head, features, build]))
+    saved(tmp_path, "a/0.png")
+    saved(tmp_path, "b/0.png")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "pets").rename(tmp_path / "tests" / "images")
+    (tmp_path / "weights").mkdir()
+    import mypackage.models
+    from safetensors.torch import save_file
+
+    net = mypackage.models.build()
+    torch.nn.init.constant_(net.features[0].bias, 9.0)
+    save_file(net.state_dict(), "weights/model.safetensors")
+    baseline = words[words.index("--data") : words.index("--max-dead")]
+    network = words[2 : words.index("--data")]
+    assert cli.main(["census", *network, *baseline, "--json", "weights/census.json"]) == 0
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    capsys.readouterr()
+    assert cli.main(words[1:]) == 0
+    assert "::notice title=undying census::within the limits\n" in capsys.readouterr().out
+    with torch.no_grad():
+        net.features[0].bias[3] = -1e6
+    save_file(net.state_dict(), "weights/model.safetensors")
+    assert cli.main(words[1:]) == 1
+    assert "::error title=undying census::features.1: 1 units are newly silent or dead: 3\n" in capsys.readouterr().out
+    assert all((tmp_path / f"census.{suffix}").exists() for suffix in ("json", "html", "xml"))
+    for name in ("mypackage", "mypackage.models"):
+        sys.modules.pop(name)
 
 
 def test_on_github_a_mistake_is_an_annotation_too(monkeypatch, capsys):

@@ -17,6 +17,7 @@ from torch import nn
 
 from undying._base.errors import UndyingError
 from undying._base.files import write_or_say
+from undying.activations.known import is_activation
 from undying.census.census import census
 from undying.census.gate import BASELINE, TOTAL, Check, Limits, Verdict, judge
 from undying.census.results import Census
@@ -93,7 +94,7 @@ class CensusCommand:
                 )
             model, weights = self._network(found)
             counted = self._counted(model, found)
-            facts = _facts(counted, found, weights)
+            facts = _facts(model, counted, found, weights)
             (_, data), *others = facts
             _print(console, counted.table(), f"counted on {data}", *(f"{name}: {value}" for name, value in others))
             if any(site.samples and site.silent is not None and site.silent.any() for site in counted.sites):
@@ -266,7 +267,7 @@ def _read(path: Path) -> Census:
         raise UndyingError(f"--baseline {path} cannot be read: {error.strerror or error}") from None
 
 
-def _facts(counted: Census, found: Probe, weights: str) -> list[tuple[str, str]]:
+def _facts(model: nn.Module, counted: Census, found: Probe, weights: str) -> list[tuple[str, str]]:
     """On what it was counted, in words."""
     facts = [("data", f"{_samples(counted)}: {found.source}"), ("weights", weights)]
     if found.preprocessing is not None:
@@ -277,7 +278,16 @@ def _facts(counted: Census, found: Probe, weights: str) -> list[tuple[str, str]]
         facts.append(("unreadable, left out", f"{len(found.unreadable)}: {shown}{more}"))
     if found.passed_over:
         facts.append(("also in the folder, not counted", "; ".join(found.passed_over)))
+    if idle := _never_called(model, counted):
+        facts.append(("never called on these data, so not counted", ", ".join(idle)))
     return facts
+
+
+def _never_called(model: nn.Module, counted: Census) -> list[str]:
+    """Activations that the network holds, and in eval mode did not use."""
+    places = [*counted, *counted.ambiguous, *counted.unrecognised, *counted.left_out]
+    called = {place.partition("#")[0] for place in places}
+    return [name for name, module in model.named_modules() if is_activation(module) and name not in called]
 
 
 def _samples(counted: Census) -> str:
