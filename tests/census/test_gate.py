@@ -45,10 +45,13 @@ def test_shares_of_all_and_of_each(state):
     assert ended(census, "1=0.2", "3=0", state=state) == (1, [("1", "failed"), ("3", "passed")])
 
 
-def test_the_last_pattern_that_matches_counts():
+def test_the_last_pattern_that_matches_counts_and_none_is_idle():
     census = counted((1, 2, 3), ())
     assert ended(census, "*=0", "1=0.5") == (0, [("3", "passed"), ("1", "passed")])
-    assert ended(census, "1=0.5", "*=0")[0] == 1
+    assert ended(census, "1=0.5", "3=0", "?=0.2") == (
+        2,
+        [(TOTAL, "unjudged"), (TOTAL, "unjudged"), ("1", "failed"), ("3", "passed")],
+    )
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,11 @@ def idle():
     net.forward = lambda x: net[5](net[4](net[3](net[2](net[1](net[0](x))))))
     return net
 
+def raising():
+    net = grey()
+    net.forward = lambda x: {}["no such key"]
+    return net
+
 def nothing():
     return []
 
@@ -355,6 +360,8 @@ def test_on_github_a_mistake_is_an_annotation_too(monkeypatch, capsys):
         (("--other-data",), "--other-data is about a --baseline"),
         (("--checkpoint-key", "model"), "--checkpoint-key names weights of a --checkpoint"),
         (("--model", "own_gate_net:broken", "--max-dead", "1"), "pre-activations of 8 units are infinite or NaN"),
+        (("--model", "own_gate_net:raising", "--max-dead", "1"), "KeyError: 'no such key'"),
+        (("--max-dead", "2=0", "*=1"), "--max-dead '2=0' has no effect, as later patterns match all its sites"),
         (("--model", "own_gate_net:tanh", "--max-silent", "1"), "silent is not said of 2"),
         (("--model", "own_gate_net:clamped", "--max-silent", "1"), "not recognised, so not counted: 4.clamp"),
         (("--model", "own_gate_net:grey", "--classes", "3"), "has no parameter classes, num_classes or outputs"),

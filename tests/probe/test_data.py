@@ -242,6 +242,7 @@ def test_images_of_a_data_set_in_memory():
         ({"data": "random:4,3", "split": "test"}, "--split does not go"),
         ({"data": "random:4,3", "preprocess": "imagenet"}, "--preprocess does not go"),
         ({"data": "digits", "skip_unreadable": True}, "--skip-unreadable does not go with --data digits"),
+        ({"data": ""}, "unknown --data ''"),
         ({"split": "tset"}, "--split must be one of all, train, test"),
         ({"limit": -1}, "--limit"),
         ({"preprocess": "imagnet"}, "unknown --preprocess 'imagnet'"),
@@ -257,3 +258,28 @@ def test_images_of_a_data_set_in_memory():
 def test_what_would_go_unheard_is_refused(options, match):
     with pytest.raises(UndyingError, match=match):
         probe(ProbeOptions(**options), "mine:net")
+
+
+@pytest.mark.parametrize("preprocess", ["0,1", "compare"])
+def test_links_that_lead_nowhere_are_no_images_and_linked_folders_are_named(tmp_path, preprocess):
+    root = tmp_path / "pets"
+    pets(root, 4)
+    (root / "c").symlink_to(root / "a")  # a class of its own
+    assert len(read(root, preprocess)[0]) == 6
+    (root / "a" / "again").symlink_to(root)
+    _, _, found = read(root, preprocess)
+    assert [said.split(":")[0] for said in found.passed_over] == ["linked folders, which are not followed"]
+    assert str(root / "a" / "again") in found.passed_over[0]
+    (root / "a" / "gone.png").symlink_to(tmp_path / "none.png")
+    with pytest.raises(UndyingError, match=r"gone\.png cannot be read .*--skip-unreadable"):
+        read(root, preprocess)
+    x, _, found = read(root, preprocess, skip_unreadable=True)
+    assert (len(x), len(found.unreadable)) == (6, 2)  # by both ways to it
+
+
+def test_the_first_frame_of_several_is_counted(tmp_path):
+    frames = [bytes_of(5, 6, 3) for _ in range(2)]
+    first, second = map(Image.fromarray, frames)
+    saved(first, tmp_path / "pets" / "a" / "0.tif", save_all=True, append_images=[second])
+    x, _, _ = read(tmp_path / "pets")
+    assert torch.equal(x, torch.tensor(frames[0]).permute(2, 0, 1).unsqueeze(0) / 255)

@@ -171,6 +171,9 @@ def _of_each(census: Census, limit: Limits) -> Iterator[Check]:
             sites = _listed([site.name for site in census.sites])
             yield Check(TOTAL, "unjudged", f"{words} matches no counted site; sites: {sites}")
             continue
+        if all(limit.of(site.name) != (pattern, share) for site in matched):
+            yield Check(TOTAL, "unjudged", f"{words} has no effect, as later patterns match all its sites; put it last")
+            continue
         said = [site for site in matched if _units(site, limit) is not None]
         unsaid = [site.name for site in matched if _units(site, limit) is None]
         if unsaid and (limit.state == "dead" or not said):

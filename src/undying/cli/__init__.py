@@ -99,6 +99,8 @@ def _main(words: list[str]) -> int:
         from undying.lab.grid import as_grid
 
         rest = as_grid(rest)
+    if name == "census":
+        _refuse_repeated(rest)
     return _run(_load(name), f"undying {name}", rest) if name in COMMANDS else _run(_everything(), "undying", words)
 
 
@@ -113,13 +115,12 @@ def _run(command: Any, prog: str, words: list[str]) -> int:
 
     from undying.cli.console import SafeConsole
 
-    _refuse_repeated(words)
     given = tyro.cli(command, prog=prog, args=words, config=(tyro.conf.FlagCreatePairsOff,))
     return int(given(SafeConsole()))
 
 
 def _refuse_repeated(words: list[str]) -> None:
-    """The last one would count, and nobody would hear of the others: of two limits of a gate, say."""
+    """The last one would count, and a gate would lose the limits before it."""
     options = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
     for option in options:
         if options.count(option) > 1:

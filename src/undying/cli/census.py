@@ -159,8 +159,11 @@ class CensusCommand:
             return census(
                 model, found.batches, tau=self.tau, gradients=self.gradients, axes=_axes(self.axes), skip=self.skip
             )
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise UndyingError(f"{self.model} on {self.options.data}: {error}") from None
+        except UndyingError:
+            raise
+        except Exception as error:  # whatever the network or the data raise: 1 would be a finding
+            kind = "" if type(error) in (RuntimeError, TypeError, ValueError) else f"{type(error).__name__}: "
+            raise UndyingError(f"{self.model} on {self.options.data}: {kind}{error}") from error
 
     def _certify(self, model: nn.Module, found: Probe, path: Path, console: Console) -> None:
         from undying.certify.box import Box
@@ -181,6 +184,10 @@ class CensusCommand:
         write_or_say(path, json.dumps(certificate.to_dict(), allow_nan=False))
 
     def _write(self, counted: Census, found: Probe, facts: Sequence[tuple[str, str]], verdict: Verdict) -> None:
+        if self.junit is not None:
+            from undying.report.gate import junit
+
+            write_or_say(self.junit, junit(self.model, counted, verdict))
         if self.json is not None:
             judged = {"status": verdict.status, "checks": [vars(check) for check in verdict.checks]}
             content = {
@@ -201,10 +208,6 @@ class CensusCommand:
                 *((f"gate, {check.state}", check.said) for check in verdict.checks if check.state != "skipped"),
             ]
             write_or_say(self.html, census_page(counted, self.model, [("model", self.model), *facts, *told]))
-        if self.junit is not None:
-            from undying.report.gate import junit
-
-            write_or_say(self.junit, junit(self.model, counted, verdict))
 
     def _end(self, verdict: Verdict, found: Probe, console: Console) -> int:
         """Say how it ended.

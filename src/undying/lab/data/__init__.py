@@ -89,4 +89,4 @@ def identity(spec: str) -> str:
 
 
 def _is_path(spec: str) -> bool:
-    return "/" in spec or os.sep in spec or Path(spec).is_dir()
+    return "/" in spec or os.sep in spec or (spec != "" and Path(spec).is_dir())  # an empty one would be "."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -69,11 +70,15 @@ class Listing:
     def passed_over(self) -> list[str]:
         """What else lies in the folder, in words."""
         listed = {file for file, _ in self.all}
-        others = [f for f in sorted(self.path.rglob("*")) if f not in listed and f.is_file() and f.name[0] != "."]
+        folders = {folder for file in listed for folder in file.parents}
+        others = [file for file in _walk(self.path) if file not in listed and file.name[0] != "."]
+        links = [f for f in others if f.is_dir() and f not in folders]
+        others = [f for f in others if not f.is_dir()]
         lost = [f for f in others if f.suffix.lower() in SUFFIXES]
         kinds = Counter(f.suffix.lower() or "without a suffix" for f in others if f not in lost).most_common(5)
         return [
             *([f"images in no folder of a class: {len(lost)}, such as {lost[0]}"] if lost else []),
+            *([f"linked folders, which are not followed: {', '.join(map(str, links))}"] if links else []),
             *([f"other files: {', '.join(f'{number} {kind}' for kind, number in kinds)}"] if kinds else []),
         ]
 
@@ -99,10 +104,17 @@ def listing(path: Path) -> Listing:
     else:
         names = _folders(path)
         files = _files(path, names) if names else [(file, 0) for file in _images(sorted(path.iterdir()))]
-        # By content, so that copies of one image are on the same side wherever they lie.
-        chosen = [hashlib.sha256(file.read_bytes()).digest()[0] < _TEST_BYTE for file, _ in files]
+        chosen = [_is_chosen(file) for file, _ in files]
         train, test = ([f for f, test in zip(files, chosen, strict=True) if test == side] for side in (False, True))
     return Listing(path, tuple(names), train, test, validation, bool(split))
+
+
+def _is_chosen(file: Path) -> bool:
+    """For the test part: by content, so that copies of one image are on the same side wherever they lie."""
+    try:
+        return hashlib.sha256(file.read_bytes()).digest()[0] < _TEST_BYTE
+    except OSError:  # told of where it is to be decoded
+        return False
 
 
 def folder(path: Path, size: int = 0, whole: bool = False, skip_unreadable: bool = False) -> Dataset:
@@ -171,11 +183,27 @@ def _need_classes(path: Path, names: Sequence[str]) -> None:
 
 
 def _files(path: Path, names: Sequence[str]) -> Files:
-    return [(file, label) for label, name in enumerate(names) for file in _images(sorted((path / name).rglob("*")))]
+    there = [(path / name, label) for label, name in enumerate(names) if (path / name).is_dir()]
+    return [(file, label) for folder, label in there for file in _images(_walk(folder))]
+
+
+def _walk(path: Path) -> list[Path]:
+    """All files below, and links to folders, in order; a folder that may not be read is an error."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    return sorted(
+        file
+        for folder, folders, files in os.walk(path, onerror=fail)
+        for file in map(Path(folder).joinpath, [*files, *folders])
+        if file.is_symlink() or not file.is_dir()
+    )
 
 
 def _images(paths: Sequence[Path]) -> list[Path]:
-    return [file for file in paths if file.suffix.lower() in SUFFIXES and file.is_file()]
+    """With links that lead nowhere, which cannot be decoded."""
+    return [file for file in paths if file.suffix.lower() in SUFFIXES and (file.is_file() or not file.exists())]
 
 
 def _pixels(files: Sequence[Path], size: int) -> Tensor:
