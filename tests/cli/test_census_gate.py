@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -45,6 +46,8 @@ def tanh():
 def idle():
     net = grey()
     net.add_module("auxiliary", nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+    net.add_module("again", nn.Sequential(net[2], nn.ReLU()))
+    net.add_module("same", net.again[1])
     net.forward = lambda x: net[5](net[4](net[3](net[2](net[1](net[0](x))))))
     return net
 
@@ -293,9 +296,25 @@ def test_a_certificate_for_every_image_that_the_preprocessing_can_give(tmp_path,
     assert "--certify needs images whose preprocessing says what range" in capsys.readouterr().err
 
 
+def test_the_name_of_a_file_gives_no_orders(tmp_path, capsys):
+    """GitHub's runner obeys each line that begins with two colons."""
+    pets(tmp_path)
+    (tmp_path / "pets" / "cat" / "\n::stop-commands::x\n.png").write_bytes(b"")
+    saved(tmp_path, "cat/\r::error::forged\u2028::error::forged.png", Image.fromarray(pixels(9, 9, 3)))
+    arguments = ("--data", "pets", "--preprocess", "0,1", "--github", *GATE)
+    ends = [(run(*arguments, *options), capsys.readouterr().out) for options in ([], ["--skip-unreadable"])]
+    assert [status for status, _ in ends] == [2, 2]
+    ends.append((run(*arguments, "--skip-unreadable", "--image-size", "8"), capsys.readouterr().out))
+    assert ends[-1][0] == 0
+    for _, out in ends:
+        orders = [line for line in re.split(r"[\n\r\u2028]", out) if line.lstrip().startswith("::")]
+        assert orders
+        assert all(re.match("::(error|warning|notice) title=undying census::", line) for line in orders)
+
+
 def test_activations_that_are_never_called_are_named(capsys):
     assert run("--data", "random:20,1,8,8", *GATE, model="own_gate_net:idle") == 0
-    assert "never called on these data, so not counted: auxiliary.1\n" in capsys.readouterr().out
+    assert "never called on these data, so not counted: auxiliary.1, again.1\n" in capsys.readouterr().out
 
 
 def test_the_workflow_of_the_page_runs(tmp_path, monkeypatch, capsys):

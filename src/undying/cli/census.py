@@ -96,7 +96,12 @@ class CensusCommand:
             counted = self._counted(model, found)
             facts = _facts(model, counted, found, weights)
             (_, data), *others = facts
-            _print(console, counted.table(), f"counted on {data}", *(f"{name}: {value}" for name, value in others))
+            _print(
+                console,
+                *counted.table().splitlines(),
+                f"counted on {data}",
+                *(f"{name}: {value}" for name, value in others),
+            )
             if any(site.samples and site.silent is not None and site.silent.any() for site in counted.sites):
                 _print(console, "silent units fire in fewer than about 3 / N of such samples (95 %)")
             if self.certify is not None:
@@ -180,7 +185,7 @@ class CensusCommand:
             certificate = certify(model, box, axes=_axes(self.axes))
         except (RuntimeError, TypeError, ValueError) as error:
             raise UndyingError(f"--certify: {error}") from None
-        _print(console, "", str(certificate))
+        _print(console, "", *str(certificate).splitlines())
         write_or_say(path, json.dumps(certificate.to_dict(), allow_nan=False))
 
     def _write(self, counted: Census, found: Probe, facts: Sequence[tuple[str, str]], verdict: Verdict) -> None:
@@ -257,8 +262,9 @@ class CensusCommand:
 
 
 def _print(console: Console, *lines: str) -> None:
+    """A line each, whatever a name in it holds: a new line could be an order to the runner of GitHub Actions."""
     for line in lines:
-        console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        console.print(" ".join(line.splitlines()), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def _read(path: Path) -> Census:
@@ -290,7 +296,12 @@ def _never_called(model: nn.Module, counted: Census) -> list[str]:
     """Activations that the network holds, and in eval mode did not use."""
     places = [*counted, *counted.ambiguous, *counted.unrecognised, *counted.left_out]
     called = {place.partition("#")[0] for place in places}
-    return [name for name, module in model.named_modules() if is_activation(module) and name not in called]
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if is_activation(module):
+            names.setdefault(module, []).append(name)
+    parts = {part for module in names for part in module.modules() if part is not module}  # what one computes with
+    return [own[0] for module, own in names.items() if module not in parts and called.isdisjoint(own)]
 
 
 def _samples(counted: Census) -> str:
