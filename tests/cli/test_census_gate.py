@@ -356,6 +356,16 @@ def test_the_workflow_of_the_page_runs(tmp_path, monkeypatch, capsys):
         sys.modules.pop(name)
 
 
+@pytest.mark.parametrize("option", ["--json", "--html", "--junit", "--certify"])
+@pytest.mark.parametrize("kept", ["--baseline", "--checkpoint"])
+def test_no_file_that_is_read_is_overwritten(tmp_path, capsys, option, kept):
+    """Not by the verdict on that very mistake either."""
+    (tmp_path / "kept").write_text("as it was")
+    assert run("--data", "random:20,1,8,8", kept, "kept", option, "./kept", model="own_gate_net:grey") == 2
+    assert "kept is named for two files" in capsys.readouterr().err
+    assert (tmp_path / "kept").read_text() == "as it was"
+
+
 def test_on_github_a_mistake_is_an_annotation_too(monkeypatch, capsys):
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     assert run("--data", "none/", *GATE) == 2

@@ -82,6 +82,7 @@ class CensusCommand:
     """Seed of random weights and random data."""
 
     def __call__(self, console: Console) -> int:
+        self._check_files()  # first, as even a mistake is written to one of them
         with self._telling():
             self._check()
             limits = self._limits()
@@ -95,15 +96,7 @@ class CensusCommand:
             model, weights = self._network(found)
             counted = self._counted(model, found)
             facts = _facts(model, counted, found, weights)
-            (_, data), *others = facts
-            _print(
-                console,
-                *counted.table().splitlines(),
-                f"counted on {data}",
-                *(f"{name}: {value}" for name, value in others),
-            )
-            if any(site.samples and site.silent is not None and site.silent.any() for site in counted.sites):
-                _print(console, "silent units fire in fewer than about 3 / N of such samples (95 %)")
+            _show(console, counted, facts)
             if self.certify is not None:
                 self._certify(model, found, self.certify, console)
         gated = bool(limits) or baseline is not None
@@ -123,12 +116,16 @@ class CensusCommand:
             raise UndyingError("--checkpoint-key names weights of a --checkpoint; give one")
         if self.other_data and self.baseline is None:
             raise UndyingError("--other-data is about a --baseline; give one")
-        files = [path for path in (self.json, self.html, self.junit, self.certify, self.baseline) if path is not None]
-        for i, path in enumerate(files):
-            if path.resolve() in (other.resolve() for other in files[:i]) and (path.is_file() or not path.exists()):
-                raise UndyingError(
-                    f"{path} is named for two files; a baseline in it would be lost, or one of the others"
-                )
+
+    def _check_files(self) -> None:
+        written, kept = (self.json, self.html, self.junit, self.certify), (self.baseline, self.checkpoint)
+        seen: set[Path] = set()
+        for path in (*kept, *written):
+            if path is None or (path.exists() and not path.is_file()):  # such as /dev/stdout
+                continue
+            if path.resolve() in seen:
+                raise UndyingError(f"{path} is named for two files, of which one would be lost; name another")
+            seen.add(path.resolve())
 
     def _limits(self) -> list[Limits]:
         limits = []
@@ -265,6 +262,14 @@ def _print(console: Console, *lines: str) -> None:
     """A line each, whatever a name in it holds: a new line could be an order to the runner of GitHub Actions."""
     for line in lines:
         console.print(" ".join(line.splitlines()), markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def _show(console: Console, counted: Census, facts: Sequence[tuple[str, str]]) -> None:
+    (_, data), *others = facts
+    told = (f"{name}: {value}" for name, value in others)
+    _print(console, *counted.table().splitlines(), f"counted on {data}", *told)
+    if any(site.samples and site.silent is not None and site.silent.any() for site in counted.sites):
+        _print(console, "silent units fire in fewer than about 3 / N of such samples (95 %)")
 
 
 def _read(path: Path) -> Census:
