@@ -268,7 +268,8 @@ def _share(word: str) -> float | None:
 
 
 def _matches(pattern: str, site: str) -> bool:
-    return site == pattern or fnmatchcase(site, pattern)
+    """The name of a module means all its calls, ``relu`` and ``relu#2``."""
+    return any(name == pattern or fnmatchcase(name, pattern) for name in (site, site.partition("#")[0]))
 
 
 def _listed(names: Sequence[str]) -> str:
