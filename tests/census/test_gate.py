@@ -132,3 +132,18 @@ def test_dead_is_compared_only_where_both_decided_it_alike():
     assert ended(by_loss, baseline=plain) == (0, [(BASELINE, "noted"), (BASELINE, "passed")])
     tanh = undying.census(nn.Sequential(nn.Linear(6, 4), nn.Tanh()), DATA)
     assert ended(tanh, baseline=tanh) == (2, [(BASELINE, "unjudged")])
+
+
+def test_the_name_of_a_module_means_all_its_calls():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.act = nn.Linear(6, 10), nn.Linear(10, 10), nn.ReLU()
+            nn.init.constant_(self.two.bias, -1e6)
+
+        def forward(self, x):
+            return self.act(self.two(self.act(self.one(x))))
+
+    census = undying.census(Twice(), DATA)
+    assert ended(census, "act=0.9") == (1, [("act", "passed"), ("act#2", "failed")])
+    assert ended(census, "act=0.9", "act#2=1")[0] == 0
