@@ -27,10 +27,12 @@ class Dataset:
     names: tuple[str, ...] = ()
     """Of the classes, where the source has them."""
     whole: bool = False
-    """Whether the test part is all samples of a source that has no parts."""
+    """Whether the test part is every sample of the source, those of the training part too."""
     targets: str = "classes"
     """``"classes"``: int64 (N,) in [0, classes); ``"values"``: float32 (N, classes), any numbers; ``"labels"``: the same, each 0
     or 1; ``"own"``: whatever a task of the user's takes, like the samples, which are given to the network as they are."""
+    unreadable: tuple[tuple[str, str], ...] = ()
+    """Files that were left out, each with the reason."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -138,7 +140,7 @@ class Dataset:
                     f"data {self.name}: {part} labels go from {int(y.min())} to {int(y.max())}; "
                     f"with {self.classes} classes they must be 0 to {self.classes - 1}"
                 )
-        if self.classes < 2 and self.targets == "classes":
+        if self.classes < 2 and self.targets == "classes" and not self.whole:
             raise UndyingError(f"data {self.name} has {self.classes} class; a comparison needs two or more")
         return self
 
