@@ -225,3 +225,25 @@ def test_json_is_plain(own):
     checkpoint(own / "w.pt", [0])
     run("--model", "own_census_net:build", "--checkpoint", "w.pt", "--json", "c.json")
     assert json.loads((own / "c.json").read_text())["sites"][0]["dead"][0] is True
+
+
+def test_outputs_and_a_method_are_counted(own, capsys):
+    (own / "own_census_net.py").write_text(
+        f"""{NETWORK}
+
+class Latents(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(64, 24)
+        nn.init.constant_(self.lin.bias[:5].data, -1e6)
+
+    def encode(self, x):
+        top = torch.topk(self.lin(x.flatten(1)), 4)
+        return torch.zeros(len(x), 24).scatter(-1, top.indices, torch.relu(top.values))
+"""
+    )
+    options = ("--model", "own_census_net:Latents", "--data", "random:40,64", "--method", "encode", "--skip", "relu")
+    assert run(*options, "--outputs", "encode", "--json", "census.json") == 0
+    assert undying.Census.load("census.json")["encode"].silent[:5].all()
+    assert run(*options, "--outputs", "decode") == 2
+    assert "outputs names 'decode'" in capsys.readouterr().err

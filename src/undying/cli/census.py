@@ -48,6 +48,10 @@ class CensusCommand:
     """Which of several sets of weights in the checkpoint to load, such as state_dict_ema."""
     classes: int = 0
     """Classes of the network; 0: those of the data, for torchvision's and timm's as many as the library gives it."""
+    method: str = ""
+    """Method of the network to call in place of the network itself, such as encode."""
+    outputs: tuple[str, ...] = ()
+    """Submodules and methods whose output is counted as units too, such as encode."""
     gradients: bool = False
     """Also run the backward pass of the loss on the labels, which tells dead units from silent ones."""
     tau: float = 0.025
@@ -159,7 +163,14 @@ class CensusCommand:
     def _counted(self, model: nn.Module, found: Probe) -> Census:
         try:
             return census(
-                model, found.batches, tau=self.tau, gradients=self.gradients, axes=_axes(self.axes), skip=self.skip
+                model,
+                found.batches,
+                method=self.method or None,
+                outputs=self.outputs,
+                tau=self.tau,
+                gradients=self.gradients,
+                axes=_axes(self.axes),
+                skip=self.skip,
             )
         except UndyingError:
             raise
