@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from undying._base.errors import UndyingError
+from undying.report.tables import arms_csv
 from undying.scores import Reading, read_scores
+from undying.statistics.metric import SUMMARY
 from undying.statistics.paired import compare_metrics
 
 SEEDS = range(8)
@@ -194,3 +196,18 @@ def test_files_add_up_and_names_that_would_collide_are_refused(tmp_path):
         read_scores([both])
     with pytest.raises(UndyingError, match="is not there"):
         read_scores([tmp_path / "none.csv"])
+
+
+def test_columns_of_the_summary_are_each_of_one_metric(tmp_path):
+    both = rows("acc") + rows("acc_difference")
+    with pytest.raises(UndyingError, match=r"'acc' and 'acc_difference' would have a column of summary.csv in common"):
+        read_scores(long(tmp_path / "scores.csv", both))
+    results = read_scores(str(long(tmp_path / "scores.csv", rows("acc"))))
+    heads = arms_csv(results).splitlines()[0].split(",")
+    assert heads == ["activation", *(f"acc_{ending}" for ending in SUMMARY)]
+
+
+def test_a_number_is_no_python(tmp_path):
+    (tmp_path / "scores.csv").write_text("arm,seed,metric,value\na,0,r,1_05\nb,0,r,2\n")
+    with pytest.raises(UndyingError, match="line 2: value must be a number, not '1_05'"):
+        read_scores([tmp_path / "scores.csv"])

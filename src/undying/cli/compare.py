@@ -55,7 +55,7 @@ class CompareCommand:
         _print_plan(console, todo, self.execution.runs_at_once)
         if self.dry_run:
             seconds = estimate_seconds(todo, self.execution)
-            console.print(f"estimated time: {duration(seconds)}", highlight=False)
+            console.print(f"estimated time: {duration(seconds)} of training", highlight=False)
             return 0
         threading.Thread(target=_import_report, daemon=True).start()
         try:
@@ -183,7 +183,7 @@ def _print_plan(console: Console, todo: Plan, workers: int) -> None:
     points = f" x {len(settings.points)} points of a grid" if settings.grid else ""
     console.print(
         f"{settings.model} on {todo.data['name']}: {len(settings.activations)} activations x {settings.seeds} seeds{points} "
-        f"= {len(todo.runs)} runs of {settings.epochs} epochs, {len(todo.finished)} finished, {workers} at a time, in {todo.store.out}",
+        f"= {len(todo.runs)} runs of {settings.epochs} epoch{'s' * (settings.epochs > 1)}, {len(todo.finished)} finished, {workers} at a time, in {todo.store.out}",
         markup=False,
         highlight=False,
     )

@@ -64,6 +64,18 @@ def test_any_columns_are_the_targets(tmp_path: Path) -> None:
         ([(1, "", 3)], {}, "line 2, column b: empty; every cell must be a number"),
         ([(1, 2, 3), (1, "nan", 3)], {}, "line 3, column b: 'nan'; every cell must be a number"),
         ([(1, "red", 3)], {}, "line 2, column b: 'red'"),
+        (
+            [(i, 2, i / 4) for i in range(60)],
+            {"targets": "classes"},
+            "column y: a class is 0.25; for numbers that are measured",
+        ),
+        (
+            [(i, 2, i) for i in range(60)],
+            {"targets": "classes"},
+            "60 classes in 60 rows; for numbers that are measured add",
+        ),
+        ([(i, 2, "1_0") for i in range(60)], {}, "column y: '1_0'; every cell must be a number"),
+        (ROWS, {"columns": ("y", "y")}, "names a column twice"),
         ([(1, 2)], {}, "line 2 has 2 cells, the header 3"),
         ([], {}, "has a header and no row"),
         ([(1, 2, 3)] * 30, {}, "has 30 rows, too few to test on a fifth of them"),

@@ -35,6 +35,8 @@ def table(path: Path, targets: str = "classes", columns: Sequence[str] = ()) -> 
         raise UndyingError(
             f"--columns {' '.join(wanted)}: a class is one column; for several labels add --task multilabel"
         )
+    if len(set(wanted)) < len(wanted):
+        raise UndyingError(f"--columns {' '.join(wanted)} names a column twice")
     features = [name for name in file.header if name not in wanted]
     if not features:
         raise UndyingError(f"{path} has no column beside {', '.join(wanted)} to learn from")
@@ -43,6 +45,7 @@ def table(path: Path, targets: str = "classes", columns: Sequence[str] = ()) -> 
     if targets == "classes":
         words = [row.cells[wanted[0]] for row in file.rows]
         names = tuple(_in_order(set(words), path, wanted[0]))
+        _check_classes(names, words, path, wanted[0])
         y = torch.tensor([names.index(word) for word in words])
     else:
         y = torch.tensor([[_number(row, name) for name in wanted] for row in file.rows])
@@ -53,10 +56,32 @@ def table(path: Path, targets: str = "classes", columns: Sequence[str] = ()) -> 
     return Dataset(path.stem, x[~test], y[~test], x[test], y[test], number, names, targets=targets).checked()
 
 
+def _check_classes(names: Sequence[str], words: Sequence[str], path: Path, column: str) -> None:
+    """Numbers that are measured are taken for classes easily, and every run then ends with an accuracy of guessing."""
+    for name in names:
+        if _is_measured(name):
+            raise UndyingError(
+                f"{path}, column {column}: a class is {name}; for numbers that are measured add --task regression, and give "
+                "classes whole numbers or words"
+            )
+    if len(names) > len(words) / 2:
+        raise UndyingError(
+            f"{path}, column {column}: {len(names)} classes in {len(words)} rows; for numbers that are measured add "
+            "--task regression"
+        )
+
+
+def _is_measured(word: str) -> bool:
+    try:
+        return math.isfinite(float(word)) and not float(word).is_integer()
+    except ValueError:
+        return False
+
+
 def _number(row: Row, name: str) -> float:
     cell = row.cells[name]
     try:
-        value = float(cell)
+        value = math.nan if "_" in cell else float(cell)  # Python takes one between digits
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
