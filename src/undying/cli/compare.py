@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +47,7 @@ class CompareCommand:
         from undying.cli.progress import RunsTable
         from undying.lab.comparison import carry_out, estimate_seconds
         from undying.lab.plan import plan
+        from undying.report.live import LivePage
 
         todo = plan(self.settings, self.out, self.execution)
         _print_plan(console, todo, self.execution.runs_at_once)
@@ -57,10 +55,11 @@ class CompareCommand:
             seconds = estimate_seconds(todo, self.execution)
             console.print(f"estimated time: {duration(seconds)} of training", highlight=False)
             return 0
-        threading.Thread(target=_import_report, daemon=True).start()
         try:
-            with RunsTable(todo.store, todo.missing, console) as live:
-                results = carry_out(todo, self.execution, live.finished)
+            with RunsTable(todo.store, todo.missing, console) as table, LivePage(todo) as page:
+                if todo.missing:
+                    console.print(f"so far: {page.path}", markup=False, highlight=False)
+                results = carry_out(todo, self.execution, table.finished)
         except (KeyboardInterrupt, RunsFailedError) as stop:
             self._show_partial(console, todo, written=isinstance(stop, RunsFailedError))
             raise
@@ -196,12 +195,6 @@ def _print_plan(console: Console, todo: Plan, workers: int) -> None:
         )
     for said in power(todo):
         console.print(said, markup=False, highlight=False)
-
-
-def _import_report() -> None:
-    """What draws the report, while runs train and this process has nothing else to do."""
-    with contextlib.suppress(ImportError):  # who needs it will say so
-        importlib.import_module("undying.report.write")
 
 
 def _report(console: Console, results: Results, out: Path, formats: Sequence[str] = ("svg",)) -> None:

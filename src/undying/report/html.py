@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -20,12 +22,17 @@ from undying.report import words
 from undying.report.drawing import Figure
 from undying.report.figures import FEW, FIRST
 from undying.report.method import method
-from undying.statistics.metric import SILENT
+from undying.statistics.metric import SILENT, Metric
+
+if TYPE_CHECKING:
+    from undying.lab.plan import Plan
+    from undying.report.live import Progress
 
 SCRIPT = files("undying.report").joinpath("page.js").read_text(encoding="utf-8")
 """Of every page that has tables and figures; the page's policy lets the browser run this text and no other."""
 
 
+@functools.cache
 def environment() -> Environment:
     """jinja2 for every page: everything that it prints is cleaned and escaped."""
     pages = Environment(
@@ -71,8 +78,8 @@ def environment() -> Environment:
     return pages
 
 
-def page(results: Results, figures: Sequence[Figure]) -> str:
-    """The whole HTML document."""
+def page(results: Results, figures: Sequence[Figure], live: str = "") -> str:
+    """The whole HTML document; ``live`` is a comment that stands where runs that are still trained are shown."""
     # matplotlib wrote the SVG and escaped every text in it. Beside our script nothing else goes into the page as markup.
     placed_all = [(figure, Markup(figure.page)) for figure in figures]
     return (
@@ -88,7 +95,23 @@ def page(results: Results, figures: Sequence[Figure]) -> str:
             first=[placed for placed in placed_all if placed[0].name == FIRST],
             figures=[placed for placed in placed_all if placed[0].name != FIRST],
             theme=THEME,
+            live=Markup(live),
         )
+    )
+
+
+def live_shell(plan: Plan, place: str) -> str:
+    """The document of a comparison that has no results yet; ``place`` is as in :func:`page`."""
+    return environment().get_template("live.html.j2").render(plan=plan, theme=THEME, live=Markup(place))
+
+
+def live_part(progress: Progress, metric: Metric) -> str:
+    """What stands there: the runs as of now."""
+    written = datetime.fromtimestamp(progress.written, timezone.utc)
+    return (
+        environment()
+        .get_template("now.html.j2")
+        .render(progress=progress, metric=metric, written=f"{written:%Y-%m-%d %H:%M:%S} UTC")
     )
 
 

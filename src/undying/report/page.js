@@ -629,12 +629,12 @@ function live() {
   if (!state) return;
   const began = Number(state.dataset.written), ended = state.dataset.state !== "running";
   let touched = 0;
-  for (const kind of ["pointerdown", "keydown", "input", "wheel", "touchmove"]) addEventListener(kind, () => { touched = Date.now(); }, { passive: true });
+  for (const kind of ["pointerdown", "pointermove", "keydown", "input", "wheel", "touchmove"]) addEventListener(kind, () => { touched = Date.now(); }, { passive: true });
   const age = state.querySelector(".age"), loaded = Date.now();
   const look = () => {
     const seconds = Math.max(0, Math.round((Date.now() - began) / 1000));
     const words = seconds < 120 ? `${seconds} s` : seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
-    age.textContent = `${words} old${!ended && seconds > 60 ? "; nothing has been written since, so the runs may have been stopped" : ""}`;
+    age.textContent = `, ${words} ago${!ended && seconds > 60 ? "; nothing since, so the runs may have been stopped" : ""}`;
     // The longer nothing is written, the more rarely it is looked for.
     const due = Date.now() - loaded > Math.min(60000, Math.max(2000, 100 * seconds));
     if (!ended && due && !document.hidden && Date.now() - touched > 1500) { keepAll(); location.reload(); }

@@ -1,0 +1,156 @@
+"""The page of a comparison whose runs are still trained: written again every few seconds, without a server."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from undying._base.errors import UndyingError
+from undying._base.files import write_text
+from undying._base.text import known
+from undying.lab.collect import analyze
+from undying.lab.plan import Plan
+from undying.lab.runs.lines import score
+from undying.lab.settings import AnyRun
+from undying.lab.status import RunState, under_way
+
+_PLACE = "<!-- the runs as of now -->"
+"""Where in a page the part stands that changes with every epoch."""
+_LOOKS, _DRAWINGS = 250, 200
+"""How many times as long as a look at the runs, and as drawing the figures, it takes until the next: 0.9 % of one core."""
+_PAUSE = 1.0
+"""Seconds between two looks at least."""
+_GUESS = 2.0
+"""Seconds that drawing takes, before it is known."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One activation as of now."""
+
+    name: str
+    finished: int
+    running: int
+    planned: int
+    score: float | None
+    """Mean over the finished runs; None without one, and where a grid mixes several settings."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the page says of the runs."""
+
+    state: str
+    """``running`` or ``stopped``."""
+    written: float
+    """Seconds since 1970."""
+    finished: int
+    planned: int
+    arms: list[Arm]
+    under_way: list[RunState]
+
+
+class LivePage:
+    """Context manager that keeps ``OUT/report.html`` up to date while the missing runs of a plan are trained.
+
+    A thread of its own looks at the store, so it shows runs of every executor. What a look and a drawing cost decides how
+    long it waits for the next. Each page is whole, so one that is left behind by a sweep that was killed can be read; it says
+    how old it is. If the sweep ends by an exception, the last page says that it has stopped; otherwise the report replaces it.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.path = plan.store.out / "report.html"
+        self._plan = plan
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._shell = ""
+        """The page but for the runs as of now."""
+        self._drawn = 0
+        """Number of finished runs that its figures are of."""
+        self._seen: tuple[Any, ...] = ()
+        """What the page tells of the runs."""
+
+    def __enter__(self) -> LivePage:
+        if self._plan.missing:
+            self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._thread.ident is None:
+            return
+        self._stop.set()
+        self._thread.join()
+        if kind is not None:
+            with contextlib.suppress(UndyingError, OSError):
+                self._write(self._progress("stopped"))
+
+    def _follow(self) -> None:
+        import undying.report.write  # noqa: F401  what draws: it takes a second, and the runs have begun
+
+        with contextlib.suppress(UndyingError, OSError):
+            self._look()  # the first reads the templates, so that its time says nothing of the next
+        due = time.monotonic() + _DRAWINGS * _GUESS
+        pause = 0.0
+        while not self._stop.wait(pause):
+            began = time.thread_time()
+            with contextlib.suppress(UndyingError, OSError):  # read in the midst of a change; the next look will tell
+                self._look()
+            pause = max(_PAUSE, _LOOKS * (time.thread_time() - began))
+            if time.monotonic() > due and len(self._plan.finished) > self._drawn:
+                began = time.thread_time()
+                with contextlib.suppress(UndyingError, OSError):  # such as no run of the baseline
+                    self._draw()
+                due = time.monotonic() + _DRAWINGS * (time.thread_time() - began)
+
+    def _look(self) -> None:
+        """Write the page, if there is news."""
+        progress = self._progress("running")
+        seen = (len(self._plan.finished), self._drawn, *((run.id, run.epoch) for run in progress.under_way))
+        if seen != self._seen:
+            self._write(progress)
+            self._seen = seen
+
+    def _draw(self) -> None:
+        """Everything below, of the runs that are finished."""
+        from undying.report.figures import draw
+        from undying.report.html import page
+
+        self._drawn = len(self._plan.finished)
+        results = analyze(self._plan, partial=True)
+        self._shell = page(results, draw(results), live=_PLACE)
+
+    def _progress(self, state: str) -> Progress:
+        plan = self._plan
+        finished = dict(plan.finished)  # a copy: this is another thread
+        running = under_way(plan.store, {config.id: config for config in plan.runs if config not in finished})
+        trained = Counter(config.activation for config in finished)
+        at = Counter(run.config.activation for run in running if run.config is not None)
+        planned = Counter(config.activation for config in plan.runs)
+        return Progress(
+            state,
+            time.time(),
+            len(finished),
+            len(plan.runs),
+            [
+                Arm(name, trained[name], at[name], planned[name], None if plan.settings.grid else _mean(name, finished))
+                for name in plan.settings.activations
+            ],
+            running,
+        )
+
+    def _write(self, progress: Progress) -> None:
+        from undying.report.html import live_part, live_shell
+
+        if not self._shell:
+            self._shell = live_shell(self._plan, _PLACE)
+        write_text(self.path, self._shell.replace(_PLACE, live_part(progress, self._plan.metrics[0]), 1))
+
+
+def _mean(name: str, finished: dict[AnyRun, Any]) -> float | None:
+    values = [score(run.epochs)[1] for config, run in finished.items() if config.activation == name]
+    numbers = [value for value in values if known(value)]
+    return sum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
