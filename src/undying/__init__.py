@@ -3,6 +3,8 @@
 Everything public is named here. The core needs torch alone; the ``undying`` command needs the extra ``lab``.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from undying._version import __version__
 from undying.activations.barelu import BAReLU, barelu
 from undying.activations.plain import BSiLU, NeLU, bsilu, nelu
@@ -84,3 +86,16 @@ __all__ = [
     "unit_scaled",
     "watch",
 ]
+
+
+if TYPE_CHECKING:
+    from undying.report.watched import Page as Page
+
+
+def __getattr__(name: str) -> Any:
+    """``undying.Page`` needs the extra ``lab``, so it is imported by who asks for it, and is not in ``__all__``."""
+    if name == "Page":
+        from undying._base.extras import need
+
+        return need("undying.report.watched", "lab", "undying.Page").Page
+    raise AttributeError(f"module 'undying' has no attribute {name!r}")

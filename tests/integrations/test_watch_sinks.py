@@ -34,8 +34,10 @@ def test_tensorboard(tmp_path):
 
     memory = trained(TensorBoard(tmp_path))
     events = EventAccumulator(str(tmp_path)).Reload()
-    for name in ("gradient_norm", "update_norm", "silent_at/1", "probe/died", "sparsity"):
-        read = {event.step: event.value for event in events.Scalars(f"undying/{name}")}
+    tags = {name: f"undying/{name}" for name in ("gradient_norm", "update_norm", "probe/died", "sparsity")}
+    tags |= {f"{what}_at/1": f"undying 1/{what}" for what in ("silent", "dormant", "firing_rate")}  # by layer
+    for name, tag in tags.items():
+        read = {event.step: event.value for event in events.Scalars(tag)}
         assert read == pytest.approx({record.step: record.scalars()[name] for record in memory})
 
 

@@ -51,9 +51,10 @@ def test_tensorboard_has_a_run_each_with_the_numbers_of_the_store(sweep, tmp_pat
     assert written["undying/train_loss"] == pytest.approx({x["epoch"]: x["train_loss"] for x in lines[1:]})
     silent = {x["epoch"]: sum(site["silent"] for site in x["sites"]) / 384 for x in lines}
     assert written["undying/silent"] == pytest.approx(silent)
-    assert written["undying/silent_at/act2"] == pytest.approx(
-        {x["epoch"]: x["sites"][1]["silent"] / 128 for x in lines}
-    )
+    for state in ("silent", "dead", "dormant"):  # a group of charts a layer
+        assert written[f"undying act2/{state}"] == pytest.approx(
+            {x["epoch"]: x["sites"][1][state] / 128 for x in lines}
+        )
 
     before = files(board)
     again = Trackers(store, Execution(tensorboard=board))

@@ -10,6 +10,7 @@ import io
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -297,3 +298,28 @@ def test_what_the_reader_has_set_is_kept(opened: Callable[..., Any], report: Pat
     assert tab.locator(".verdicts details").nth(1).get_attribute("open") is not None
     assert tab.locator(".arms button").nth(2).get_attribute("aria-pressed") == "false"
     assert column(tab.locator("table").first, 1) == order
+
+
+def test_a_live_page_follows_and_keeps_what_is_set(
+    opened: Callable[..., Any], results: Results, drawn: list[Figure], tmp_path: Path
+) -> None:
+    def write(words: str, state: str = "running") -> None:
+        section = f'<section data-written="{1000 * time.time():.0f}" data-state="{state}">{words}<b class="age"></b></section>'
+        path.write_text(page(results, drawn, live="<!-- now -->").replace("<!-- now -->", section), encoding="utf-8")
+
+    path = tmp_path / "report.html"
+    write("first")
+    tab = opened(path)
+    tab.locator(".verdicts summary").nth(1).click()
+    tab.locator("table").first.locator("th .sort", has_text="Silent").click()
+    order = column(tab.locator("table").first, 1)
+    tab.evaluate("document.getElementById('figures').scrollIntoView()")
+    at = tab.evaluate("scrollY")
+    write("second")
+    tab.wait_for_selector("section:has-text('second')")
+    tab.wait_for_function(f"Math.abs(scrollY - {at}) < 5")
+    assert re.search(r", \d+ s ago", tab.locator(".age").inner_text())
+    assert tab.locator(".verdicts details").nth(1).get_attribute("open") is not None
+    assert column(tab.locator("table").first, 1) == order
+    write("third", "stopped")
+    tab.wait_for_selector("section:has-text('third')")

@@ -71,6 +71,8 @@ class Record:
         for site in self.census.sites:
             if site.silent is not None:
                 values[f"silent_at/{site.name}"] = float(site.silent.double().mean())
+            values[f"dormant_at/{site.name}"] = float(site.dormant.double().mean())
+            values[f"firing_rate_at/{site.name}"] = float(site.firing_rate.double().mean())
         return {name: value for name, value in values.items() if value is not None}
 
     def to_dict(self) -> dict[str, Any]:

@@ -41,8 +41,9 @@ class EpochScalars:
         values = {name: value for name, value in self.line.items() if name in _METRICS or name.startswith(_SCORED)}
         values |= {state: share(self.line, state) for state in ("silent", "dead", "dormant")}
         for site in self.line.get("sites", ()):
-            if site["silent"] is not None:
-                values[f"silent_at/{site['name']}"] = site["silent"] / site["units"]
+            for state in ("silent", "dead", "dormant"):
+                if site[state] is not None:
+                    values[f"{state}_at/{site['name']}"] = site[state] / site["units"]
         return {name: value for name, value in values.items() if value is not None}
 
 

@@ -90,9 +90,10 @@ def panels(shown: Sequence[Panel]) -> Canvas:
 def _draw_panel(axes: Axes, panel: Panel) -> None:
     drawn = [line.measured(POINTS) for line in panel.lines]
     for index, line in enumerate(drawn):
-        mark(_band(axes, line, color=style_of(index)[0], alpha=0.12), arm=index, band="")
+        if line.low:
+            mark(_band(axes, line, color=style_of(index)[0], alpha=0.12), arm=index, band="")
         _median(axes, index, line, marker=_marker(line), zorder=4 if index == 0 else 3)
-    mark_axes(axes)
+    mark_axes(axes, panel.over)
     axes.set_title(panel.title)
     axes.margins(x=0.02)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
@@ -116,7 +117,7 @@ def multiples(panel: Panel) -> Canvas:
         mark(_band(axes, other, color=colour, alpha=0.22), arm=index, band="")
         style = {"color": colour, "linewidth": 1.4, "marker": _marker(other), "zorder": 3}
         _marked(axes.plot(other.x, other.middle, **style), index, other)
-        mark_axes(axes)
+        mark_axes(axes, panel.over)
         axes.set_title(clip(other.name, 14 if across == 4 else 19), fontsize=8.5, fontweight="normal", pad=3)
         mark(axes.title, arm=index, label="")
         axes.tick_params(labelsize=8.5)

@@ -15,6 +15,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from undying._base.text import clean
+
 _MARK = "data:"
 _AXES = "data:axes-"
 
@@ -24,8 +26,10 @@ def mark(artist: Artist, **values: object) -> None:
     artist.set_gid(_MARK + json.dumps({name: str(value) for name, value in values.items()}))
 
 
-def mark_axes(axes: Axes) -> None:
-    """Tell where these axes are and what they span, known once they are drawn (:func:`placed`), and where their ticks are."""
+def mark_axes(axes: Axes, over: str) -> None:
+    """Tell where these axes are and what they span, known once they are drawn (:func:`placed`), where their ticks are, and
+    what is along them."""
+    axes.set_label(over)
     axes.set_gid(f"{_AXES}{id(axes)}-")  # replaced before anybody reads it
     mark(axes.yaxis, ticks="y")
 
@@ -50,6 +54,7 @@ def placed(canvas: Canvas, drawn: str) -> str:
                 "xlim": listed(axes.get_xlim()),
                 "ylim": listed(axes.get_ylim()),
                 "scale": axes.get_yscale(),
+                "over": clean(str(axes.get_label())),
             }
             drawn = drawn.replace(f'id="{token}"', f"id={quoteattr(_MARK + json.dumps(values))}")
     return drawn

@@ -7,9 +7,8 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -22,11 +21,7 @@ from undying.report import words
 from undying.report.drawing import Figure
 from undying.report.figures import FEW, FIRST
 from undying.report.method import method
-from undying.statistics.metric import SILENT, Metric
-
-if TYPE_CHECKING:
-    from undying.lab.plan import Plan
-    from undying.report.live import Progress
+from undying.statistics.metric import SILENT
 
 SCRIPT = files("undying.report").joinpath("page.js").read_text(encoding="utf-8")
 """Of every page that has tables and figures; the page's policy lets the browser run this text and no other."""
@@ -97,21 +92,6 @@ def page(results: Results, figures: Sequence[Figure], live: str = "") -> str:
             theme=THEME,
             live=Markup(live),
         )
-    )
-
-
-def live_shell(plan: Plan, place: str) -> str:
-    """The document of a comparison that has no results yet; ``place`` is as in :func:`page`."""
-    return environment().get_template("live.html.j2").render(plan=plan, theme=THEME, live=Markup(place))
-
-
-def live_part(progress: Progress, metric: Metric) -> str:
-    """What stands there: the runs as of now."""
-    written = datetime.fromtimestamp(progress.written, timezone.utc)
-    return (
-        environment()
-        .get_template("now.html.j2")
-        .render(progress=progress, metric=metric, written=f"{written:%Y-%m-%d %H:%M:%S} UTC")
     )
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 from undying._base.errors import UndyingError
@@ -143,11 +144,17 @@ class LivePage:
         )
 
     def _write(self, progress: Progress) -> None:
-        from undying.report.html import live_part, live_shell
+        # These draw, and take a second to import; who trains waits for nothing here.
+        from undying.plots.theme import THEME
+        from undying.report.html import environment
 
         if not self._shell:
-            self._shell = live_shell(self._plan, _PLACE)
-        write_text(self.path, self._shell.replace(_PLACE, live_part(progress, self._plan.metrics[0]), 1))
+            shell = environment().get_template("live.html.j2")
+            self._shell = shell.render(plan=self._plan, theme=THEME, live=_PLACE)
+        written = f"{datetime.fromtimestamp(progress.written, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+        now = environment().get_template("now.html.j2")
+        said = now.render(progress=progress, metric=self._plan.metrics[0], written=written)
+        write_text(self.path, self._shell.replace(_PLACE, said, 1))
 
 
 def _mean(name: str, finished: dict[AnyRun, Any]) -> float | None:

@@ -402,8 +402,7 @@ class Figure {
       return { y: line.y[i], colour: line.group.querySelector("path")?.style.stroke, text: `${NAMES[armOf(line.group)] ?? ""} ${written(line.y[i])}${band}` };
     });
     rows.sort((a, b) => b.y - a.y);
-    const over = this.element.querySelector("[data-over]")?.dataset.over || "Epoch";
-    showTip(event, `${over} ${written(nearest)}`, rows.map((row) => [row.colour, row.text]));
+    showTip(event, `${axes.group.dataset.over} ${written(nearest)}`, rows.map((row) => [row.colour, row.text]));
   }
   readMap(event) {
     for (const map of this.maps) {
