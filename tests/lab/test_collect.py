@@ -4,11 +4,13 @@ import json
 import sys
 
 import pytest
+import torch
 
 from stores import UNITS, epochs_of, finish, prepared
 from undying._base.errors import UndyingError
 from undying.lab import Execution, Settings, compare
 from undying.lab.collect import collect
+from undying.lab.runs.lines import packed
 from undying.statistics.paired import compare_to_baseline
 
 SETTINGS = Settings(activations=("relu", "sugar", "gelu"), seeds=4, epochs=2)
@@ -179,3 +181,36 @@ def test_what_was_held_out_for_validation_is_collected_a_run_each(tmp_path):
     assert results.baseline.validation == {}
     assert "validation" not in results.to_dict()["activations"][0]
     assert all("steps" not in c for c in results.to_dict()["activations"][0]["curves"].values())
+
+
+def test_units_that_died_and_revived_are_counted_run_by_run(tmp_path):
+    """Against a count by hand over planted masks; epoch 2 of seed 0 was not counted, and the last line of seed 1 says nothing."""
+    store, configs = prepared(tmp_path, Settings(activations=("relu", "gelu"), seeds=2, epochs=3))
+    masks = {
+        0: [{0, 1}, {1, 2}, None, {3}],  # died 2; then 3, revived 1 and 2 since epoch 1
+        1: [{0}, {0, 1, 2}, {0}, "old"],  # died 1 and 2; then they revived
+    }
+    for config in (config for config in configs if config.activation == "relu"):
+        lines = epochs_of(config, sites=("act1",))
+        for line, silent in zip(lines, masks[config.seed], strict=True):
+            if silent is None:
+                del line["sites"]
+            elif silent != "old":
+                mask = torch.zeros(128, dtype=torch.bool)
+                mask[list(silent)] = True
+                line["sites"][0] |= {"silent": len(silent), "silent_units": packed(mask)}
+        finish(store, config, lines)
+    results = collect(store, store.settings(), partial=True)
+    [site] = results.baseline.sites
+    assert site.died == [None, (1 + 2) / 2, 0, 1]
+    assert site.revived == [None, (1 + 0) / 2, 2, 2]
+    written = results.to_dict()["activations"][0]["sites"][0]
+    assert written["died"] == site.died
+
+
+def test_runs_of_early_versions_do_not_say_which_units_died(tmp_path):
+    store, configs = prepared(tmp_path, Settings(activations=("relu", "gelu"), seeds=1, epochs=1))
+    finish(store, configs[0])
+    results = collect(store, store.settings(), partial=True)
+    assert {(*site.died, *site.revived) for site in results.baseline.sites} == {()}
+    assert "died" not in results.to_dict()["activations"][0]["sites"][0]

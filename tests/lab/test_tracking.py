@@ -95,7 +95,8 @@ def test_wandb_offline_has_a_run_each_once(wandb_offline, sweep, tmp_path, monke
 def test_what_is_unknown_is_left_out():
     sites = [{"name": "tanh", "units": 4, "silent": None, "dead": 1, "dormant": 0}]
     scalars = EpochScalars({"epoch": 2, "test_loss": None, "test_accuracy": 0.5, "sites": sites}).scalars()
-    assert scalars == {"test_accuracy": 0.5, "dead": 0.25, "dormant": 0.0}
+    known = {"dead": 0.25, "dormant": 0.0}
+    assert scalars == {"test_accuracy": 0.5, **known, **{f"{state}_at/tanh": share for state, share in known.items()}}
 
 
 def test_runs_of_other_settings_are_another_group_and_further_seeds_are_not():

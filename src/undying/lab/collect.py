@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 
+import numpy as np
+
 from undying._base.errors import UndyingError
 from undying._version import __version__
 from undying.lab.finished import check_alike
@@ -14,7 +16,7 @@ from undying.lab.plan import Plan, stored
 from undying.lab.results import ActivationResult, Results, SiteHistory
 from undying.lab.runs.classification import PROBE
 from undying.lab.runs.kind import Run
-from undying.lab.runs.lines import last_counted, share
+from undying.lab.runs.lines import last_counted, share, silent_units
 from undying.lab.settings import Settings
 from undying.lab.store import Store
 from undying.lab.tasks import RL
@@ -206,6 +208,7 @@ def _sites(runs: Sequence[Run]) -> list[SiteHistory]:
     counted = [[{site["name"]: site for site in epoch.get("sites", ())} for epoch in run.epochs] for run in runs]
     first = next((run[0] for run in counted if run[0]), {})
     epochs = [[run[e] for run in counted if e < len(run)] for e in range(max(map(len, counted)))]
+    changed = [_changes(run) for run in runs]
     return [
         SiteHistory(
             name,
@@ -214,9 +217,30 @@ def _sites(runs: Sequence[Run]) -> list[SiteHistory]:
                 state: [_mean([sites[name][state] for sites in at if name in sites], site["units"]) for at in epochs]
                 for state in ("silent", "dead", "dormant")
             },
+            **{
+                event: [_mean([run.get((name, e), {}).get(event) for run in changed], 1) for e in range(len(epochs))]
+                for event in ("died", "revived")
+                if any(site_name == name for run in changed for site_name, _ in run)
+            },
         )
         for name, site in first.items()
     ]
+
+
+def _changes(run: Run) -> dict[tuple[str, int], dict[str, int]]:
+    """(site, index of the epoch) -> units that died and revived since the count before it, where both are known."""
+    found: dict[tuple[str, int], dict[str, int]] = {}
+    before: dict[str, np.ndarray] = {}
+    for index, line in enumerate(run.epochs):
+        for site in line.get("sites", ()):
+            now, then = silent_units(site), before.get(site["name"])
+            if now is None:
+                before.pop(site["name"], None)
+                continue
+            if then is not None and len(then) == len(now):
+                found[site["name"], index] = {"died": int((now & ~then).sum()), "revived": int((then & ~now).sum())}
+            before[site["name"]] = now
+    return found
 
 
 def _mean(counts: Sequence[int | None], units: int) -> float | None:

@@ -25,6 +25,11 @@ class SiteHistory:
     silent: Sequence[float | None]
     dead: Sequence[float | None]
     dormant: Sequence[float | None]
+    died: Sequence[float | None] = ()
+    """Units that fell silent since the count before, by epoch, mean over the runs; None where nothing was counted or before
+    it. Empty for runs that did not note which units were silent."""
+    revived: Sequence[float | None] = ()
+    """Units that were silent then and are not now."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +203,9 @@ class Results:
             del activation["seconds"], activation["together"]
             if not activation["validation"]:
                 del activation["validation"]
+            for site in activation["sites"]:
+                if not site["died"]:
+                    del site["died"], site["revived"]
             for curve in activation["curves"].values():
                 if curve["steps"] is None:
                     del curve["steps"]

@@ -60,8 +60,12 @@ def layers(results: Results, kind: str, prefix: str = "") -> list[Drawing]:
 
 
 def _history(arm: int, activation: ActivationResult, kind: str) -> dict[str, Any]:
-    """Of one panel, for the slider below it: shares in thousandths by site and epoch; None is not known or not counted."""
+    """Of one panel, for the slider below it: shares in thousandths by site and epoch, and units that died and revived where
+    that was noted; None is not known or not counted."""
+    noted = kind == "silent" and any(site.died for site in activation.sites)
+    events = ("died", "revived") if noted else ()
     return {
+        **{event: [[_tenth(of) for of in getattr(site, event)] for site in activation.sites] for event in events},
         "arm": arm,
         "sites": [clean(site.name) for site in activation.sites],
         "units": [site.units for site in activation.sites],
@@ -96,3 +100,7 @@ def _layers_in_words(activation: ActivationResult, kind: str) -> str:
         f"{activation.name}: at most {percent(max(before))} before training; "
         f"after the last epoch from {percent(least)} ({lowest}) to {percent(greatest)} ({highest})."
     )
+
+
+def _tenth(number: float | None) -> float | None:
+    return round(number, 1) if known(number) else None

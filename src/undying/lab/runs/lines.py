@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,10 +28,29 @@ def unit_metrics(counted: Census) -> dict[str, Any]:
                 "silent": int(site.silent.sum()) if site.silent is not None else None,
                 "dead": int(site.dead.sum()) if site.dead is not None else None,
                 "dormant": int(site.dormant.sum()),
+                # Which they are, for what died and revived between two lines: a run that is resumed knows only the lines.
+                **({"silent_units": packed(site.silent)} if site.silent is not None else {}),
             }
             for site in counted.sites
         ],
     }
+
+
+def packed(mask: Tensor) -> str:
+    """A mask of units as base64 of its bits, unit 0 the first.
+
+    >>> packed(torch.tensor([True, False, False, False, False, False, False, True, True]))
+    'gYA='
+    """
+    return base64.b64encode(np.packbits(mask.cpu().numpy()).tobytes()).decode()
+
+
+def silent_units(site: Mapping[str, Any]) -> np.ndarray | None:
+    """Which units of a site are silent, from its line; None where that is not known, as in runs of early versions."""
+    if site.get("silent_units") is None:
+        return None
+    bits = np.frombuffer(base64.b64decode(site["silent_units"]), dtype=np.uint8)
+    return np.unpackbits(bits, count=site["units"]).astype(bool)
 
 
 def treatment_metrics(treatment: Applied, *, last: bool) -> dict[str, Any]:
@@ -71,7 +93,16 @@ def _is_site(site: object) -> bool:
         and all(
             state in site and (site[state] is None or _whole(site[state])) for state in ("silent", "dead", "dormant")
         )
+        and _is_packed(site.get("silent_units"), site["units"])
     )
+
+
+def _is_packed(mask: object, units: int) -> bool:
+    if mask is None:
+        return True
+    size = -(-units // 8)
+    shape = r"[A-Za-z0-9+/]*={0,2}"
+    return isinstance(mask, str) and len(mask) == 4 * -(-size // 3) and re.fullmatch(shape, mask) is not None
 
 
 def _whole(value: object) -> bool:
