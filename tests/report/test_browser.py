@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,6 +21,7 @@ import pytest
 
 from undying.lab.results import Results
 from undying.report.drawing import Figure
+from undying.report.figures import draw
 from undying.report.html import page
 
 CHROMIUM = os.environ.get("UNDYING_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -248,6 +250,28 @@ def test_the_slider_names_the_units_of_an_epoch(opened: Callable[..., Any], repo
         change = 128 * (round(site.silent[3], 3) - round(site.silent[2], 3))
         assert float(cell.split("\n")[-1].replace("−", "-").replace("±", "")) == pytest.approx(change, abs=0.051)
     assert shown.locator("svg .now").count() == len(results.activations)
+
+
+def test_the_slider_names_what_died_and_revived_where_that_was_noted(
+    opened: Callable[..., Any], make_results: Callable[..., Results], tmp_path: Path
+) -> None:
+    results = make_results(["relu", "gelu"], seeds=2, epochs=4, sites=["a"])
+    relu, gelu = results.activations
+    [site] = relu.sites
+    silent = [0.1, 0.2, None, 0.3, 0.3]
+    noted = replace(site, silent=silent, died=[None, 14.5, None, 13.0, 0.0], revived=[None, 1.5, None, 0.5, 0.0])
+    results = replace(results, activations=[replace(relu, sites=[noted]), gelu])
+    path = tmp_path / "report.html"
+    path.write_text(page(results, draw(results)), encoding="utf-8")
+    shown = figure(opened(path), "Silent units by layer")
+    cells = shown.locator("table.layers tbody td small")
+    seen = []
+    for epoch in range(5):
+        shown.locator("input[type=range]").fill(str(epoch))
+        seen.append(cells.first.text_content())
+        assert cells.nth(1).text_content() == ""  # of gelu it was not noted, and a net change would be read as deaths
+    # What was not counted at epoch 2 shows the count before it, with its changes.
+    assert seen == ["", "+14.5 −1.5", "+14.5 −1.5", "+13 −0.5", "+0 −0"]
 
 
 def test_figures_are_saved(opened: Callable[..., Any], report: Path, results: Results) -> None:

@@ -210,6 +210,10 @@ def test_numbers_have_one_minus_and_as_many_digits_everywhere(results: Results, 
             signed = number if number.startswith("−") else f"+{number}"
             assert f"<td>{signed} <small>[" in html
     assert "−" in parsed.text
+    sentence = replace(results.activations[1].comparison, sentence="leaky_relu: from -0.6 to 1e-5 in a-1")
+    other = replace(results.activations[1], comparisons={"accuracy": sentence})
+    said = page(replace(results, activations=[results.baseline, other]), [])
+    assert "From −0.6 to 1e-5 in a-1." in said
 
 
 def test_what_a_sceptic_asks_for_is_said(html: str, results: Results) -> None:

@@ -6,6 +6,7 @@ import base64
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -109,12 +110,12 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _below_name(sentence: str, name: str) -> str:
-    """A sentence under a heading that is the name already.
+    """A sentence under a heading that is the name already, with the minus of the tables.
 
     >>> _below_name("relu6: no difference detected", "relu6")
     'No difference detected.'
     """
-    said = sentence.removeprefix(f"{name}: ")
+    said = re.sub(r"(?<=[ (\[])-(?=\d)", words.MINUS, sentence.removeprefix(f"{name}: "))
     return f"{said[:1].upper()}{said[1:]}".rstrip(".") + "."
 
 

@@ -439,8 +439,8 @@ class Figure {
         draw("rect", { class: "now", x: e + a * epoch, y: Math.min(f, f + d * map.dataset.rows), width: Math.abs(a), height: Math.abs(d) * map.dataset.rows }, this.svg);
       }
       const arms = this.data.arms.filter((arm) => !off.has(armOf(this.maps.find((map) => map.dataset.arm === String(arm.arm)) || this.maps[0])));
-      frame.replaceChildren(this.reading(arms, epoch));
       const exact = arms.some((arm) => arm.died);
+      frame.replaceChildren(this.reading(arms, epoch, exact));
       note.textContent = exact
         ? "Below each share: units that died (+) and revived (\u2212) since the count before, mean over the runs."
         : `Below each share: by how many more or fewer units are ${this.data.kind} than at the count before, mean over the runs. Which died and which revived was not recorded.`;
@@ -448,7 +448,7 @@ class Figure {
     slider.addEventListener("input", this.update);
     this.update();
   }
-  reading(arms, epoch) {
+  reading(arms, epoch, exact) {
     const table = make("table"), head = table.createTHead().insertRow(), body = table.createTBody();
     head.append(make("th", "Layer", { scope: "col" }), ...arms.map((arm) => make("th", NAMES[armOf(this.maps.find((map) => map.dataset.arm === String(arm.arm)))], { scope: "col" })));
     const sites = [...new Set(arms.flatMap((arm) => arm.sites))];
@@ -463,18 +463,11 @@ class Figure {
         const share = held(arm.share[at], epoch), before = epoch ? held(arm.share[at], counted(arm.share[at], epoch) - 1) : null;
         cell.textContent = said(share);
         if (share !== null) cell.style.setProperty("--share", share / 10 + "%");
-        cell.append(make("small", this.change(arm, at, epoch, share, before)));
+        cell.append(make("small", exact ? events(arm, at, counted(arm.share[at], epoch)) : net(share, before, arm.units[at])));
       }
     }
     table.className = "layers";
     return table;
-  }
-  change(arm, at, epoch, share, before) {
-    const died = arm.died?.[at]?.[epoch], revived = arm.revived?.[at]?.[epoch];
-    if (died !== undefined && died !== null) return `+${written(died)} \u2212${written(revived)}`;
-    if (share === null || before === null) return "";
-    const net = ((share - before) / 1000) * arm.units[at];
-    return Math.abs(net) < 0.05 ? "\u00b10" : (net > 0 ? "+" : "") + net.toFixed(1).replace("-", "\u2212");
   }
 
   // Files: in light colours on white, with what is shown now.
@@ -510,6 +503,15 @@ function counted(row, epoch) {
   let at = Math.min(epoch, row.length - 1);
   while (at >= 0 && row[at] === null) at--;
   return at;
+}
+function events(arm, site, epoch) {
+  const died = arm.died?.[site]?.[epoch] ?? null;
+  return died === null ? "" : `+${written(died)} \u2212${written(arm.revived[site][epoch])}`;
+}
+function net(share, before, units) {
+  if (share === null || before === null) return "";
+  const change = ((share - before) / 1000) * units;
+  return Math.abs(change) < 0.05 ? "\u00b10" : (change > 0 ? "+" : "") + change.toFixed(1).replace("-", "\u2212");
 }
 const held = (row, epoch) => row[counted(row, epoch)] ?? null;
 function picture(source) {
