@@ -303,6 +303,9 @@ def test_recycled_units_stand_beside_the_silent_and_dead_where_a_treatment_makes
     assert "relu+redo does not recycle all units of 1 layer:\n<b>act (<i>why)." in shown.text
     [figure] = [figure for figure in draw(treated) if figure.name == "recycled"]
     assert "relu+redo 0 to 5.5" in figure.alt
+    assert re.search(
+        'aria-labelledby="recycled-caption" data-arms="1">', page(treated, [figure])
+    )  # its first line is the page's second
     write_report(treated, tmp_path)
     rows = [line.split(",") for line in (tmp_path / "results.csv").read_text().splitlines()]
     column = rows[0].index("recycled")

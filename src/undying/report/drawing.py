@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ class Figure:
     """SVG file."""
     data: Any = None
     """What the page's script shows beside it: plain data for JSON."""
+    arms: Sequence[int] = ()
+    """The page's numbers of the arms that it shows, in its own order; empty: all of the page's."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,11 @@ class Drawing:
     caption: str
     alt: str
     data: Any = None
+    arms: Sequence[int] = ()
 
     def placed(self) -> Figure:
         """Ready for a page and as an SVG file."""
         drawn = render(self.canvas, salt=self.name)
         page = for_page(drawn, self.name, self.title, self.alt)
-        return Figure(
-            self.name, self.title, self.caption, self.alt, page, for_file(drawn, self.title, self.alt), self.data
-        )
+        file = for_file(drawn, self.title, self.alt)
+        return Figure(self.name, self.title, self.caption, self.alt, page, file, self.data, self.arms)

@@ -297,11 +297,12 @@ def sparsity(results: Results) -> list[Drawing]:
 
 def recycled(results: Results) -> list[Drawing]:
     """Units made anew so far, by epoch, of the treatments that do so; nothing where none does."""
-    recycling = [activation for activation in results.activations if activation.recycled is not None]
+    recycling = [arm for arm, activation in enumerate(results.activations) if activation.recycled is not None]
     if not recycling:
         return []
-    shown = replace(results, activations=recycling)
-    return _curves(shown, "recycled", "Recycled units", [_Line("recycled", "Units recycled so far")])
+    shown = replace(results, activations=[results.activations[arm] for arm in recycling])
+    drawings = _curves(shown, "recycled", "Recycled units", [_Line("recycled", "Units recycled so far")])
+    return [replace(drawing, arms=recycling) for drawing in drawings]
 
 
 def profiles(results: Results) -> list[Drawing]:

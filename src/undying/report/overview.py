@@ -127,9 +127,9 @@ def _lead(all_results: Sequence[Results]) -> str:
 
 _FOUND = {
     "higher": "found a higher {title}",
-    "lower": "a lower one",
-    "equal": "equality within the margin",
-    "none": "no detectable difference",
+    "lower": "found a lower {title}",
+    "equal": "found equality within the margin",
+    "none": "found no detectable difference",
     "cannot tell": "had too few seeds for a verdict",
 }
 

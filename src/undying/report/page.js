@@ -85,7 +85,7 @@ function cellAt(row, column) {
 function main(cell) {
   // Its text without what stands small below it.
   const copy = cell.cloneNode(true);
-  all("small", copy).forEach((small) => small.remove());
+  all("small, a ~ .sort", copy).forEach((small) => small.remove());
   return copy.textContent.replace(/\s+/g, " ").trim();
 }
 const plainNumber = (text) => text.replace(/\u2212/g, "-").replace(/(\d),(?=\d{3})/g, "$1").replace(/^\+/, "");
@@ -166,7 +166,10 @@ function equip(table) {
       const now = { ascending: 1, descending: -1 }[leaf.getAttribute("aria-sort")] || 0;
       sort(column, steps[(steps.indexOf(now) + 1) % 3]);
     }, { class: "sort" });
-    pressed.append(...leaf.childNodes);
+    if (leaf.querySelector("a")) { // which goes elsewhere, so it stays beside the button
+      pressed.textContent = "\u21c5";
+      pressed.setAttribute("aria-label", `Sort by ${main(leaf)}`);
+    } else pressed.append(...leaf.childNodes);
     leaf.append(pressed);
   });
   const tools = make("div", "", { class: "tools" });
