@@ -164,6 +164,7 @@ def test_tables_sort_filter_and_are_saved(opened: Callable[..., Any], report: Pa
         numbers = [row[key] for key in row if key.startswith("Test accuracy")]
         found = [activation.score.mean, activation.score.low, activation.score.high]
         assert [float(number) for number in numbers] == pytest.approx([100 * each for each in found], abs=0.051)
+        assert float(row["p (Holm) raw"]) == pytest.approx(activation.comparison.p, abs=0.00051)
         assert float(row["Difference, points"]) == pytest.approx(100 * activation.comparison.difference, abs=0.051)
     with tab.expect_download() as saved:
         tab.locator(".tools button", has_text="LaTeX").first.click()

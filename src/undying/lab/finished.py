@@ -36,6 +36,13 @@ class FinishedRuns(dict[AnyRun, Run]):
             if self._store.finished(config):
                 self.take(config)
 
+    def snapshot(self) -> FinishedRuns:
+        """Those that are known now, for another thread: runs that are taken afterwards are not in it."""
+        taken = FinishedRuns(self._store, ())
+        taken._configs = self._configs
+        taken.update(dict(self))  # at once, before anything else can be taken
+        return taken
+
     def take(self, config: AnyRun) -> Run:
         """One that is known to be finished."""
         if config not in self:

@@ -319,7 +319,7 @@ def profiles(results: Results) -> list[Drawing]:
         sides = ([100 * getattr(share, side) for share in shares] for side in ("value", "low", "high"))
         lines.append(Line(activation.name, thresholds, *sides))
     said = "; ".join(
-        f"{line.name} {next((f'{at:.4g}' for at, share in zip(thresholds, line.middle, strict=True) if share <= 50), '')}"
+        f"{line.name} {next((minus(f'{at:.4g}') for at, share in zip(thresholds, line.middle, strict=True) if share <= 50), '')}"
         for line in lines
     )
     return [
@@ -379,5 +379,7 @@ def _curves_in_words(panel: Panel) -> str:
     said = []
     for line in panel.lines:
         values = line.measured().middle
-        said.append(f"{line.name} {values[0]:.3g} to {values[-1]:.3g}" if values else f"{line.name} not known")
+        said.append(
+            f"{line.name} {minus(f'{values[0]:.3g} to {values[-1]:.3g}')}" if values else f"{line.name} not known"
+        )
     return f"{panel.title}, median over the runs, first to last {panel.over.lower()}: {'; '.join(said)}."

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -25,6 +25,8 @@ _LOOKS, _DRAWINGS = 250, 200
 """How many times as long as a look at the runs, and as drawing the figures, it takes until the next: 0.9 % of one core."""
 _PAUSE = 1.0
 """Seconds between two looks at least."""
+_PATIENCE = 5.0
+"""Seconds that a sweep which is stopped waits for a drawing."""
 _GUESS = 2.0
 """Seconds that drawing takes, before it is known."""
 
@@ -84,7 +86,7 @@ class LivePage:
         if self._thread.ident is None:
             return
         self._stop.set()
-        self._thread.join()
+        self._thread.join(None if kind is None else _PATIENCE)
         if kind is not None:
             with contextlib.suppress(UndyingError, OSError):
                 self._write(self._progress("stopped"))
@@ -103,7 +105,9 @@ class LivePage:
             pause = max(_PAUSE, _LOOKS * (time.thread_time() - began))
             if time.monotonic() > due and len(self._plan.finished) > self._drawn:
                 began = time.thread_time()
-                with contextlib.suppress(UndyingError, OSError):  # such as no run of the baseline
+                with contextlib.suppress(
+                    Exception
+                ):  # such as no run of the baseline; the report in the end will say it
                     self._draw()
                 due = time.monotonic() + _DRAWINGS * (time.thread_time() - began)
 
@@ -120,13 +124,14 @@ class LivePage:
         from undying.report.figures import draw
         from undying.report.html import page
 
-        self._drawn = len(self._plan.finished)
-        results = analyze(self._plan, partial=True)
+        finished = self._plan.finished.snapshot()
+        self._drawn = len(finished)
+        results = analyze(replace(self._plan, finished=finished), partial=True)
         self._shell = page(results, draw(results), live=_PLACE)
 
     def _progress(self, state: str) -> Progress:
         plan = self._plan
-        finished = dict(plan.finished)  # a copy: this is another thread
+        finished = plan.finished.snapshot()
         running = under_way(plan.store, {config.id: config for config in plan.runs if config not in finished})
         trained = Counter(config.activation for config in finished)
         at = Counter(run.config.activation for run in running if run.config is not None)

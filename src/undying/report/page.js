@@ -117,17 +117,21 @@ function cells(table) {
   const heads = [], parts = [];
   columns.forEach(({ above }, c) => {
     const title = above.map(main).filter(Boolean).join(" ");
-    const own = rows.map((row) => { const cell = cellAt(row, c); return cell && row.cells.length ? cell : null; });
+    const own = rows.map((row) => cellAt(row, c)).map((cell) => (cell?.classList.contains("none") ? null : cell));
     heads.push(title);
-    parts.push(own.map((cell) => (cell ? (cell.querySelector("span small") ? cell.textContent.replace(/\s+/g, " ").trim() : main(cell)) : "")));
-    const small = own.map((cell) => (cell && !cell.querySelector("span small") ? all("small", cell).map((s) => s.textContent.trim()) : []));
+    parts.push(own.map((cell) => (cell ? main(cell) : "")));
+    const small = own.map((cell) => (cell ? all("small", cell).filter((s) => !s.closest("span")).map((s) => s.textContent.trim()) : []));
     const ends = small.map((said) => said.map((s) => s.match(/^\[(.*), (.*)\]$/)).find(Boolean));
     if (ends.some(Boolean)) {
       heads.push(title + " low", title + " high");
       parts.push(ends.map((e) => (e ? e[1] : "")), ends.map((e) => (e ? e[2] : "")));
     }
     const others = small.map((said) => said.filter((s) => !/^\[.*\]$/.test(s)).join("; "));
-    if (others.some(Boolean)) { heads.push(title + " note"); parts.push(others); }
+    if (others.some(Boolean)) {
+      const raw = others.every((said) => !said || said.startsWith("raw "));
+      heads.push(title + (raw ? " raw" : " note"));
+      parts.push(raw ? others.map((said) => said.slice(4)) : others);
+    }
   });
   return [heads, ...rows.map((_, r) => parts.map((part) => part[r]))];
 }
