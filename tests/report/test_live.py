@@ -89,6 +89,21 @@ def test_a_sweep_that_ends_early_leaves_a_page_that_says_so(sweep: Any) -> None:
     assert html.rstrip().endswith("</html>")
 
 
+def test_a_page_without_news_stays_young(sweep: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, _, _ = sweep
+    page = LivePage(stored(store, store.settings()))
+    now = [1000.0]
+    monkeypatch.setattr(live.time, "time", lambda: now[0])
+    page._look()
+    first = page.path.read_bytes()
+    now[0] += 15
+    page._look()
+    assert page.path.read_bytes() == first
+    now[0] += 15
+    page._look()
+    assert b'data-written="1030000"' in page.path.read_bytes()
+
+
 def test_figures_are_drawn_of_what_is_finished(sweep: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     store, _, _ = sweep
     monkeypatch.setattr(live, "_DRAWINGS", 0)

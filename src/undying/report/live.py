@@ -25,6 +25,8 @@ _LOOKS, _DRAWINGS = 250, 200
 """How many times as long as a look at the runs, and as drawing the figures, it takes until the next: 0.9 % of one core."""
 _PAUSE = 1.0
 """Seconds between two looks at least."""
+_BEAT = 20.0
+"""Seconds after which a page is written again though nothing has changed."""
 _PATIENCE = 5.0
 """Seconds that a sweep which is stopped waits for a drawing."""
 _GUESS = 2.0
@@ -76,6 +78,7 @@ class LivePage:
         """Number of finished runs that its figures are of."""
         self._seen: tuple[Any, ...] = ()
         """What the page tells of the runs."""
+        self._written = 0.0
 
     def __enter__(self) -> LivePage:
         if self._plan.missing:
@@ -112,12 +115,12 @@ class LivePage:
                 due = time.monotonic() + _DRAWINGS * (time.thread_time() - began)
 
     def _look(self) -> None:
-        """Write the page, if there is news."""
+        """Write the page, if there is news or it has grown old: a page of a minute says that runs may have been stopped."""
         progress = self._progress("running")
         seen = (len(self._plan.finished), self._drawn, *((run.id, run.epoch) for run in progress.under_way))
-        if seen != self._seen:
+        if seen != self._seen or progress.written - self._written > _BEAT:
             self._write(progress)
-            self._seen = seen
+            self._seen, self._written = seen, progress.written
 
     def _draw(self) -> None:
         """Everything below, of the runs that are finished."""
