@@ -665,7 +665,7 @@ all("details").forEach((fold) => {
   KEEPERS.push(() => keep(name, fold.open));
 });
 KEEPERS.push(() => keep("scroll", scrollY), () => keep("frames", all(".scroll").map((frame) => [frame.scrollLeft, frame.scrollTop])));
-addEventListener("pagehide", keepAll);
+for (const kind of ["pagehide", "click", "input", "toggle"]) addEventListener(kind, () => (kind === "pagehide" ? keepAll() : setTimeout(keepAll)), true);
 // A link into a folded part opens it.
 const unfold = () => { for (let fold = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)))?.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true; };
 addEventListener("hashchange", unfold);
