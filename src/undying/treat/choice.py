@@ -134,9 +134,7 @@ def check_certificate(certificate: Certificate, model: str, seen: Seen) -> None:
         seen: a run of the network.
     """
     if certificate.model != model:
-        raise ValueError(
-            f"the certificate is of a {certificate.model}, and the network is a {model}; certify this one"
-        )
+        raise ValueError(f"the certificate is of a {certificate.model}, and the network is a {model}; certify this one")
     _check_sites("certificate", [(site.name, site.kind, site.units) for site in certificate.sites], seen)
 
 

@@ -15,8 +15,8 @@ from undying.census.results import Census
 from undying.census.site import Site
 from undying.certify.certificate import Certificate
 from undying.treat.choice import check_census, check_certificate
-from undying.treat.prune.follow import CutFlow
 from undying.treat.probe import Probe, Seen
+from undying.treat.prune.follow import CutFlow
 
 _FLAT_ENDS = (nn.ReLU6, nn.Hardtanh, nn.Hardsigmoid)
 """Exactly constant at the ends of their range; of tanh and sigmoid "saturated" says within 1 %."""
@@ -65,7 +65,9 @@ class Evidence:
         none = torch.zeros(site.units, dtype=torch.bool)
         silent = none if site.silent is None else site.silent
         saturated = none if site.saturated is None else site.saturated
-        at_an_end = none if site.low is None or site.high is None else (site.low == site.values) | (site.high == site.values)
+        at_an_end = (
+            none if site.low is None or site.high is None else (site.low == site.values) | (site.high == site.values)
+        )
         known = (silent if _is_0_below_0(kind) else none) | (at_an_end if kind in _FLAT_ENDS else none)
         if shown is not None:
             known = known | (shown[0] == shown[1])
@@ -75,7 +77,9 @@ class Evidence:
         kind = self._types[name]
         module = dict(self._model.named_modules()).get(name.partition("#")[0])
         bounds = ends(kind, module, (), {}) if kind in _FLAT_ENDS and type(module) is kind else None
-        saturated = torch.zeros_like(upper, dtype=torch.bool) if bounds is None else (upper <= bounds[0]) | (lower >= bounds[1])
+        saturated = (
+            torch.zeros_like(upper, dtype=torch.bool) if bounds is None else (upper <= bounds[0]) | (lower >= bounds[1])
+        )
         dead = upper <= 0
         self._take(name, kind, (dead if _is_0_below_0(kind) else saturated) | saturated, dead, saturated)
 
@@ -83,7 +87,11 @@ class Evidence:
         self.known[name] = known
         why = f"a silent {kind.__name__} still gives something: it is not constant below 0"
         self._refuse(name, silent & ~known & torch.tensor(not _is_0_below_0(kind)), why)
-        self._refuse(name, saturated & ~known, f"a saturated {kind.__name__} is near an end of its range, or at both, and not constant")
+        self._refuse(
+            name,
+            saturated & ~known,
+            f"a saturated {kind.__name__} is near an end of its range, or at both, and not constant",
+        )
 
     def _check(self, ranges: Ranges, where: str) -> None:
         for name, (low, high) in ranges.items():

@@ -6,14 +6,17 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from undying.treat.flow import Made
 from undying.treat.prune.follow import CutFlow
 
-WEIGHING = (nn.Linear, _ConvNd)
-NORMS = (_NormBase,)
+TURNED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TURNED)
+WEIGHING = (nn.Linear, *CONVOLUTIONS)
+NORMS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+)
 
 
 @dataclass
@@ -32,9 +35,9 @@ class Layer:
 def axes_of(module: nn.Module) -> dict[str, tuple[int | None, int | None]]:
     """For each tensor of a layer by its name: the axes that hold its outputs and its inputs."""
     if isinstance(module, WEIGHING):
-        into = 0 if isinstance(module, _ConvTransposeNd) else 1
+        into = 0 if isinstance(module, TURNED) else 1
         weight: tuple[int | None, int | None] = (1 - into, into)
-        if isinstance(module, _ConvNd) and module.groups > 1:
+        if isinstance(module, CONVOLUTIONS) and module.groups > 1:
             # Whole groups go: of the axis that goes through them all, and of no other.
             weight = (0, None) if into else (None, 0)
         return {"weight": weight, "bias": (0, None)}

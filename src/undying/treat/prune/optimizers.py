@@ -24,9 +24,7 @@ class Followed:
         ValueError: one keeps something of a parameter that has no part a row.
     """
 
-    def __init__(
-        self, optimizers: list[torch.optim.Optimizer], cut: Cut, name_of: Callable[[Tensor], str]
-    ) -> None:
+    def __init__(self, optimizers: list[torch.optim.Optimizer], cut: Cut, name_of: Callable[[Tensor], str]) -> None:
         self._params: list[tuple[dict[str, Any], list[Any]]] = []
         self._states: list[tuple[Any, Tensor, Tensor, Any]] = []
         slices = {id(s.old): s for s in cut.slices if isinstance(s.old, nn.Parameter)}
@@ -58,9 +56,7 @@ def _sliced(value: Any, s: Slice, where: str) -> Any:
         assert s.old is not None
         if value.numel() == 1 and s.old.numel() != 1:
             return value
-        fits = value.dim() == s.old.dim() and all(
-            a in (b, 1) for a, b in zip(value.shape, s.old.shape, strict=True)
-        )
+        fits = value.dim() == s.old.dim() and all(a in (b, 1) for a, b in zip(value.shape, s.old.shape, strict=True))
         if not fits:
             raise ValueError(
                 f"{where} keeps a tensor of shape {tuple(value.shape)} for a parameter of shape {tuple(s.old.shape)}: its rows "

@@ -35,6 +35,7 @@ class Peer:
         self._model, self._args, self._kwargs = model, args, kwargs
         self._names = {module: name for name, module in model.named_modules()}
         self._modules = dict(model.named_modules())
+        self._parameters = {id(p): name for name, p in model.named_parameters()}
         self.problem: str | None = None
         """Why there is no graph."""
         frozen = [p for p in model.parameters() if not p.requires_grad]
@@ -107,7 +108,7 @@ class Peer:
         for layer, side in {**ours, **theirs}:
             a, b = ours.get((layer, side), set()), theirs.get((layer, side), set())
             if a != b:
-                return f"torch-pruning would cut {_few(b)} of the {side} of {layer}, and its inputs and outputs ask for {_few(a)}"
+                return f"torch-pruning would cut {side} {_few(b)} of {layer}, and those of the unit are {_few(a)}"
         return None
 
     def _named(self, group: Any) -> dict[tuple[str, str], set[int]] | str:
@@ -117,7 +118,7 @@ class Peer:
             if not numbers:
                 continue
             if isinstance(target, Tensor):
-                return f"torch-pruning would cut the parameter {self._graph._param_to_name.get(target, '')}"
+                return f"torch-pruning would cut the parameter {self._parameters.get(id(target), 'of a layer')}"
             if type(target).__name__ == "_OutputOp":
                 return "torch-pruning would cut an output of the network"
             if target not in self._names:

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from undying.treat.flow import Made
 from undying.treat.prune.constants import Constants
 from undying.treat.prune.follow import CutFlow, Met
-from undying.treat.prune.layers import Layer, components, layers_of, ties
+from undying.treat.prune.layers import CONVOLUTIONS, WEIGHING, Layer, components, layers_of, ties
 
 
 @dataclass
@@ -139,17 +138,19 @@ class Planner:
                 yield made.ids, f"what {made.where} is given is not followed"
             elif made.kind != "difference":
                 yield lost, f"{made.where} takes it with what is not followed"
-            if made.kind == "site" and (module := own.get(made.where.partition("#")[0])) is not None:
-                if any(t.numel() > 1 for t in (*module.parameters(), *module.buffers())):
-                    yield made.ids, f"the activation {made.where} has weights of its own"
+            module = own.get(made.where.partition("#")[0]) if made.kind == "site" else None
+            if module is not None and any(t.numel() > 1 for t in (*module.parameters(), *module.buffers())):
+                yield made.ids, f"the activation {made.where} has weights of its own"
 
     def _read_otherwise(self) -> Iterator[tuple[Tensor, str]]:
         """Groups that torch-pruning does not cut, layers that are given something else too, and what nothing reads."""
         for layer in self.layers.values():
             followed = [torch.zeros(1) if ids is None else ids for ids in layer.inputs]
             if len({tuple((ids == 0).nonzero().flatten().tolist()) for ids in followed}) > 1:
-                yield from ((ids, f"{layer.name} is also given what is not followed") for ids in followed if ids.numel() > 1)
-            groups = layer.module.groups if isinstance(layer.module, _ConvNd) else 1
+                yield from (
+                    (ids, f"{layer.name} is also given what is not followed") for ids in followed if ids.numel() > 1
+                )
+            groups = layer.module.groups if isinstance(layer.module, CONVOLUTIONS) else 1
             if groups > 1 and not groups == layer.module.out_channels == layer.module.in_channels:
                 why = f"{layer.name} is a convolution in {groups} groups, out of which torch-pruning cannot cut"
                 yield from ((ids, why) for ids in (*layer.outputs, *layer.inputs) if ids is not None)
@@ -250,7 +251,7 @@ class Planner:
             for layer in self.layers.values():
                 ids = layer.outputs[0]
                 if goes[ids].all():
-                    if isinstance(layer.module, nn.Linear | _ConvNd):
+                    if isinstance(layer.module, WEIGHING):
                         whole[layer.name] = len(ids)
                     self._note(ids[:1], f"all units of {layer.name} could go: one is left")
                     break
@@ -262,7 +263,7 @@ class Planner:
         root: dict[int, tuple[str, int]] = {}
         taken: dict[str, list[int]] = {}
         for layer in self.layers.values():
-            if not isinstance(layer.module, nn.Linear | _ConvNd):
+            if not isinstance(layer.module, WEIGHING):
                 continue
             for unit in goes[layer.outputs[0]].nonzero().flatten().tolist():
                 key = int(self.tied[layer.outputs[0][unit]])

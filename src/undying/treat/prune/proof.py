@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from undying._base.preserve_state import device_of, preserve_state
 from undying.census.batches import Inputs, moved, unpacked
@@ -48,7 +47,10 @@ class Proof:
     @property
     def relative(self) -> float:
         """The same as a share of the largest absolute value of that output; of all outputs the largest."""
-        shares = [c / size if size else math.inf * (c > 0) if c else 0.0 for c, size in zip(self._changes, self._sizes, strict=True)]
+        shares = [
+            c / size if size else math.inf * (c > 0) if c else 0.0
+            for c, size in zip(self._changes, self._sizes, strict=True)
+        ]
         return max(shares, default=0.0)
 
 
@@ -72,6 +74,8 @@ def cost(model: nn.Module, example: Any) -> Cost:
         model: it.
         example: a tensor, a tuple of positional or a dict of keyword arguments.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # it loads what the rest of undying does without
+
     args, kwargs = arguments(model, example)
     counter = FlopCounterMode(display=False)
     with preserve_state(model), torch.no_grad(), counter:

@@ -94,7 +94,7 @@ def prune_(
         raise ValueError(f"rounds must be at least 0, not {rounds!r}")
     refuse_wrapped(model, "prune_")
     optimizers = optimizers_in(optimizer)
-    batches = _Batches(data, inputs)
+    batches = _Batches(data)
     pruning = _Pruning(model, example, axes or {})
     shown = None if data is None else Shown(model, batches, inputs, axes or {})
     found = Evidence(evidence, model, pruning.seen, shown)
@@ -122,7 +122,7 @@ def prune_(
     followed.commit()
     return PruneReport(
         tuple(_rows(plan, found, pruning.seen)),
-        _holds(evidence, plan),
+        _holds(evidence),
         recipe,
         plan.whole,
         *costs,
@@ -137,7 +137,7 @@ def prune_(
 class _Batches:
     """Data that can be gone through again."""
 
-    def __init__(self, data: Any, inputs: Inputs | None) -> None:
+    def __init__(self, data: Any) -> None:
         self._data = [] if data is None else list(batches_of(data)) if hasattr(data, "__next__") else data
         if data is not None and next(iter(self), None) is None:
             raise ValueError("data gave no batch")
@@ -164,7 +164,7 @@ class _Pruning:
             if not disagreements:
                 trial, problem = self._tried(plan)
                 if problem is None and peer is not None:
-                    disagreements = self._cut_alike(plan, peer, trial)
+                    disagreements = self._cut_alike(plan, *peer)
                 elif problem is not None:
                     disagreements = self._blamed(planner, plan, problem)
             if not disagreements:
@@ -179,7 +179,7 @@ class _Pruning:
         """What torch-pruning would cut otherwise; nothing to ask without units."""
         if not plan.roots:
             return {}, None
-        model = copy.deepcopy(self._model)
+        model = _copied(self._model)
         peer = Peer(model, *arguments(model, self._example))
         if peer.problem is not None:
             return {(name, int(unit)): peer.problem for name, units in plan.roots.items() for unit in units}, None
@@ -187,7 +187,7 @@ class _Pruning:
 
     def _tried(self, plan: Plan) -> tuple[nn.Module, str | None]:
         """(a copy without the units, what is wrong with it)."""
-        trial = copy.deepcopy(self._model)
+        trial = _copied(self._model)
         if not plan.kept:
             return trial, None
         prepared(trial, recipe_of(plan, trial)).commit()
@@ -223,15 +223,14 @@ class _Pruning:
                 found |= {(name, int(unit)): why for unit in units}
         return found or {(name, int(unit)): problem for name, units in plan.roots.items() for unit in units}
 
-    def _cut_alike(self, plan: Plan, peer: tuple[Peer, nn.Module], trial: nn.Module) -> dict[Output, str]:
-        """Units of layers of which torch-pruning leaves other rows."""
-        graph, model = peer
+    def _cut_alike(self, plan: Plan, peer: Peer, model: nn.Module) -> dict[Output, str]:
+        """Units of layers of which torch-pruning, cutting its copy, leaves other rows."""
         try:
-            graph.cut(plan)
+            peer.cut(plan)
         except Exception as error:
             why = f"torch-pruning fails: {_first_line(error)}"
             return {(name, int(unit)): why for name, units in plan.roots.items() for unit in units}
-        ours, theirs = copy.deepcopy(self._model), model.state_dict()
+        ours, theirs = _copied(self._model), model.state_dict()
         prepared(ours, recipe_of(plan, ours)).commit()
         added = {f"{fold.layer}.bias" for fold in plan.folds if fold.added}
         wrong = {
@@ -244,6 +243,16 @@ class _Pruning:
             for output, parts in plan.parts.items()
             if wrong & (layers := {layer for layer, _ in parts})
         }
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise ValueError(
+            f"prune_ works on a copy first, and {type(model).__name__} cannot be copied ({_first_line(error)}): give it a "
+            "__deepcopy__, or take off what holds it; nothing was changed"
+        ) from error
 
 
 def _equal(a: Tensor, b: Tensor | None) -> bool:
@@ -282,7 +291,7 @@ def _count(plan: Plan) -> int:
     return sum(int(units.sum()) for units in plan.units.values())
 
 
-def _holds(evidence: Census | Certificate, plan: Plan) -> str:
+def _holds(evidence: Census | Certificate) -> str:
     if isinstance(evidence, Certificate):
         return f"The outputs stay the same for every finite input of {evidence.box}, but for rounding."
     return "The outputs stay the same on the data of the census, but for rounding."

@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
-from undying.treat.prune.layers import NORMS, WEIGHING, axes_of
+from undying.treat.prune.layers import CONVOLUTIONS, NORMS, WEIGHING, axes_of
 from undying.treat.prune.plan import Plan
 
 _KIND, _FORMAT = "undying.Recipe", 1
@@ -104,9 +103,13 @@ def prepared(model: nn.Module, recipe: Mapping[str, Any]) -> Cut:
         ValueError: it is no recipe, or one of another network.
     """
     if recipe.get("kind") != _KIND or type(recipe.get("format")) is not int:
-        raise ValueError("not a recipe: no kind 'undying.Recipe' with a format number; give report.recipe of undying.prune_")
+        raise ValueError(
+            "not a recipe: no kind 'undying.Recipe' with a format number; give report.recipe of undying.prune_"
+        )
     if recipe["format"] > _FORMAT:
-        raise ValueError(f"the recipe has format {recipe['format']}, and this undying reads up to {_FORMAT}: upgrade undying")
+        raise ValueError(
+            f"the recipe has format {recipe['format']}, and this undying reads up to {_FORMAT}: upgrade undying"
+        )
     entries = recipe.get("modules")
     if not isinstance(entries, Mapping):
         raise ValueError(f"damaged recipe: modules is {entries!r}")
@@ -119,7 +122,9 @@ def prepared(model: nn.Module, recipe: Mapping[str, Any]) -> Cut:
                 "that, with the same options"
             )
         if not isinstance(module, (*WEIGHING, *NORMS)):
-            raise ValueError(f"the recipe cuts {name!r}, which is a {type(module).__name__} here and no layer that can be cut")
+            raise ValueError(
+                f"the recipe cuts {name!r}, which is a {type(module).__name__} here and no layer that can be cut"
+            )
         if not isinstance(entry, Mapping) or entry.keys() - {"outputs", "inputs", "bias"}:
             raise ValueError(f"damaged recipe: {name!r} is {entry!r}")
         _add(cut, name, module, entry)
@@ -128,22 +133,27 @@ def prepared(model: nn.Module, recipe: Mapping[str, Any]) -> Cut:
 
 def _add(cut: Cut, name: str, module: nn.Module, entry: Mapping[str, Any]) -> None:
     counts = sizes_of(module)
-    kept = [_numbers(name, side, counts[side], entry[side]) if side in entry else None for side in ("outputs", "inputs")]
-    if isinstance(module, _ConvNd) and module.groups > 1 and any(k is not None for k in kept):
+    kept = [
+        _numbers(name, side, counts[side], entry[side]) if side in entry else None for side in ("outputs", "inputs")
+    ]
+    if isinstance(module, CONVOLUTIONS) and module.groups > 1 and any(k is not None for k in kept):
         cut.attributes.append((module, "groups", _groups(name, module, kept)))
     for key, axes in axes_of(module).items():
-        old = module._parameters.get(key)
-        old = module._buffers.get(key) if old is None else old
+        old: Tensor | None = {**module._buffers, **module._parameters}.get(key)
         if old is None:
             continue
-        by_axis = {axis: numbers for axis, numbers in zip(axes, kept, strict=True) if axis is not None and numbers is not None}
+        by_axis = {
+            axis: numbers for axis, numbers in zip(axes, kept, strict=True) if axis is not None and numbers is not None
+        }
         if by_axis:
             s = Slice(module, key, old, old, by_axis)
             s.new = _like(old, s.of)
             cut.slices.append(s)
     if "bias" in entry:
         if entry["bias"] != "added" or not isinstance(module, WEIGHING) or module._parameters.get("bias") is not None:
-            raise ValueError(f"the recipe adds a bias to {name!r}, which has one, or takes none: give a network as it was built")
+            raise ValueError(
+                f"the recipe adds a bias to {name!r}, which has one, or takes none: give a network as it was built"
+            )
         weight = module.weight
         many = counts["outputs"] if kept[0] is None else len(kept[0])
         bias = nn.Parameter(torch.zeros(many, dtype=weight.dtype, device=weight.device), weight.requires_grad)
@@ -161,12 +171,12 @@ def sizes_of(module: nn.Module) -> dict[str, int]:
 def _attribute(module: nn.Module, side: str) -> str:
     if isinstance(module, nn.Linear):
         return "out_features" if side == "outputs" else "in_features"
-    if isinstance(module, _ConvNd):
+    if isinstance(module, CONVOLUTIONS):
         return "out_channels" if side == "outputs" else "in_channels"
     return "num_features"
 
 
-def _groups(name: str, module: _ConvNd, kept: list[Tensor | None]) -> int:
+def _groups(name: str, module: Any, kept: list[Tensor | None]) -> int:
     """How many are left."""
     left = []
     for numbers, many in zip(kept, (module.out_channels, module.in_channels), strict=True):
@@ -198,7 +208,10 @@ def _like(old: Tensor, part: Callable[[Tensor], Tensor]) -> Tensor:
 
 def _runs(kept: Tensor) -> list[list[int]]:
     ends = torch.cat([torch.zeros(1), kept.float(), torch.zeros(1)]).diff()
-    return [list(run) for run in zip(ends.eq(1).nonzero().flatten().tolist(), ends.eq(-1).nonzero().flatten().tolist(), strict=True)]
+    return [
+        list(run)
+        for run in zip(ends.eq(1).nonzero().flatten().tolist(), ends.eq(-1).nonzero().flatten().tolist(), strict=True)
+    ]
 
 
 def _numbers(name: str, side: str, size: int, given: Any) -> Tensor:
@@ -212,7 +225,9 @@ def _numbers(name: str, side: str, size: int, given: Any) -> Tensor:
         )
     numbers = torch.tensor(list(_flat(name, side, given["kept"])), dtype=torch.int64)
     if not len(numbers) or bool((numbers.diff() <= 0).any()) or int(numbers[0]) < 0 or int(numbers[-1]) >= size:
-        raise ValueError(f"damaged recipe: {side} kept of {name!r} are {given['kept']!r}, not runs that rise from 0 to {size}")
+        raise ValueError(
+            f"damaged recipe: {side} kept of {name!r} are {given['kept']!r}, not runs that rise from 0 to {size}"
+        )
     return numbers
 
 

@@ -118,7 +118,8 @@ class PruneReport:
 
     def _cells(self) -> list[tuple[str, ...]]:
         return [
-            (row.name, row.kind, str(row.units), str(len(row.cut)), str(len(row.refused)), row.note) for row in self.rows
+            (row.name, row.kind, str(row.units), str(len(row.cut)), str(len(row.refused)), row.note)
+            for row in self.rows
         ]
 
 

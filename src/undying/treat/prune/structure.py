@@ -34,9 +34,10 @@ def mismatch(before: CutFlow, goes: Tensor, after: CutFlow) -> str | None:
             continue
         if (one.inputs is None) != (other.inputs is None):
             return f"{a.where} is given other units than before"
-        if one.inputs is not None and other.inputs is not None:
-            if not torch.equal(one.inputs[~goes[one.inputs]], was[other.inputs]):
-                return f"{a.where} weighs other units than before"
+        if one.inputs is None or other.inputs is None:
+            continue
+        if not torch.equal(one.inputs[~goes[one.inputs]], was[other.inputs]):
+            return f"{a.where} weighs other units than before"
     if _readers(before.reads) != _readers([(was[ids], by) for ids, by in after.reads]):
         return "what is read by operations that are not followed is not what it was"
     return None
