@@ -123,6 +123,11 @@ def check_census(census: Census, seen: Seen) -> None:
         ValueError: it is not.
     """
     _check_sites("census", [(site.name, site.kind, site.units) for site in census.sites], seen)
+    missing = seen.fired.keys() - census.keys() - census.left_out.keys()
+    if missing:
+        raise ValueError(
+            f"the network has a site {min(missing)!r}, which the census does not; make the census again, of this network as it is"
+        )
 
 
 def check_certificate(certificate: Certificate, model: str, seen: Seen) -> None:
@@ -148,6 +153,3 @@ def _check_sites(kind: str, sites: list[tuple[str, str, int | None]], seen: Seen
             raise ValueError(f"site {name!r} is a {type_name} in the {kind} and a {now} now: converted since{again}")
         if units not in (None, have):
             raise ValueError(f"site {name!r} has {units} units in the {kind} and {have} in the network{again}")
-    missing = seen.fired.keys() - {name for name, _, _ in sites}
-    if missing and kind == "census":
-        raise ValueError(f"the network has a site {min(missing)!r}, which the census does not{again}")

@@ -269,6 +269,14 @@ def normed():
     return net, "1", r"2 \(layer_norm\) mixes it with others"
 
 
+def plain_norm():
+    net = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4, elementwise_affine=False), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        net[0].weight.zero_()
+        net[0].bias.copy_(torch.tensor([1.0, -5.0, 2.0, 3.0]))
+    return net, "2", r"1 \(layer_norm\) mixes it with others"
+
+
 def parametrized():
     net = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.ReLU(), nn.Linear(4, 2))
     die(net[0].bias, 1)
@@ -349,7 +357,7 @@ def attended():
 
 KEPT = [
     lambda: leaky(nn.GELU()), lambda: leaky(undying.BAReLU()), lambda: leaky(nn.SiLU()), residual, returned, softmaxed,
-    normed, parametrized, tied, twice, regularized, scaled, own_slopes, sizes_by_number, halves, convolved_by_hand,
+    normed, plain_norm, parametrized, tied, twice, regularized, scaled, own_slopes, sizes_by_number, halves, convolved_by_hand,
     attended,
 ]  # fmt: skip
 
@@ -449,6 +457,12 @@ def test_evidence_of_another_network_is_an_error():
         undying.prune_(net, undying.census(nn.Sequential(nn.Linear(6, 8), nn.ReLU()), x), x)
     with pytest.raises(TypeError, match=r"must be an undying.Census or an undying.Certificate"):
         undying.prune_(net, "silent", x)
+
+
+def test_sites_that_the_census_skips_stay():
+    net, x, _ = mlp()
+    report = undying.prune_(net, undying.census(net, x, skip="1"), x)
+    assert [row.name for row in report.rows] == ["3"]
 
 
 def test_data_may_be_an_iterator_and_batches_with_targets():

@@ -45,7 +45,7 @@ OPTIMIZERS = {
     "adam": lambda p: torch.optim.Adam(p, 1e-2),
     "amsgrad": lambda p: torch.optim.Adam(p, 1e-2, amsgrad=True),
     "adamw": lambda p: torch.optim.AdamW(p, 1e-2, weight_decay=0.1),
-    "rmsprop": lambda p: torch.optim.RMSprop(p, 1e-2, centered=True, momentum=0.5),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, 1e-4, centered=True, momentum=0.5),
     "adagrad": lambda p: torch.optim.Adagrad(p, 1e-3),
 }
 

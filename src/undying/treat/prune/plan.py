@@ -136,6 +136,8 @@ class Planner:
                 yield lost, f"what makes it is not followed: {made.lost or 'another activation'}"
             elif made.kind == "norm" and not len(made.child):
                 yield made.ids, f"what {made.where} is given is not followed"
+            elif made.kind == "mixing norm":
+                yield made.ids, f"{made.where} mixes it with others"
             elif made.kind != "difference":
                 yield lost, f"{made.where} takes it with what is not followed"
             module = own.get(made.where.partition("#")[0]) if made.kind == "site" else None
@@ -143,7 +145,8 @@ class Planner:
                 yield made.ids, f"the activation {made.where} has weights of its own"
 
     def _read_otherwise(self) -> Iterator[tuple[Tensor, str]]:
-        """Groups that torch-pruning does not cut, layers that are given something else too, and what nothing reads."""
+        """Groups that torch-pruning does not cut, layers that are given something else too, what no layer makes, and what
+        nothing reads."""
         for layer in self.layers.values():
             followed = [torch.zeros(1) if ids is None else ids for ids in layer.inputs]
             if len({tuple((ids == 0).nonzero().flatten().tolist()) for ids in followed}) > 1:
@@ -154,6 +157,12 @@ class Planner:
             if groups > 1 and not groups == layer.module.out_channels == layer.module.in_channels:
                 why = f"{layer.name} is a convolution in {groups} groups, out of which torch-pruning cannot cut"
                 yield from ((ids, why) for ids in (*layer.outputs, *layer.inputs) if ids is not None)
+        rooted = torch.zeros(self.flow.count, dtype=torch.bool)
+        for layer in self.layers.values():
+            if isinstance(layer.module, WEIGHING):
+                rooted[self.tied[layer.outputs[0]]] = True
+        for made in self.flow.made:
+            yield made.ids[~rooted[self.tied[made.ids]]], "no linear or convolution layer of torch.nn makes it"
         heard = torch.zeros(self.flow.count, dtype=torch.bool)
         for made in self.flow.made:
             heard[made.parent] = True

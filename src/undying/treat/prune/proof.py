@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,7 +159,7 @@ def _name_of(place: torch.device) -> str:
     return torch.cuda.get_device_name(place) if place.type == "cuda" else place.type
 
 
-def coarseness(tensors: Iterable[Tensor]) -> float:
-    """How much coarser than float32 the coarsest type of these is; 1 for float32 and finer ones."""
-    floats: Iterator[torch.dtype] = (t.dtype for t in tensors if t.is_floating_point())
-    return max([1.0, *(torch.finfo(dtype).eps / torch.finfo(torch.float32).eps for dtype in floats)])
+def coarsest(tensors: Iterable[Tensor]) -> float:
+    """The rounding of the coarsest type below float32 of these; 0 without such a type."""
+    types = {t.dtype for t in tensors if t.is_floating_point()}
+    return max([0.0, *(torch.finfo(t).eps for t in types if torch.finfo(t).bits < 32)])

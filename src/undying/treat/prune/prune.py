@@ -21,7 +21,7 @@ from undying.treat.prune.follow import CutFlow
 from undying.treat.prune.optimizers import Followed
 from undying.treat.prune.peer import Output, Peer
 from undying.treat.prune.plan import Plan, Planner
-from undying.treat.prune.proof import Latency, Proof, arguments, coarseness, cost, latency
+from undying.treat.prune.proof import Latency, Proof, arguments, coarsest, cost, latency
 from undying.treat.prune.recipe import Cut, prepared, recipe_of
 from undying.treat.prune.report import PrunedSite, PruneReport
 from undying.treat.prune.structure import mismatch
@@ -63,7 +63,7 @@ def prune_(
         optimizer: what trains the network: one, several, or None. It goes on with the cut parameters and its memory of
             them. Without it, make a new optimizer afterwards: the parameters are other objects then.
         tolerance: largest change of an output that is rounding, as a share of the largest absolute value of that output,
-            in float32; in bfloat16 and float16 as much more as they are coarser.
+            in float32 and float64; in bfloat16 and float16 at least four units of their rounding (3 %, 0.4 %).
         rounds: of measuring the time of a forward pass before and after, in turn; 0: it is not measured.
         inputs, axes: as in :func:`undying.census`.
 
@@ -107,7 +107,7 @@ def prune_(
     proof = Proof(model, trial, axes or {})
     proof.run([example], lambda given: given)
     proof.run(batches, inputs)
-    allowed = tolerance * coarseness(model.parameters())
+    allowed = max(tolerance, 4 * coarsest(model.parameters()))
     if not proof.relative <= allowed:
         raise RuntimeError(
             f"without the {_count(plan)} units that could go an output would change by {proof.change:.3g}, {proof.relative:.3g} "
@@ -298,9 +298,12 @@ def _holds(evidence: Census | Certificate) -> str:
 
 
 def _notes(evidence: Census | Certificate, shown: Shown | None) -> tuple[str, ...]:
-    if isinstance(evidence, Census) and shown is not None and evidence.probe != shown.fingerprint:
-        return ("the data are not those of the census, or it has no fingerprint",)
-    return ()
+    if isinstance(evidence, Certificate):
+        return ()
+    if shown is None:
+        return ("outputs were compared on the example alone: data= compares them on the data of the census",)
+    same = evidence.probe is not None and evidence.probe == shown.fingerprint
+    return () if same else ("the data are not those of the census, or it has no fingerprint",)
 
 
 def _first_line(error: Exception) -> str:
