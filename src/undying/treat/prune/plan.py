@@ -264,6 +264,10 @@ class Planner:
                         whole[layer.name] = len(ids)
                     self._note(ids[:1], f"all units of {layer.name} could go: one is left")
                     break
+                read = next((ids for ids in layer.inputs if ids is not None), None)
+                if read is not None and goes[read].all():
+                    self._note(read[:1], f"all inputs of {layer.name} could go: one is left")
+                    break
             else:
                 return whole
 
