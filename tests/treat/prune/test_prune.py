@@ -420,10 +420,22 @@ def test_a_reader_that_no_mode_shows_is_seen():
     die(net.a.bias, 1)
     x = torch.randn(30, 4)
     weights = state(net)
-    with pytest.raises(RuntimeError, match=r"would change by .* and tolerance=1e-05 allows 1e-05.*nothing was changed"):
+    with pytest.raises(
+        RuntimeError, match=r"would change by .* and tolerance=1e-05 allows 1e-05: the evidence is not of"
+    ):
         pruned(net, x)
     assert same(weights, net.state_dict())
     assert net.a.out_features == 4
+
+
+def test_rounding_beyond_the_tolerance_is_told_from_a_change():
+    net, x, _ = mlp()
+    weights = state(net)
+    with pytest.raises(
+        RuntimeError, match=r"it is rounding, as in float64 .* a larger tolerance loses nothing; nothing was"
+    ):
+        pruned(net, x, tolerance=1e-12)
+    assert same(weights, net.state_dict())
 
 
 # ---------------------------------------------------------------------------------------------------------------------

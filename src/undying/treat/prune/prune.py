@@ -111,8 +111,8 @@ def prune_(
     if not proof.relative <= allowed:
         raise RuntimeError(
             f"without the {_count(plan)} units that could go an output would change by {proof.change:.3g}, {proof.relative:.3g} "
-            f"of its largest value, and tolerance={tolerance} allows {allowed:.3g}: the evidence is not of these data or "
-            "weights, or rounding is larger in this network; nothing was changed"
+            f"of its largest value, and tolerance={tolerance} allows {allowed:.3g}: {_in_float64(model, trial, example, axes or {})}; "
+            "nothing was changed"
         )
     costs = cost(model, example), cost(trial, example)
     measured: Latency | None = latency(model, trial, example, rounds) if rounds else None
@@ -272,6 +272,27 @@ def _fold(model: nn.Module, plan: Plan) -> None:
         else:
             bias = modules[fold.layer].get_parameter("bias")
             bias.copy_(bias.double() + amount.to(bias.device))
+
+
+def _in_float64(model: nn.Module, trial: nn.Module, example: Any, axes: Mapping[str, int]) -> str:
+    """Whether the example shows that a change is rounding, in words."""
+    other = "the evidence is not of these weights or data, or something reads the units that cannot be followed"
+    try:
+        proof = Proof(_copied(model).double(), _copied(trial).double(), axes)
+        proof.run([_doubled(example)], lambda given: given)
+    except Exception:
+        return other
+    if proof.relative > 1e-10:
+        return other
+    return f"it is rounding, as in float64 the example shows {proof.relative:.1g}, so a larger tolerance loses nothing"
+
+
+def _doubled(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.double() if value.is_floating_point() else value
+    if isinstance(value, Mapping):
+        return {key: _doubled(v) for key, v in value.items()}
+    return type(value)(_doubled(v) for v in value) if type(value) in (list, tuple) else value
 
 
 def _changed(cut: Cut) -> list[Tensor]:
