@@ -21,6 +21,9 @@ from undying.units.tensors import tensors_in
 Output = tuple[str, int]
 """(name of a layer, number of an output)."""
 
+_ASKED = 16
+"""Of how many outputs of a layer it is asked one by one before it is taken to disagree on all."""
+
 
 class Peer:
     """torch-pruning's graph of a network.
@@ -67,11 +70,19 @@ class Peer:
             outputs = [(name, int(unit)) for unit in units]
             if self._problem(plan, outputs) is None:
                 continue
-            each = {output: self._problem(plan, [output]) for output in outputs}
-            found |= {output: why for output, why in each.items() if why is not None}
-            if not any(each.values()):  # each alone is right, and all together are not
-                found |= dict.fromkeys(outputs, self._problem(plan, outputs) or "")
+            each = self._each(plan, outputs)
+            # Where each alone is right, and all together are not, none is taken.
+            found |= each or dict.fromkeys(outputs, self._problem(plan, outputs) or "")
         return found
+
+    def _each(self, plan: Plan, outputs: list[Output]) -> dict[Output, str]:
+        """Of each output alone. It takes long to answer: when it disagreed on all of the first, it is not asked of the rest."""
+        first = {output: self._problem(plan, [output]) for output in outputs[:_ASKED]}
+        rest = outputs[_ASKED:]
+        if all(first.values()):
+            return {**first, **dict.fromkeys(rest, f"{first[outputs[0]]}, and so for all that was asked")}  # type: ignore[dict-item]
+        every = first | {output: self._problem(plan, [output]) for output in rest}
+        return {output: why for output, why in every.items() if why is not None}
 
     def cut(self, plan: Plan) -> None:
         """Have it cut its copy."""
