@@ -219,7 +219,25 @@ def test_padding_by_a_layer_of_its_own_is_seen(pad):
     x = torch.randn(8, 2, 6, 6)
     report = pruned(net, x, data=x)
     assert report["1"].cut == ((2,) if isinstance(pad, nn.ZeroPad2d) else ())
-    assert "gives something to 3 (conv2d)" in report["1"].refused[1]
+    why = "gives something to 3 (conv2d)" if isinstance(pad, nn.ZeroPad2d) else "2 (pad) pads it with 2.0"
+    assert why in report["1"].refused[1]
+
+
+def test_units_that_fire_stay_though_dull_data_do_not_tell_their_values_apart():
+    net, _, _ = mlp()
+    dull = torch.ones(16, 6)
+    silent = {site.name: site.silent.nonzero().flatten().tolist() for site in undying.census(net, dull).sites}
+    report = pruned(net, dull, data=dull)
+    assert {row.name: list(row.cut) for row in report.rows} == silent
+
+
+def test_the_example_is_left_as_it_was():
+    net = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    die(net[1].bias, 2)
+    x = torch.randn(20, 6)
+    given, counted = x.clone(), undying.census(net, x.clone())
+    assert undying.prune_(net, counted, x, data=x, rounds=1)["2"].cut == (2,)
+    assert torch.equal(x, given)
 
 
 def test_units_that_data_of_others_show_constant_stay():

@@ -70,7 +70,7 @@ class Evidence:
         )
         known = (silent if _is_0_below_0(kind) else none) | (at_an_end if kind in _FLAT_ENDS else none)
         if shown is not None:
-            known = known | (shown[0] == shown[1])
+            known = known | (shown[0] == shown[1]) & (silent | saturated)
         self._take(site.name, kind, known, silent, saturated)
 
     def _proved(self, name: str, upper: Tensor, lower: Tensor) -> None:

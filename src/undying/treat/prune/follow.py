@@ -68,6 +68,9 @@ class CutFlow(Flow):
 
     def _followed(self, func: Any, name: str, call: Arguments, given: list[Tensor], out: Any) -> bool:
         self._name, self._call = name, call
+        x, value = call.get(0, "input"), call.get(3, "value")
+        if name == "pad" and value and isinstance(x, Tensor) and x in self._labels:
+            self._read(self._labels[x], f"{self._at} pads it with {value}")
         return super()._followed(func, name, call, given, out)
 
     def _weighted(self, w: Weighing, out: Tensor) -> bool:

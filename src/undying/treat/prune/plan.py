@@ -95,11 +95,8 @@ class Planner:
         whole = self._keep_one_each()
         goes = self._goes()
         if only is not None:
-            chosen = torch.zeros_like(goes)
-            by_name = {layer.name: layer for layer in self.layers.values()}
-            for name, unit in only:
-                chosen |= self.tied == self.tied[by_name[name].outputs[0][unit]]
-            goes &= chosen
+            by_name = {layer.name: layer.outputs[0] for layer in self.layers.values()}
+            goes &= torch.isin(self.tied, self.tied[torch.stack([by_name[name][unit] for name, unit in only])])
         flow, same = self.flow, self.constants.same
         plan = Plan({}, {}, {}, whole, {}, [], {}, goes)
         for name, made in flow.sites.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -91,8 +92,8 @@ def cost(model: nn.Module, example: Any) -> Cost:
 
 
 def arguments(model: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Of a forward pass, on the network's device."""
-    args, kwargs, _ = unpacked(moved(example, device_of(model)), lambda given: given)
+    """Of a forward pass, on the network's device; copies, since a network may work in place on them."""
+    args, kwargs, _ = unpacked(moved(copy.deepcopy(example), device_of(model)), lambda given: given)
     return args, kwargs
 
 

@@ -59,7 +59,8 @@ def prune_(
             certificate of :func:`undying.certify`, for every input of whose box they do.
         example: an input: a tensor, a tuple of positional or a dict of keyword arguments.
         data: the census's data, or other batches as it takes them: outputs are compared on them too. Where they are the
-            census's, units are taken as well that are constant on them and neither silent nor at a flat end.
+            census's, silent and saturated units of any activation go that give the same number on all of them, as a
+            sigmoid that gives exactly 1.
         optimizer: what trains the network: one, several, or None. It goes on with the cut parameters and its memory of
             them. Without it, make a new optimizer afterwards: the parameters are other objects then.
         tolerance: largest change of an output that is rounding, as a share of the largest absolute value of that output,
@@ -238,11 +239,11 @@ class _Pruning:
             for key, value in ours.state_dict().items()
             if key not in added and isinstance(value, Tensor) and not _equal(value, theirs.get(key))
         }
-        return {
-            output: f"torch-pruning leaves other rows of {min(wrong & layers)} than those that were to stay"
-            for output, parts in plan.parts.items()
-            if wrong & (layers := {layer for layer, _ in parts})
-        }
+        if not wrong:
+            return {}
+        why = f"torch-pruning leaves other rows of {min(wrong)} than those that were to stay"
+        found = {output for output, parts in plan.parts.items() if wrong & {layer for layer, _ in parts}}
+        return dict.fromkeys(found or plan.parts, why)
 
 
 def _copied(model: nn.Module) -> nn.Module:
