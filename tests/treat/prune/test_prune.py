@@ -514,6 +514,23 @@ def test_wrapped_and_compiled_networks_are_refused():
         undying.prune_(nn.DataParallel(net), counted, x)
 
 
+def test_rows_that_torch_pruning_cuts_by_mistake_are_found(monkeypatch):
+    from torch_pruning.pruner.function import LinearPruner
+
+    right = LinearPruner.prune_in_channels
+
+    def wrong(self, layer, idxs):
+        return right(self, layer, [(i + 1) % layer.in_features for i in idxs])
+
+    monkeypatch.setattr(LinearPruner, "prune_in_channels", wrong)
+    net, x, _ = mlp()
+    weights = state(net)
+    report = pruned(net, x)
+    assert not report.cut
+    assert "torch-pruning leaves other rows of 2 than those that were to stay" in report["1"].refused[1]
+    assert same(weights, net.state_dict())
+
+
 def test_without_torch_pruning_the_way_out_is_said(monkeypatch):
     net, x, _ = mlp()
     monkeypatch.setitem(__import__("sys").modules, "torch_pruning", None)
