@@ -19,7 +19,7 @@ LAYERS = (
     "statistics",
     "statistics",
     "lab",
-    "plots scores",
+    "plots scores probe",
     "report bench",
     "papers",
     "cli",

@@ -10,6 +10,7 @@ from undying.activations.register import register_activation
 from undying.activations.schedule import StrengthSchedule
 from undying.activations.sugar import SUGAR, sugar
 from undying.census.census import census
+from undying.census.outputs import Indexed
 from undying.census.plasticity import Plasticity, PlasticSite, plasticity
 from undying.census.record import Record
 from undying.census.results import Census, Changes
@@ -50,6 +51,7 @@ __all__ = [
     "ContinualBackprop",
     "ConversionReport",
     "GradientDormancy",
+    "Indexed",
     "Memory",
     "NeLU",
     "PlasticSite",

@@ -66,3 +66,45 @@ def test_a_dataset_ends_at_its_length():
 def test_a_pair_is_not_taken_for_two_batches():
     with pytest.raises(ValueError, match="pair"):
         Box.of((torch.rand(4, 3), torch.rand(4)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_box_of_a_preprocessing_holds_every_image(dtype):
+    """All values that a channel can have, as torchvision and others normalize them in float32."""
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    box = Box.from_preprocessing(mean, std, (2, 128), dtype=dtype)
+    assert box.shape == (1, 3, 2, 128)
+    m, s = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
+    images = torch.arange(256.0).view(1, 1, 2, 128).expand(1, 3, 2, 128)
+    forms = [(images / 255 - m) / s, images.div(255).sub(m).mul(1 / s), images * (1 / (255 * s)) - m / s]
+    for x in (*forms, *(form.flip(2, 3) for form in forms)):
+        assert x.to(dtype) in box
+    for channel in range(3):  # and hardly more
+        exact = [(end - mean[channel]) / std[channel] for end in (0, 1)]
+        widening = 16 * torch.finfo(dtype).eps * max(map(abs, exact))
+        assert exact[0] - widening < float(box.low[0, channel].min()) == float(box.low[0, channel].max()) <= exact[0]
+        assert exact[1] + widening > float(box.high[0, channel].max()) == float(box.high[0, channel].min()) >= exact[1]
+
+
+def test_the_box_of_pixels_as_bytes_and_of_one_channel():
+    box = Box.from_preprocessing(130.0, 60.0, (4, 4), pixels=(0, 255), channels=1)
+    assert box.shape == (1, 1, 4, 4)
+    assert float(box.low.max()) == pytest.approx(-130 / 60, rel=1e-5)
+    assert float(box.high.min()) == pytest.approx(125 / 60, rel=1e-5)
+    assert Box.from_preprocessing(0.5, [0.5, 0.25], (1, 1)).high.flatten().tolist() == pytest.approx([1, 2], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (((0.5, 0.5), (0.5, 0.5, 0.5), (2, 2)), r"2 means and 3 standard deviations"),
+        ((0.5, 0.0, (2, 2)), "above 0"),
+        ((math.nan, 1.0, (2, 2)), "finite"),
+        ((0.5, -1.0, (2, 2)), "above 0"),
+        ((0.5, 0.5, (2,)), r"\(height, width\)"),
+        ((0.5, 0.5, (0, 2)), r"\(height, width\)"),
+    ],
+)
+def test_a_preprocessing_that_is_none_has_no_box(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        Box.from_preprocessing(*arguments)

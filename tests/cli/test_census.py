@@ -84,12 +84,12 @@ def test_a_checkpoint_passes_the_gate_or_does_not(own, capsys):
     net = checkpoint(own / "w.pt", [1, 2, 9])
     arguments = ("--model", "own_census_net:build", "--checkpoint", "w.pt", "--json", "c.json", "--html", "c.html")
     assert run(*arguments, "--max-dead", "0.2") == 0
-    assert "18.75 % of the units are dead, within the 20 % of --max-dead" in capsys.readouterr().out
+    assert "passed: 18.75 % of the units are dead (3 of 16), within the 20 % of --max-dead" in capsys.readouterr().out
     assert run(*arguments, "--max-dead", "0.1") == 1
     assert "more than the 10 % of --max-dead" in capsys.readouterr().out
     counted = undying.Census.load(own / "c.json")
     assert counted["2"].dead.nonzero().flatten().tolist() == [1, 2, 9]
-    assert counted["2"].samples == 360  # the test part of digits
+    assert counted["2"].samples == 1797  # all of digits
     assert "w.pt" in (own / "c.html").read_text()
     expected = undying.census(net, undying_digits())
     assert counted.probe == expected.probe
@@ -111,13 +111,14 @@ def undying_digits():
     from undying.lab import data
 
     digits = data.load("digits")
-    return [(digits.standardised(digits.x_test), digits.y_test)]
+    parts = ((digits.x_train, digits.y_train), (digits.x_test, digits.y_test))
+    return [(digits.standardised(x), y) for x, y in parts]
 
 
 def test_data_of_every_kind(own, capsys):
     assert run("--model", "mlp", "--limit", "50", "--gradients") == 0
     assert "linear6 -> act6  ReLU    128  50" in capsys.readouterr().out
-    assert run("--model", "mlp", "--train", "--limit", "70", "--batch-size", "32") == 0
+    assert run("--model", "mlp", "--split", "train", "--limit", "70", "--batch-size", "32") == 0
     assert "128  70" in capsys.readouterr().out
     assert run("--model", "own_census_net:build", "--data", "random:30,64") == 0
     assert "ReLU     16  30" in capsys.readouterr().out
@@ -126,7 +127,7 @@ def test_data_of_every_kind(own, capsys):
 
 
 def test_every_image_of_a_folder_is_counted(own, capsys):
-    """Nothing is held out for a test where nothing is trained. Without a training part of its own, that is."""
+    """Nothing is held out for a test where nothing is trained, unless it is asked for."""
     pixels = torch.Generator().manual_seed(0)
     for i in range(26):
         path = own / "pets" / ("cat", "dog")[i % 2] / f"{i}.png"
@@ -141,15 +142,21 @@ def test_every_image_of_a_folder_is_counted(own, capsys):
     assert "counted on 26 samples: all of pets" in capsys.readouterr().out
     assert undying.Census.load(own / "c.json")["2"].samples == 26
     assert run(*arguments, "--image-size", "8", "--limit", "7") == 0
-    assert "counted on 7 samples: all of pets" in capsys.readouterr().out
-    assert run(*arguments, "--image-size", "8", "--train") == 0
+    assert "counted on 7 samples: 7 of the 26 in all of pets" in capsys.readouterr().out
+    assert run(*arguments, "--image-size", "8", "--split", "train") == 0
     assert "counted on 22 samples: the training part of pets" in capsys.readouterr().out
     for part in ("train", "test"):
         shutil.copytree(own / "pets", own / "split" / part)
-    assert run("--model", "own_census_net:build", "--data", "split", "--image-size", "8") == 0
-    assert "counted on 26 samples: the test part of split" in capsys.readouterr().out
+    split = ("--model", "own_census_net:build", "--data", "split", "--image-size", "8")
+    for part, counted in (
+        ("all", "52 samples: all"),
+        ("test", "26 samples: the test part"),
+        ("train", "26 samples: the training part"),
+    ):
+        assert run(*split, "--split", part) == 0
+        assert f"counted on {counted} of split" in capsys.readouterr().out
     assert run("--model", "own_census_net:build", "--image-size", "8") == 2
-    assert "--image-size is a number of pixels for a folder of images" in capsys.readouterr().err
+    assert "--image-size does not go with --data digits, which is no folder of images" in capsys.readouterr().err
 
 
 def test_the_gate_asks_for_what_left_by_itself(capsys):
@@ -218,3 +225,25 @@ def test_json_is_plain(own):
     checkpoint(own / "w.pt", [0])
     run("--model", "own_census_net:build", "--checkpoint", "w.pt", "--json", "c.json")
     assert json.loads((own / "c.json").read_text())["sites"][0]["dead"][0] is True
+
+
+def test_outputs_and_a_method_are_counted(own, capsys):
+    (own / "own_census_net.py").write_text(
+        f"""{NETWORK}
+
+class Latents(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(64, 24)
+        nn.init.constant_(self.lin.bias[:5].data, -1e6)
+
+    def encode(self, x):
+        top = torch.topk(self.lin(x.flatten(1)), 4)
+        return torch.zeros(len(x), 24).scatter(-1, top.indices, torch.relu(top.values))
+"""
+    )
+    options = ("--model", "own_census_net:Latents", "--data", "random:40,64", "--method", "encode", "--skip", "relu")
+    assert run(*options, "--outputs", "encode", "--json", "census.json") == 0
+    assert undying.Census.load("census.json")["encode"].silent[:5].all()
+    assert run(*options, "--outputs", "decode") == 2
+    assert "outputs names 'decode'" in capsys.readouterr().err

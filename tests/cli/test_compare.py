@@ -79,7 +79,7 @@ def test_the_command_in_the_results_makes_them_again(out, capsys):
 def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
     assert cli.main([*SMALL, "--out", str(tmp_path / "new"), "--dry-run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "2 activations x 2 seeds = 4 runs of 1 epochs, 0 finished" in shown
+    assert "2 activations x 2 seeds = 4 runs of 1 epoch, 0 finished" in shown
     assert "estimated time" in shown
     assert not (tmp_path / "new").exists()
 

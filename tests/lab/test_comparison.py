@@ -20,6 +20,8 @@ from undying.lab.collect import collect
 from undying.lab.comparison import compare, estimate_seconds
 from undying.lab.execution import Execution
 from undying.lab.plan import plan
+from undying.lab.runs import together
+from undying.lab.runs.kind import Epoch
 from undying.lab.settings import Settings
 from undying.lab.store import Store
 
@@ -231,6 +233,25 @@ def test_the_plan_and_its_estimate(undisturbed, tmp_path):
     fresh = plan(SETTINGS, tmp_path / "new")
     assert estimate_seconds(fresh, two) > 0
     assert not (tmp_path / "new").exists()
+
+
+def test_the_estimate_is_of_runs_as_they_will_be_trained(tmp_path, monkeypatch):
+    sizes = []
+
+    def slow(configs, execution, checkpoints):
+        assert checkpoints is None
+        sizes.append(len(configs))
+        for epoch in range(5):
+            for run in range(len(configs)):
+                yield run, Epoch({"epoch": epoch, "seconds": 10.0**epoch * (1 + 7 * run)}, None)
+
+    monkeypatch.setattr(together, "train_together", slow)
+    settings = Settings(activations=("relu", "gelu"), seeds=6, epochs=4)
+    assert estimate_seconds(plan(settings, tmp_path), Execution(workers=2)) == pytest.approx(100 * (4 + 1) * 12 / 2)
+    assert sizes == [6]
+    alone = estimate_seconds(plan(settings, tmp_path), Execution(workers=2, together="off"))
+    assert 0 < alone < 3000
+    assert sizes == [6]
 
 
 def test_a_damaged_run_is_found_before_anything_is_trained(undisturbed, tmp_path):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from undying._base.errors import UndyingError
+from undying.report.tables import arms_csv
 from undying.scores import Reading, read_scores
+from undying.statistics.metric import SUMMARY
 from undying.statistics.paired import compare_metrics
 
 SEEDS = range(8)
@@ -158,10 +160,11 @@ def test_options_are_checked(reading):
         Reading(**reading)
 
 
-def test_what_excel_and_pandas_write_is_read(tmp_path):
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_what_excel_and_pandas_write_is_read(tmp_path, mark):
     file = tmp_path / "scores.csv"
     lines = ["\ufeffarm, seed, metric, value, notes", "", *(f"{a},{s}.0,r,{s},x" for a in "ab" for s in range(6))]
-    file.write_bytes("\r\n".join(lines).encode())
+    file.write_bytes("\r\n".join(lines).replace(",", mark).encode())
     results = read_scores([file])
     assert list(results.activations[1].seeds) == list(range(6))
     assert results.data["notes"] == [f"{file}: not read: notes"]
@@ -170,7 +173,7 @@ def test_what_excel_and_pandas_write_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"arm;seed;metric;value\na;0;r;1\n", ["commas"]),
+        (b"arm seed metric value\na 0 r 1\n", ["commas"]),
         (b"method,seed,score\na,0,1\n", ["method, seed, score", "arm, seed, metric, value", "--arm-column"]),
         (b"arm,arm,seed,metric,value\na,a,0,r,1\n", ["two columns 'arm'"]),
         (b"\xff\xfe\x00", ["UTF-8"]),
@@ -193,3 +196,18 @@ def test_files_add_up_and_names_that_would_collide_are_refused(tmp_path):
         read_scores([both])
     with pytest.raises(UndyingError, match="is not there"):
         read_scores([tmp_path / "none.csv"])
+
+
+def test_columns_of_the_summary_are_each_of_one_metric(tmp_path):
+    both = rows("acc") + rows("acc_difference")
+    with pytest.raises(UndyingError, match=r"'acc' and 'acc_difference' would have a column of summary.csv in common"):
+        read_scores(long(tmp_path / "scores.csv", both))
+    results = read_scores(str(long(tmp_path / "scores.csv", rows("acc"))))
+    heads = arms_csv(results).splitlines()[0].split(",")
+    assert heads == ["activation", *(f"acc_{ending}" for ending in SUMMARY)]
+
+
+def test_a_number_is_no_python(tmp_path):
+    (tmp_path / "scores.csv").write_text("arm,seed,metric,value\na,0,r,1_05\nb,0,r,2\n")
+    with pytest.raises(UndyingError, match="line 2: value must be a number, not '1_05'"):
+        read_scores([tmp_path / "scores.csv"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -108,3 +109,35 @@ def test_the_detectable_difference_is_found_as_often_as_it_says() -> None:
     assert np.mean(np.array(p) * comparisons <= 0.05) == pytest.approx(0.8, abs=0.06)
     assert detectable_difference(2.0, 6, 2) == math.inf  # 7 are needed
     assert detectable_difference(4.0, seeds, comparisons) == 2 * difference
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-320, 1e90, -3e-5])
+def test_effect_sizes_do_not_depend_on_the_scale(scale):
+    base, own = [1.0, 2.0, 3.0, 5.0, 4.0, 6.0], [2.0, 2.5, 5.0, 5.5, 6.0, 8.0]
+    differences = np.subtract(own, base)
+    found = compare_scores([scale * x for x in base], [scale * x for x in own])
+    assert found.effect_size == pytest.approx(np.sign(scale) * differences.mean() / differences.std(ddof=1), rel=1e-3)
+
+
+def test_a_mean_difference_of_nothing_has_the_decimals_of_its_interval():
+    sentence = compare_scores([0.0] * 8, [0.004, -0.004] * 4, metric=Metric("x")).sentence
+    low, high = re.search(r"anything from (\S+) to (\S+) ", sentence).groups()
+    assert float(low) < -0.001
+    assert float(high) > 0.001
+    tiny = compare_scores([0.0] * 8, [0.004, -0.004 + 4e-18] * 4, metric=Metric("x")).sentence
+    assert "e-" not in tiny
+
+
+@pytest.mark.parametrize(
+    ("baseline", "scores", "options", "error"),
+    [
+        ([0.5] * 6, [0.6] * 6, {"metric": Metric("acc", share=True), "margin": 2}, "0.01 for one point, not 2"),
+        ([1e101] * 6, [2.0] * 6, {}, r"beyond 1e\+100"),
+        ([2**2000] * 6, [2.0] * 6, {}, "expected a sequence of numbers"),
+        ({"a": 1.0}, [2.0], {}, "expected a sequence of numbers"),
+        ([1.0] * 6, [2.0] * 6, {"names": ("a", "b", "c")}, "names must be two"),
+    ],
+)
+def test_scores_that_cannot_be_compared_are_refused(baseline, scores, options, error):
+    with pytest.raises(ValueError, match=error):
+        compare_scores(baseline, scores, **options)

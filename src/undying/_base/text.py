@@ -89,6 +89,26 @@ def comma_separated(rows: Iterable[Sequence[object]]) -> str:
     return stream.getvalue()
 
 
+def ranges(numbers: Sequence[int]) -> list[str]:
+    """Ascending numbers, those in a row as one.
+
+    >>> ranges([0, 4, 5, 6])
+    ['0', '4-6']
+    """
+    return [str(a) if a == b else f"{a}-{b}" for a, b in runs(numbers)]
+
+
+def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of each run of neighbours in ascending numbers."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
+
+
 def duration(seconds: float) -> str:
     """In words.
 

@@ -54,6 +54,16 @@ class Accumulator:
     def high(self) -> Tensor:
         return self.counts[4]
 
+    def add_some(self, values: Tensor, units: Tensor) -> None:
+        """Add one value each of the units whose numbers are in ``units``; both are flat."""
+        low, high = _in_type(self.ends, values.dtype)
+        rows = [values > 0, ~values.isfinite(), values.isnan(), values <= low, values >= high]
+        for counts, row in zip(self.counts, rows, strict=True):
+            if bool(row.any()):
+                counts.index_add_(0, units, row.long())
+        self.peak.scatter_reduce_(0, units, values.double(), "amax")
+        self.rectified.index_add_(0, units, values.double().clamp(min=0))
+
     def add(self, columns: Columns) -> None:
         x = columns.values
         left_out = None
@@ -72,6 +82,12 @@ class OutputAccumulator:
     def __init__(self, units: int, device: torch.device) -> None:
         self.zeros = torch.zeros(units, dtype=torch.int64, device=device)
         self.total = torch.zeros(units, dtype=torch.float64, device=device)
+
+    def add_some(self, values: Tensor, units: Tensor, positions: int | Tensor) -> None:
+        """Add one value each of the units whose numbers are in ``units``; all others are 0 at the ``positions``."""
+        self.zeros += positions
+        self.zeros.index_add_(0, units, -(values != 0).long())
+        self.total.index_add_(0, units, values.double().abs())
 
     def add(self, columns: Columns) -> None:
         h = columns.values

@@ -19,6 +19,7 @@ from undying.census.batches import Inputs, Mask, batches_of, mask_of, moved, unp
 from undying.census.counting import Counter, SiteCounts
 from undying.census.fingerprint import Fingerprint
 from undying.census.inputs import FirstLayers
+from undying.census.outputs import Given
 from undying.census.results import Census
 from undying.census.samples import samples_in
 from undying.census.site import Site, dormancy
@@ -35,6 +36,7 @@ def census(
     data: Iterable[Any],
     *,
     method: str | Callable[..., Any] | None = None,
+    outputs: Given = (),
     tau: float = 0.025,
     gradients: bool = False,
     loss: Callable[[Any, Any], Tensor] | None = None,
@@ -55,6 +57,9 @@ def census(
             result does not depend on batch size or order.
         method: what is called with each batch where it is not the model: the name of one of its methods, such as
             ``"encode"``, or a function that calls it.
+        outputs: names of submodules and methods whose output is counted as units too, such as ``["encode", "router"]``:
+            one that is never above 0 is silent. A mapping from names to functions where something else is returned than
+            a tensor: each takes what was returned and gives a tensor or an :class:`Indexed`.
         tau: dormancy threshold, at least 0 (Sokar et al. 2023, arXiv:2302.12902).
         gradients: also run the backward pass of ``loss``, to tell dead units from silent ones.
         loss: ``loss(output, target)`` giving a scalar; for a dict batch ``target`` is the dict. Default: cross
@@ -93,7 +98,7 @@ def census(
         0 -> 1     ReLU      8  32       8     8        8   0.000
     layer 0 reads the input: gamma 1.72 (|mean| / std)
     """
-    return counted(model, data, method, tau, gradients, loss, inputs, mask, axes, skip, device)[0]
+    return counted(model, data, method, tau, gradients, loss, inputs, mask, axes, skip, device, outputs)[0]
 
 
 def counted(
@@ -108,6 +113,7 @@ def counted(
     axes: Mapping[str, int] | None,
     skip: str | Sequence[str] | Skip,
     device: torch.device | str | None,
+    outputs: Given = (),
     moments: bool = False,
 ) -> tuple[Census, dict[str, SiteCounts]]:
     """The census, and the counts that it was read from; with ``moments`` the second moments of the outputs are in them."""
@@ -116,10 +122,9 @@ def counted(
     if loss is not None and not gradients:
         raise ValueError("loss is only used with gradients=True")
     model = unwrap_model(model)
-    call = _entry(model, method)
     place = torch.device(device) if device is not None else device_of(model)
     patterns = skip if isinstance(skip, Skip) else Skip(skip)
-    counter = Counter(model, axes or {}, gradients, patterns)
+    counter = Counter(model, axes or {}, gradients, patterns, outputs)
     uses = counter.uses = Uses(counter.of)
     first_layers = counter.inputs = FirstLayers(counter.layer_of, counter.input_columns)
     counter.moments = moments
@@ -129,6 +134,7 @@ def counted(
         stack.enter_context(preserve_state(model))
         stack.enter_context(counter.attached())
         stack.enter_context(uncompiled())
+        call = _entry(model, method)  # here, where a method of the outputs is followed
         model.eval()
         stack.enter_context(torch.set_grad_enabled(gradients))
         for batch in batches_of(data):
@@ -246,6 +252,11 @@ def _check(
     unknown = [name for name in axes if name not in counter.counts and name not in counter.left_out]
     if unknown:
         raise ValueError(f"axes names {unknown[0]!r}, which is no site; sites: {', '.join(counter.counts)}")
+    unasked = [name for name in counter.outputs.kinds if name not in counter.counts and name not in counter.left_out]
+    if unasked:
+        raise ValueError(
+            f"outputs names {unasked[0]!r}, which gave nothing: no pass over the data called it, or only on empty batches"
+        )
 
 
 def _backward(value: Tensor, model: nn.Module, leaves: list[Tensor]) -> None:

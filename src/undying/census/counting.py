@@ -19,6 +19,7 @@ from undying.activations.known import TYPE_OF, Ends, ends, is_activation, is_rec
 from undying.census.accumulators import WIDEST, Accumulator, OutputAccumulator, SecondMoments
 from undying.census.inputs import FirstLayers
 from undying.census.layers import Layers
+from undying.census.outputs import Given, Indexed, Outputs
 from undying.census.positions import Positions
 from undying.census.samples import samples_shown
 from undying.census.uses import Uses
@@ -46,6 +47,14 @@ class SiteCounts:
         self.gradient: Tensor | None = None
         """Largest \\|dL/dx\\|; None before any was seen."""
 
+    def add_some(self, values: Tensor, units: Tensor, positions: int | Tensor) -> None:
+        """Add one value each of the units whose numbers are in ``units``, both flat; all others are 0 at the positions."""
+        assert self.after is not None
+        self.values = self.values + positions
+        self.before.add_some(values, units)
+        self.after.add_some(values, units, positions)
+        self.before.peak = torch.where(self.after.zeros > 0, self.before.peak.clamp(min=0), self.before.peak)
+
     @property
     def zeros(self) -> Tensor:
         return self.values - self.before.fired - self.before.nan if self.after is None else self.after.zeros
@@ -59,7 +68,13 @@ class SiteCounts:
         sizes = columns.values.abs()
         if columns.mask is not None:
             sizes = torch.where(columns.mask, sizes, 0)
-        largest = sizes.amax((0, 2))
+        self._add_gradient(sizes.amax((0, 2)))
+
+    def gradient_at_some(self, values: Tensor, units: Tensor) -> None:
+        """One value each of the units whose numbers are in ``units``; both are flat."""
+        self._add_gradient(values.new_zeros(self.units).scatter_reduce_(0, units, values.abs(), "amax"))
+
+    def _add_gradient(self, largest: Tensor) -> None:
         self.gradient = largest if self.gradient is None else torch.maximum(self.gradient, largest)
 
 
@@ -88,8 +103,10 @@ class Counter(UnitAxes):
         axes: Mapping[str, int],
         gradients: bool,
         skip: Skip | None = None,
+        outputs: Given = (),
     ) -> None:
         super().__init__()
+        self.outputs = Outputs(model, outputs)
         self.model, self.axes, self.gradients = model, axes, gradients
         self.counts: dict[str, SiteCounts] = {}
         self.ambiguous: dict[str, tuple[int, ...]] = {}
@@ -135,6 +152,7 @@ class Counter(UnitAxes):
                 if is_activation(module) and not isinstance(module, torch.jit.ScriptModule):
                     stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
                     stack.callback(module.register_forward_hook(after).remove)
+            stack.enter_context(self.outputs.attached(self._returned))
             yield
 
     def __enter__(self) -> Counter:
@@ -162,7 +180,9 @@ class Counter(UnitAxes):
         for name, place in list(found.items()):
             if (reason := self.skip.reason_for(name, name.partition("#")[0], place.layer)) is not None:
                 self.left_out[name] = reason
-                del found[name]
+            elif place.layer not in self.outputs.kinds:  # else what it computes is counted
+                continue
+            del found[name]
         return found
 
     def restart(self) -> None:
@@ -257,6 +277,66 @@ class Counter(UnitAxes):
         self._end(call, h)
         return h
 
+    def _returned(self, name: str, value: Any) -> Any:
+        """Count what one of the ``outputs`` returned. What it is to return now."""
+        if not self.active:
+            return value
+        with disable_torch_function():
+            found = self.outputs.units_in(name, value)
+            if isinstance(found, Indexed):
+                self._count_some(name, found)
+                return value
+            if not found.requires_grad and found is not value:
+                self._refuse_without_gradient(name)
+            site = self._next_name(name)
+            call = self._count(site, name, self.outputs.kinds[name], found, None, name)
+            if site in self.ambiguous:
+                raise ValueError(
+                    f"outputs {name!r} gave a tensor {tuple(found.shape)}, and nothing decides which axis holds its units; "
+                    f"name it, for example axes={{{name!r}: -1}}"
+                )
+            self._end(call, call.x)
+            return call.x if found is value else value
+
+    def _count_some(self, label: str, found: Indexed) -> None:
+        name = self._next_name(label)
+        if (reason := self.skip.reason_for(name, label, label)) is not None:
+            self.left_out[name] = reason
+        values, units = found.values.detach().flatten(), found.indices.long().flatten()
+        if not values.numel() or name in self.left_out:
+            return
+        if (counts := self._counts_at(name, self.outputs.kinds[label], found.units, None, values.device)) is None:
+            return
+        positions: Any = values.numel() // found.values.shape[-1]
+        most, mask = positions, self._mask
+        if mask is not None and mask.numel() == positions:
+            kept = mask.reshape(-1, 1).expand(-1, found.values.shape[-1]).flatten()
+            values, units, positions, most = values[kept], units[kept], mask.sum(), self._unmasked
+        elif mask is not None and len(mask) != positions:
+            raise ValueError(f"site {name!r}: a mask of shape {tuple(mask.shape)} does not fit {positions} positions")
+        else:
+            kept = None
+        counts.add_some(values, units, positions)
+        self._seen.append((counts, most))
+        if self.gradients and torch.is_grad_enabled():
+            if not found.values.requires_grad:
+                self._refuse_without_gradient(label)
+
+            def gradient(g: Tensor) -> None:
+                g = g.detach().flatten()
+                counts.gradient_at_some(g if kept is None else g[kept], units)
+
+            found.values.register_hook(gradient)
+
+    def _refuse_without_gradient(self, name: str) -> None:
+        if self.gradients and torch.is_grad_enabled():
+            raise ValueError(f"outputs {name!r} gave what takes no gradient; leave out gradients=True")
+
+    def _next_name(self, label: str) -> str:
+        """Of one more call with this label."""
+        self._calls[label] = self._calls.get(label, 0) + 1
+        return self._name_of_call(label)
+
     def _name_of_call(self, label: str) -> str:
         """Of the latest call with this label."""
         number = self._calls[label]
@@ -272,10 +352,12 @@ class Counter(UnitAxes):
             bounds: of its range.
             place: name of the module that is the activation, or calls it.
         """
-        self._calls[label] = self._calls.get(label, 0) + 1
-        name = self._name_of_call(label)
+        name = self._next_name(label)
         if self.uses is not None:
             self.uses.read(x)
+        return self._count(name, label, kind, x, bounds, place)
+
+    def _count(self, name: str, label: str, kind: type[nn.Module], x: Tensor, bounds: Ends | None, place: str) -> _Call:
         layer = self._layers.of(x)
         if (reason := self.skip.reason_for(name, label, place)) is not None:
             self.left_out[name] = reason
@@ -292,17 +374,10 @@ class Counter(UnitAxes):
             self.ambiguous[name] = tuple(x.shape)
             return _Call(x, None, None)
         layer = layer if self.of(x) == layout else None  # else its units are numbered in another way
-        if name not in self.counts:
-            self.counts[name] = SiteCounts(name, kind, layout.units, bounds, x.device)
-            self.counts[name].layer = layer
-            if self.moments and layout.units <= WIDEST:
-                self.counts[name].moments = SecondMoments(layout.units, x.device)
-        counts = self.counts[name]
-        counts.layer = layer if layer == counts.layer else None
-        if counts.units != layout.units:
-            self.left_out[name] = f"its input had {counts.units} units in one batch and {layout.units} in another"
-            del self.counts[name]
+        known = name in self.counts
+        if (counts := self._counts_at(name, kind, layout.units, bounds, x.device)) is None:
             return _Call(x, None, None, layer)
+        counts.layer = layer if not known or layer == counts.layer else None
         columns = self._columns(name, x.detach(), layout)
         if (
             columns.mask is not None
@@ -324,6 +399,21 @@ class Counter(UnitAxes):
                 self.know(x)
             x.register_hook(lambda g: counts.gradient_at(self._columns(name, g.detach(), layout)))
         return _Call(x, counts, layout, layer)
+
+    def _counts_at(
+        self, name: str, kind: type[nn.Module], units: int, bounds: Ends | None, device: torch.device
+    ) -> SiteCounts | None:
+        """Those of a site, begun where it is new; None, and it is left out, where it had another number of units before."""
+        if name not in self.counts:
+            counts = self.counts[name] = SiteCounts(name, kind, units, bounds, device)
+            if self.moments and units <= WIDEST:
+                counts.moments = SecondMoments(units, device)
+        counts = self.counts[name]
+        if counts.units == units:
+            return counts
+        self.left_out[name] = f"its input had {counts.units} units in one batch and {units} in another"
+        del self.counts[name]
+        return None
 
     def _end(self, call: _Call, h: Tensor) -> None:
         self._layers.set(h, call.layer)

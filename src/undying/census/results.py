@@ -196,18 +196,26 @@ class Census(Mapping[str, Site]):
                 else f"the censuses saw different data (probe {self.probe}, earlier {earlier.probe})"
             )
             raise ValueError(f"{what}; count on the same tensors, or pass other_probe=True and read changes with care")
+        return {
+            now.name: Changes(
+                died=now.silent & ~then.silent, revived=then.silent & ~now.silent, still=then.silent & now.silent
+            )
+            for now, then in self.paired(earlier)
+            if now.silent is not None and then.silent is not None
+        }
+
+    def paired(self, earlier: Census) -> list[tuple[Site, Site]]:
+        """Each site with what it was in ``earlier``; those that either left out are not there.
+
+        Raises:
+            ValueError: the sites differ.
+        """
         uncounted = {*self.left_out, *self.ambiguous, *earlier.left_out, *earlier.ambiguous}
         ours, theirs = ([site for site in census.sites if site.name not in uncounted] for census in (self, earlier))
         renamed = {site.name for site in ours} ^ {site.name for site in theirs}
         if len(ours) != len(theirs) or not all(_is_same(*pair, renamed) for pair in zip(ours, theirs, strict=True)):
             raise ValueError(f"the censuses have different sites: {_shown(ours)} and earlier {_shown(theirs)}")
-        return {
-            now.name: Changes(
-                died=now.silent & ~then.silent, revived=then.silent & ~now.silent, still=then.silent & now.silent
-            )
-            for now, then in zip(ours, theirs, strict=True)
-            if now.silent is not None and then.silent is not None
-        }
+        return list(zip(ours, theirs, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON; NaN and infinities are the strings ``nan``, ``inf`` and ``-inf``."""

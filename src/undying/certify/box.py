@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,60 @@ class Box:
         """
         low = torch.zeros(tuple(shape), dtype=torch.float64)
         return cls(low, torch.full_like(low, math.inf))
+
+    @classmethod
+    def from_preprocessing(
+        cls,
+        mean: float | Sequence[float],
+        std: float | Sequence[float],
+        size: Sequence[int],
+        *,
+        pixels: tuple[float, float] = (0.0, 1.0),
+        channels: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Box:
+        """All images that a preprocessing can give: pixels in a range, of which (pixel - mean) / std is taken.
+
+        The ends are wider than these numbers by what float32 and ``dtype`` round, in whatever way the preprocessing
+        computes it.
+
+        Args:
+            mean, std: one a channel, or one for all; in the units of ``pixels``.
+            size: (height, width) of what the network gets.
+            pixels: least and largest value of a pixel before: 0 and 1, as ``ToTensor`` gives, or 0 and 255.
+            channels: their number, where one mean and one std are for all; default: the length of ``mean`` and ``std``.
+            dtype: what the network computes in.
+
+        Raises:
+            ValueError: numbers that are not finite, std that is not above 0, or lengths that do not fit.
+
+        >>> str(Box.from_preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (224, 224)))
+        '(1, 3, 224, 224) in [-2.11791, 2.64]'
+        """
+        means, stds = (torch.as_tensor(value, dtype=torch.float64).flatten() for value in (mean, std))
+        number = channels or max(len(means), len(stds))
+        if not {len(means), len(stds)} <= {1, number}:
+            raise ValueError(f"box: {len(means)} means and {len(stds)} standard deviations for {number} channels")
+        low, high = (torch.tensor(float(end), dtype=torch.float64) for end in pixels)
+        if not bool(
+            (torch.cat([means, stds]).isfinite()).all() and (stds > 0).all() and low <= high and high.isfinite()
+        ):
+            raise ValueError(
+                f"box: mean {mean}, std {std} and pixels {pixels} must be finite numbers, std above 0, pixels (least, largest)"
+            )
+        if len(size) != 2 or min(size) < 1:
+            raise ValueError(f"box: size must be (height, width), each at least 1, not {tuple(size)}")
+        # Four operations at most, each of which rounds its result or an argument by half of eps.
+        rounding = 4 * torch.finfo(torch.float32).eps * (torch.maximum(low.abs(), high.abs()) + means.abs()) / stds
+        ends = [((end - means) / stds).expand(number) for end in (low, high)]
+        margins = [rounding.expand(number) + end.abs() * torch.finfo(dtype).eps for end in ends]
+        shape = (1, number, *size)
+        return cls(
+            *(
+                (end + sign * margin).view(1, -1, 1, 1).expand(shape)
+                for end, margin, sign in zip(ends, margins, (-1, 1), strict=True)
+            )
+        )
 
     def __contains__(self, x: Tensor) -> bool:
         """Whether every sample of a batch lies in the box (of batch length 1, or of the batch's own)."""

@@ -99,6 +99,8 @@ def _main(words: list[str]) -> int:
         from undying.lab.grid import as_grid
 
         rest = as_grid(rest)
+    if name == "census":
+        _refuse_repeated(rest)
     return _run(_load(name), f"undying {name}", rest) if name in COMMANDS else _run(_everything(), "undying", words)
 
 
@@ -115,6 +117,14 @@ def _run(command: Any, prog: str, words: list[str]) -> int:
 
     given = tyro.cli(command, prog=prog, args=words, config=(tyro.conf.FlagCreatePairsOff,))
     return int(given(SafeConsole()))
+
+
+def _refuse_repeated(words: list[str]) -> None:
+    """The last one would count, and a gate would lose the limits before it."""
+    options = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
+    for option in options:
+        if options.count(option) > 1:
+            raise UndyingError(f"{option} is given twice; give it once, with all its values")
 
 
 def _everything() -> Any:

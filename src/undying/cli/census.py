@@ -2,52 +2,56 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import torch
+import tyro
 from rich.console import Console
 from torch import nn
 
-from undying._base import imports
 from undying._base.errors import UndyingError
 from undying._base.files import write_or_say
-from undying._base.patterns import SKIPPED
+from undying.activations.known import is_activation
 from undying.census.census import census
+from undying.census.gate import BASELINE, TOTAL, Check, Limits, Verdict, judge
 from undying.census.results import Census
-from undying.lab import data, models
-from undying.lab.data.folder import folder
-from undying.lab.data.imported import imported
+from undying.lab import models
 from undying.lab.models.checkpoint import load_weights
+from undying.probe.data import Probe, ProbeOptions, probe
+
+_SHARES = tyro.conf.arg(metavar="SHARE|SITES=SHARE ...")
+_SHOWN = 10
+"""Unreadable files that are listed in the terminal; --json has all."""
 
 
 @dataclass(frozen=True)
 class CensusCommand:
     """Count which units of a network fire, and which are silent, dead, dormant, saturated or unused.
 
-    Exit status 1 if more units are dead than --max-dead allows.
+    With --max-dead, --max-silent or --baseline a gate: exit status 0 within the limits, 1 beyond them, 2 where that
+    cannot be judged.
     """
 
     model: str
-    """Network: a name as in compare, or package.module:function, which takes no arguments and returns one."""
-    data: str = "digits"
-    """What to count on: a data set as in compare (its test part, or all images of a folder without parts, normalized as
-    compare does it); random:256,3,64,64 (normally distributed numbers); or package.module:function, which takes no
-    arguments and returns batches for undying.census."""
+    """Network: a name as in compare, torchvision:NAME, timm:NAME, or package.module:function, which returns one."""
+    options: Annotated[ProbeOptions, tyro.conf.arg(name="")] = field(default_factory=ProbeOptions)
     checkpoint: Path | None = None
     """State dict to load: a .safetensors file, or one that torch.save wrote, read with weights_only. Without it the
     network is counted as it is built."""
-    train: bool = False
-    """Count on the training part of the data set instead."""
-    image_size: int = 0
-    """Bring a folder's images to this many pixels a side; 0: keep them, all of one size."""
-    limit: int = 0
-    """Largest number of samples; 0: all."""
-    batch_size: int = 256
-    """Samples in a batch."""
+    checkpoint_key: str = ""
+    """Which of several sets of weights in the checkpoint to load, such as state_dict_ema."""
+    classes: int = 0
+    """Classes of the network; 0: those of the data, for torchvision's and timm's as many as the library gives it."""
+    method: str = ""
+    """Method of the network to call in place of the network itself, such as encode."""
+    outputs: tuple[str, ...] = ()
+    """Submodules and methods whose output is counted as units too, such as encode."""
     gradients: bool = False
     """Also run the backward pass of the loss on the labels, which tells dead units from silent ones."""
     tau: float = 0.025
@@ -56,141 +60,269 @@ class CensusCommand:
     """Axis of the units, for sites where it cannot be told, such as site=1."""
     skip: tuple[str, ...] = ()
     """Patterns of sites to leave out, such as 'head.*'."""
-    max_dead: float | None = None
-    """Largest share of dead units that passes, such as 0.05."""
+    max_dead: Annotated[tuple[str, ...] | None, _SHARES] = None
+    """Largest share of dead units that passes: of all units, such as 0.05, or of each site that a pattern matches, such as
+    'features.*=0.2', or both. Of several patterns the last that matches a site counts."""
+    max_silent: Annotated[tuple[str, ...] | None, _SHARES] = None
+    """The same of silent units."""
+    baseline: Path | None = None
+    """A census of the same network on the same data, which --json wrote: units that are newly dead or silent fail."""
+    other_data: bool = False
+    """Hold against a --baseline that saw other data."""
     allow_unrecognised: bool = False
-    """Judge --max-dead by the counted units where some places that act as an activation are not recognised."""
+    """Judge by the counted units where some places that act as an activation are not recognised."""
+    certify: Path | None = None
+    """Also certify which units fire for no image at all that the preprocessing can give, and write the certificate to this
+    file, for undying.Certificate.load."""
     json: Path | None = None
-    """Also write the census to this file, for undying.Census.load."""
+    """Also write the census, and what was judged, to this file, for undying.Census.load."""
     html: Path | None = None
     """Also write a page that shows every unit to this file."""
+    junit: Path | None = None
+    """Also write the verdict to this file as JUnit's XML, with a test case for each site."""
+    github: bool = False
+    """Also print the verdict as annotations of GitHub Actions, which is done by itself where GITHUB_ACTIONS is true."""
     seed: int = 0
     """Seed of random weights and random data."""
 
     def __call__(self, console: Console) -> int:
-        self._check()
-        torch.manual_seed(self.seed)
-        model, batches, source = self._model_and_batches()
-        if self.checkpoint is not None:
-            load_weights(model, self.checkpoint)
-        try:
-            counted = census(
-                model, batches, tau=self.tau, gradients=self.gradients, axes=_axes(self.axes), skip=self.skip
-            )
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise UndyingError(f"{self.model} on {self.data}: {error}") from None
-        console.print(str(counted), markup=False, highlight=False, soft_wrap=True)
-        if any(site.samples and site.silent is not None and site.silent.any() for site in counted.sites):
-            console.print(
-                "silent: no firing in N samples, so each fires in fewer than about 3 / N of such samples (95 %)",
-                style="dim",
-            )
-        source = f"{_samples(counted)}: {source}"
-        console.print(f"counted on {source}", markup=False, highlight=False, soft_wrap=True)
-        self._write(counted, source)
-        return self._judge(counted, console)
+        self._check_files()  # first, as even a mistake is written to one of them
+        with self._telling():
+            self._check()
+            limits = self._limits()
+            baseline = None if self.baseline is None else _read(self.baseline)
+            torch.manual_seed(self.seed)
+            found = probe(self.options, self.model)
+            if self.gradients and not found.labelled:
+                raise UndyingError(
+                    f"--gradients needs labels, which {self.options.data} has not; give data with classes"
+                )
+            model, weights = self._network(found)
+            counted = self._counted(model, found)
+            facts = _facts(model, counted, found, weights)
+            _show(console, counted, facts)
+            if self.certify is not None:
+                self._certify(model, found, self.certify, console)
+        gated = bool(limits) or baseline is not None
+        settings = {"other_data": self.other_data, "allow_unrecognised": self.allow_unrecognised}
+        verdict = judge(counted, limits, baseline, **settings) if gated else Verdict([])
+        self._write(counted, found, facts, verdict)
+        return self._end(verdict, found, console) if gated else 0
 
     def _check(self) -> None:
-        if not (0 <= self.limit < 2**31 and 1 <= self.batch_size < 2**31):
-            raise UndyingError(
-                f"--limit must be at least 0, --batch-size 1, both below 2**31, not {self.limit} and {self.batch_size}"
-            )
         if not 0 <= self.seed < 2**63:
             raise UndyingError(f"--seed must be at least 0 and below 2**63, not {self.seed}")
-        if self.image_size < 0 or (self.image_size and data.source(self.data) is not folder):
-            raise UndyingError(f"--image-size is a number of pixels for a folder of images, not {self.image_size}")
         if not self.tau >= 0:
             raise UndyingError(f"--tau must be at least 0, not {self.tau}")
-        if self.max_dead is not None and not 0 <= self.max_dead <= 1:
-            raise UndyingError(f"--max-dead is a share from 0 to 1, not {self.max_dead}")
+        if not 0 <= self.classes < 2**31:
+            raise UndyingError(f"--classes must be at least 0 and below 2**31, not {self.classes}")
+        if self.checkpoint_key and self.checkpoint is None:
+            raise UndyingError("--checkpoint-key names weights of a --checkpoint; give one")
+        if self.other_data and self.baseline is None:
+            raise UndyingError("--other-data is about a --baseline; give one")
 
-    def _model_and_batches(self) -> tuple[nn.Module, Iterable[Any], str]:
-        """The network, what to count on, and where that comes from."""
-        if self.data.startswith("random:"):
-            if self.gradients:
-                raise UndyingError("--gradients needs labels, which random data have not; give a data set or batches")
-            return _made(self.model, None), torch.randn(_shape(self.data)).split(self.batch_size), self.data
-        if data.source(self.data) is imported:
-            return _made(self.model, None), imports.call(self.data, "data"), self.data
-        found = data.load(self.data, self.image_size, whole=not self.train)
-        samples, y = (found.x_train, found.y_train) if self.train else (found.x_test, found.y_test)
-        x = found.standardised(samples)
-        limit = self.limit or len(x)
-        pairs = zip(x[:limit].split(self.batch_size), y[:limit].split(self.batch_size), strict=True)
-        part = "all" if found.whole else f"the {'training' if self.train else 'test'} part"
-        return _made(self.model, found), pairs, f"{part} of {self.data}"
+    def _check_files(self) -> None:
+        written, kept = (self.json, self.html, self.junit, self.certify), (self.baseline, self.checkpoint)
+        seen: set[Path] = set()
+        for path in (*kept, *written):
+            if path is None or (path.exists() and not path.is_file()):  # such as /dev/stdout
+                continue
+            if path.resolve() in seen:
+                raise UndyingError(f"{path} is named for two files, of which one would be lost; name another")
+            seen.add(path.resolve())
 
-    def _page(self, counted: Census, source: str) -> str:
-        from undying.report.census import census_page
+    def _limits(self) -> list[Limits]:
+        limits = []
+        for state, words in (("dead", self.max_dead), ("silent", self.max_silent)):
+            if words is not None:
+                try:
+                    limits.append(Limits.read(state, words))  # type: ignore[arg-type]
+                except ValueError as error:
+                    raise UndyingError(f"--max-{state} {error}") from None
+        return limits
 
-        facts = [
-            ("model", self.model),
-            ("weights", str(self.checkpoint.name) if self.checkpoint else f"as made, seed {self.seed}"),
-            ("data", source),
-            ("loss", counted.loss or "none: no backward pass"),
-            ("tau", f"{self.tau:g}"),
-            ("probe", str(counted.probe)),
-        ]
-        return census_page(counted, self.model, facts)
-
-    def _write(self, counted: Census, source: str) -> None:
-        for path, content in ((self.json, counted.to_json), (self.html, lambda: self._page(counted, source))):
-            if path is not None:
-                write_or_say(path, content())
-
-    def _judge(self, counted: Census, console: Console) -> int:
-        if self.max_dead is None:
-            return 0
-        if counted.ambiguous:
-            raise UndyingError(f"--max-dead cannot be judged: {', '.join(counted.ambiguous)} not counted; give --axes")
-        if counted.unrecognised and not self.allow_unrecognised:
-            places = "; ".join(f"{name} ({place})" for name, place in counted.unrecognised.items())
+    def _network(self, found: Probe) -> tuple[nn.Module, str]:
+        """With its weights, and where these are from."""
+        if self.model not in models.MODELS:
+            model = models.load_model(self.model, self.classes)
+        elif found.shape is None or not (classes := self.classes or found.classes):
             raise UndyingError(
-                f"--max-dead cannot be judged: not recognised, so not counted: {places}; --skip leaves one out, "
-                "--allow-unrecognised judges by the rest"
+                f"--model {self.model} is made for a data set; give one as --data, or --classes, or torchvision:NAME"
             )
-        left = [f"{name} ({reason})" for name, reason in counted.left_out.items() if not reason.startswith(SKIPPED)]
-        if left:
-            raise UndyingError(f"--max-dead cannot be judged: {'; '.join(left)} not counted; --skip leaves it out")
-        dead = counted.dead_fraction
-        if dead is None:
-            unknown = [site.name for site in counted.sites if site.dead is None]
+        else:
+            model = models.build(self.model, found.shape, classes)
+        if self.checkpoint is None:
+            return model, f"as built, seed {self.seed}"
+        try:
+            taken = load_weights(model, self.checkpoint, self.checkpoint_key)
+        except UndyingError as error:
+            advice = "; --classes gives the network another number of classes" if "size mismatch" in str(error) else ""
+            raise UndyingError(f"{error}{advice}") from None
+        return model, f"{self.checkpoint.name}{f', {taken}' if taken else ''}"
+
+    def _counted(self, model: nn.Module, found: Probe) -> Census:
+        try:
+            return census(
+                model,
+                found.batches,
+                method=self.method or None,
+                outputs=self.outputs,
+                tau=self.tau,
+                gradients=self.gradients,
+                axes=_axes(self.axes),
+                skip=self.skip,
+            )
+        except UndyingError:
+            raise
+        except Exception as error:  # whatever the network or the data raise: 1 would be a finding
+            kind = "" if type(error) in (RuntimeError, TypeError, ValueError) else f"{type(error).__name__}: "
+            raise UndyingError(f"{self.model} on {self.options.data}: {kind}{error}") from error
+
+    def _certify(self, model: nn.Module, found: Probe, path: Path, console: Console) -> None:
+        from undying.certify.box import Box
+        from undying.certify.interpreter import certify
+
+        if found.scale is None or found.shape is None:
             raise UndyingError(
-                f"--max-dead cannot be judged: dead is unknown at {', '.join(unknown)}; give --gradients"
+                "--certify needs images whose preprocessing says what range they are in: --preprocess imagenet, torchvision, "
+                "timm, numbers, or compare with images of bytes"
             )
-        passed = dead <= self.max_dead
-        console.print(
-            f"{100 * dead:.2f} % of the units are dead, {'within' if passed else 'more than'} the {100 * self.max_dead:g} % "
-            "of --max-dead",
-            highlight=False,
-        )
-        return 0 if passed else 1
+        mean, std, pixels = found.scale
+        box = Box.from_preprocessing(mean, std, found.shape[1:], pixels=pixels, channels=found.shape[0])
+        try:
+            certificate = certify(model, box, axes=_axes(self.axes))
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise UndyingError(f"--certify: {error}") from None
+        _print(console, "", *str(certificate).splitlines())
+        write_or_say(path, json.dumps(certificate.to_dict(), allow_nan=False))
+
+    def _write(self, counted: Census, found: Probe, facts: Sequence[tuple[str, str]], verdict: Verdict) -> None:
+        if self.junit is not None:
+            from undying.report.gate import junit
+
+            write_or_say(self.junit, junit(self.model, counted, verdict))
+        if self.json is not None:
+            judged = {"status": verdict.status, "checks": [vars(check) for check in verdict.checks]}
+            content = {
+                **counted.to_dict(),
+                "model": self.model,
+                "facts": dict(facts),
+                "unreadable": [{"file": file, "reason": reason} for file, reason in found.unreadable],
+                "gate": judged if verdict.checks else None,
+            }
+            write_or_say(self.json, json.dumps(content, allow_nan=False))
+        if self.html is not None:
+            from undying.report.census import census_page
+
+            told = [
+                ("loss", counted.loss or "none: no backward pass"),
+                ("tau", f"{self.tau:g}"),
+                ("probe", str(counted.probe)),
+                *((f"gate, {check.state}", check.said) for check in verdict.checks if check.state != "skipped"),
+            ]
+            write_or_say(self.html, census_page(counted, self.model, [("model", self.model), *facts, *told]))
+
+    def _end(self, verdict: Verdict, found: Probe, console: Console) -> int:
+        """Say how it ended.
+
+        Raises:
+            UndyingError: it cannot be judged.
+        """
+        passed = [check for check in verdict.of("passed") if check.place not in (TOTAL, BASELINE)]
+        for check in verdict.checks:
+            if check.state in ("failed", "noted") or (check.state == "passed" and check not in passed):
+                _print(console, f"{check.state}: {check.said}")
+        if passed:
+            _print(console, f"passed: limits of single sites: {len(passed)}")
+        if self._on_github:
+            from undying.report.gate import github
+
+            number = len(found.unreadable)
+            left_out = [f"files that cannot be read and were left out: {number}"] if number else []
+            _print(console, *github(verdict, left_out))
+        if unjudged := verdict.of("unjudged"):
+            given = {"--max-dead": self.max_dead, "--max-silent": self.max_silent, "--baseline": self.baseline}
+            options = ", ".join(option for option, value in given.items() if value is not None)
+            said = dict.fromkeys(check.said for check in unjudged)
+            raise UndyingError(f"{options} cannot be judged: {'; '.join(said)}")
+        _print(console, "the gate is not passed" if verdict.status else "the gate is passed")
+        return verdict.status
+
+    @property
+    def _on_github(self) -> bool:
+        return self.github or os.environ.get("GITHUB_ACTIONS") == "true"
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Says of a mistake where a verdict was to be, so that nobody finds an older one there."""
+        try:
+            yield
+        except (UndyingError, OSError, MemoryError) as error:
+            from undying.report.gate import github, junit_of_mistake
+
+            said = " ".join(str(error).split()) or type(error).__name__
+            if self.junit is not None:
+                with contextlib.suppress(UndyingError):
+                    write_or_say(self.junit, junit_of_mistake(self.model, said))
+            if self._on_github:
+                print(*github(Verdict([Check(TOTAL, "unjudged", said)])), sep="\n", flush=True)
+            raise
 
 
-def _made(model: str, found: data.Dataset | None) -> nn.Module:
-    """The network: made for the data where they are a data set, else as it comes."""
-    if found is not None and model in models.MODELS:
-        return models.build(model, found.shape, found.classes)
-    if model in models.MODELS:
-        raise UndyingError(f"--model {model} is made for a data set; give one as --data, or torchvision:NAME")
-    return models.load_model(model)
+def _print(console: Console, *lines: str) -> None:
+    """A line each, whatever a name in it holds: a new line could be an order to the runner of GitHub Actions."""
+    for line in lines:
+        console.print(" ".join(line.splitlines()), markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def _show(console: Console, counted: Census, facts: Sequence[tuple[str, str]]) -> None:
+    (_, data), *others = facts
+    told = (f"{name}: {value}" for name, value in others)
+    _print(console, *counted.table().splitlines(), f"counted on {data}", *told)
+    if any(site.samples and site.silent is not None and site.silent.any() for site in counted.sites):
+        _print(console, "silent units fire in fewer than about 3 / N of such samples (95 %)")
+
+
+def _read(path: Path) -> Census:
+    try:
+        return Census.load(path)
+    except ValueError as error:
+        raise UndyingError(f"--baseline {error}") from None
+    except OSError as error:
+        raise UndyingError(f"--baseline {path} cannot be read: {error.strerror or error}") from None
+
+
+def _facts(model: nn.Module, counted: Census, found: Probe, weights: str) -> list[tuple[str, str]]:
+    """On what it was counted, in words."""
+    facts = [("data", f"{_samples(counted)}: {found.source}"), ("weights", weights)]
+    if found.preprocessing is not None:
+        facts.append(("preprocessing", found.preprocessing))
+    if found.unreadable:
+        shown = "; ".join(f"{file} ({reason})" for file, reason in found.unreadable[:_SHOWN])
+        more = f"; and {len(found.unreadable) - _SHOWN} more" if len(found.unreadable) > _SHOWN else ""
+        facts.append(("unreadable, left out", f"{len(found.unreadable)}: {shown}{more}"))
+    if found.passed_over:
+        facts.append(("also in the folder, not counted", "; ".join(found.passed_over)))
+    if idle := _never_called(model, counted):
+        facts.append(("never called on these data, so not counted", ", ".join(idle)))
+    return facts
+
+
+def _never_called(model: nn.Module, counted: Census) -> list[str]:
+    """Activations that the network holds, and in eval mode did not use."""
+    places = [*counted, *counted.ambiguous, *counted.unrecognised, *counted.left_out]
+    called = {place.partition("#")[0] for place in places}
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if is_activation(module):
+            names.setdefault(module, []).append(name)
+    parts = {part for module in names for part in module.modules() if part is not module}  # what one computes with
+    return [own[0] for module, own in names.items() if module not in parts and called.isdisjoint(own)]
 
 
 def _samples(counted: Census) -> str:
     samples = max((site.samples for site in counted.sites if site.samples is not None), default=None)
     return "an unknown number of samples" if samples is None else f"{samples} sample{'' if samples == 1 else 's'}"
-
-
-def _shape(spec: str) -> list[int]:
-    try:
-        sizes = [int(size) for size in spec.removeprefix("random:").split(",")]
-    except ValueError:
-        sizes = []
-    if not sizes or min(sizes) < 1 or math.prod(sizes) >= 2**40:
-        raise UndyingError(
-            f"--data {spec!r} must be random: and a shape that fits in memory, such as random:256,3,64,64"
-        )
-    return sizes
 
 
 def _axes(given: tuple[str, ...]) -> dict[str, int]:

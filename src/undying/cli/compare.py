@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,8 +55,9 @@ class CompareCommand:
         _print_plan(console, todo, self.execution.runs_at_once)
         if self.dry_run:
             seconds = estimate_seconds(todo, self.execution)
-            console.print(f"estimated time: {duration(seconds)}", highlight=False)
+            console.print(f"estimated time: {duration(seconds)} of training", highlight=False)
             return 0
+        threading.Thread(target=_import_report, daemon=True).start()
         try:
             with RunsTable(todo.store, todo.missing, console) as live:
                 results = carry_out(todo, self.execution, live.finished)
@@ -179,7 +183,7 @@ def _print_plan(console: Console, todo: Plan, workers: int) -> None:
     points = f" x {len(settings.points)} points of a grid" if settings.grid else ""
     console.print(
         f"{settings.model} on {todo.data['name']}: {len(settings.activations)} activations x {settings.seeds} seeds{points} "
-        f"= {len(todo.runs)} runs of {settings.epochs} epochs, {len(todo.finished)} finished, {workers} at a time, in {todo.store.out}",
+        f"= {len(todo.runs)} runs of {settings.epochs} epoch{'s' * (settings.epochs > 1)}, {len(todo.finished)} finished, {workers} at a time, in {todo.store.out}",
         markup=False,
         highlight=False,
     )
@@ -192,6 +196,12 @@ def _print_plan(console: Console, todo: Plan, workers: int) -> None:
         )
     for said in power(todo):
         console.print(said, markup=False, highlight=False)
+
+
+def _import_report() -> None:
+    """What draws the report, while runs train and this process has nothing else to do."""
+    with contextlib.suppress(ImportError):  # who needs it will say so
+        importlib.import_module("undying.report.write")
 
 
 def _report(console: Console, results: Results, out: Path, formats: Sequence[str] = ("svg",)) -> None:

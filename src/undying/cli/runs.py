@@ -65,7 +65,7 @@ class RunsCommand:
             console.print(in_common(states), style="dim", markup=False, highlight=False)
             console.print(runs_table(states))
             console.print(
-                "test: the score, an accuracy in %; silent units in %; seconds so far", style="dim", highlight=False
+                "test: the score, of an accuracy in %; silent units in %; seconds so far", style="dim", highlight=False
             )
         for state in states:
             if state.reason:

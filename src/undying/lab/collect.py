@@ -61,7 +61,7 @@ def analyze(plan: Plan, *, partial: bool = False) -> Results:
             f"so there is nothing to compare with; 'undying runs {out}' lists them, resume with: {command}"
         )
 
-    margin = settings.margin / plan.metrics[0].factor or None
+    margin = plan.metrics[0].margin_of(settings.margin)
     tuning = tune(tried, parse(settings.grid), plan.metrics, plan.data, margin) if settings.grid else None
     runs = {
         name: arm[0 if tuning is None else settings.points.index(tuning.arms[name].chosen)]

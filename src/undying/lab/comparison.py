@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from undying._base import imports
@@ -11,10 +11,11 @@ from undying._base.errors import UndyingError
 from undying.lab import executors
 from undying.lab.collect import analyze
 from undying.lab.execution import Execution
+from undying.lab.executors.work import groups_of
 from undying.lab.finished import check_alike
 from undying.lab.plan import Plan, plan
 from undying.lab.results import Results
-from undying.lab.runs.kind import kind_of
+from undying.lab.runs.kind import AloneError, Epoch, kind_of, together_of
 from undying.lab.settings import AnyRun, Settings
 from undying.lab.tracking import Trackers
 
@@ -64,7 +65,8 @@ def carry_out(the_plan: Plan, execution: Execution, finished: Callable[[AnyRun],
 
 
 def estimate_seconds(the_plan: Plan, execution: Execution) -> float:
-    """Expected wall-clock seconds of the missing runs: from finished ones, or from two epochs timed here.
+    """Expected wall-clock seconds of the missing runs: from finished ones, or from epochs timed here, of as many runs at once
+    as are trained together.
 
     Raises:
         UndyingError: these cannot be trained; an exception of the network is its cause.
@@ -75,13 +77,28 @@ def estimate_seconds(the_plan: Plan, execution: Execution) -> float:
     if the_plan.finished:
         per_run = sum(run.seconds for run in the_plan.finished.values()) / len(the_plan.finished)
     else:
-        config = the_plan.missing[0]
+        group = groups_of(the_plan.missing, the_plan.store.out, execution)[0]
+        config = group[0]
         try:
-            began = kind_of(config).train(config, execution, None)
-            *_, last = itertools.islice(began, 3)  # the first two warm up
+            last = _third_epoch(group, execution)
         except UndyingError:
             raise
         except Exception as error:
             raise imports.raised(config.model, "model", error) from error
         per_run = last.metrics["seconds"] * (config.epochs + 1)
     return per_run * len(the_plan.missing) / min(execution.runs_at_once, len(the_plan.missing))
+
+
+def _third_epoch(group: Sequence[AnyRun], execution: Execution) -> Epoch:
+    """Of the first run; the two before warm up. Of a shorter run the last one."""
+    config = group[0]
+    together = together_of(config)
+    if len(group) > 1 and together is not None:
+        try:
+            epochs = together.train_together(group, execution, None)
+            *_, last = itertools.islice((epoch for run, epoch in epochs if run == 0), 3)
+            return last
+        except AloneError:
+            pass
+    *_, last = itertools.islice(kind_of(config).train(config, execution, None), 3)
+    return last

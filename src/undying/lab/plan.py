@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from undying._base.errors import UndyingError
 from undying.lab import data, models, tasks
 from undying.lab.execution import Execution
 from undying.lab.finished import FinishedRuns
@@ -79,4 +80,9 @@ def _planned(
     settings: Settings, store: Store, described: dict[str, Any], model: str, task: str, activations: Mapping[str, str]
 ) -> Plan:
     runs = settings.runs(described["sha256"], model, task, activations)
-    return Plan(settings, store, described, model, task, activations, runs, FinishedRuns(store, runs))
+    found = Plan(settings, store, described, model, task, activations, runs, FinishedRuns(store, runs))
+    try:
+        found.metrics[0].margin_of(settings.margin)
+    except ValueError as error:
+        raise UndyingError(str(error)) from None
+    return found

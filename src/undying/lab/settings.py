@@ -172,6 +172,13 @@ class Settings(Recipe, Essentials):  # in this order the essentials' fields are 
             return
         if not self.validation:
             object.__setattr__(self, "validation", _HELD_OUT)
+        defaults = {f.name: f.default for f in fields(self)}
+        twice = [option for option in grids.parse(self.grid) if getattr(self, option) != defaults[option]]
+        if twice:
+            option = twice[0].replace("_", "-")
+            raise UndyingError(
+                f"--{option} {getattr(self, twice[0])} stands beside a grid of {option}; add it there, or leave it out"
+            )
         stray = [option for option in grids.parse(self.grid) if option not in ("lr", "batch_size")]
         if self.task == tasks.RL and stray:
             raise UndyingError(f"--{stray[0].replace('_', '-')} does not go with --task rl")

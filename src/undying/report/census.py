@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from undying._base import text
 from undying._version import __version__
 from undying.census.results import Census
 from undying.census.site import Site
@@ -99,7 +100,7 @@ def _strip(site: Site) -> Strip:
         left = left & ~held
         if held.any():
             units = held.nonzero().flatten().tolist()
-            numbers = "" if state.name == "firing" else ", ".join(_ranges(units))
+            numbers = "" if state.name == "firing" else ", ".join(text.ranges(units))
             marks.append(Mark(state, len(units), _path(units), numbers))
     return Strip(site, marks, CELL * min(site.units, COLUMNS), CELL * -(-site.units // COLUMNS))
 
@@ -112,28 +113,9 @@ def _held(site: Site, state: str) -> Tensor:
 def _path(units: Sequence[int]) -> str:
     """A rectangle for each run of units in a row."""
     parts = []
-    for first, last in _runs(units):
+    for first, last in text.runs(units):
         for row in range(first // COLUMNS, last // COLUMNS + 1):
             a, b = max(first, row * COLUMNS), min(last, row * COLUMNS + COLUMNS - 1)
             width, side = CELL * (b - a + 1) - _GAP, CELL - _GAP
             parts.append(f"M{CELL * (a % COLUMNS)} {CELL * row}h{width}v{side}h-{width}z")
     return "".join(parts)
-
-
-def _ranges(units: Sequence[int]) -> list[str]:
-    """
-    >>> _ranges([0, 4, 5, 6])
-    ['0', '4-6']
-    """
-    return [str(a) if a == b else f"{a}-{b}" for a, b in _runs(units)]
-
-
-def _runs(units: Sequence[int]) -> list[tuple[int, int]]:
-    """First and last of each run of neighbours."""
-    runs: list[tuple[int, int]] = []
-    for unit in units:
-        if runs and unit == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], unit)
-        else:
-            runs.append((unit, unit))
-    return runs

@@ -14,12 +14,14 @@ _COLUMNS = ("test_loss", "silent", "dead", "dormant", "sparsity", "recycled", "s
 
 
 def runs_csv(results: Results) -> str:
-    """One row a run, also for those that are not finished."""
+    """One row a run, also for those that are not finished; with a grid at the point that its arm is judged at."""
     held_out = list(dict.fromkeys(name for activation in results.activations for name in activation.validation))
     others = () if results.imported else _COLUMNS
     numbers = [*(metric.name for metric in results.metrics), *others, *held_out]
+    chosen = {name: arm.chosen for name, arm in results.tuning.arms.items()} if results.tuning is not None else {}
+    options = list(next(iter(chosen.values()), {}))
     rows: list[Sequence[object]] = [
-        ["activation", "seed", *numbers, "finished", *([] if results.imported else ["diverged"])]
+        ["activation", "seed", *options, *numbers, "finished", *([] if results.imported else ["diverged"])]
     ]
     by_name = {activation.name: activation for activation in results.activations}
     for name in results.settings["activations"]:
@@ -29,7 +31,8 @@ def runs_csv(results: Results) -> str:
             row = [_number(activation, column, seed) if activation and finished else "" for column in numbers]
             diverged = activation is not None and seed in activation.diverged_seeds
             told = [finished] if results.imported else [finished, diverged]
-            rows.append([harmless(name), seed, *row, *("yes" if said else "no" for said in told)])
+            point = [chosen[name][option] if name in chosen else "" for option in options]
+            rows.append([harmless(name), seed, *point, *row, *("yes" if said else "no" for said in told)])
     return comma_separated(rows)
 
 

@@ -167,6 +167,8 @@ def lead(results: Results) -> str:
     others = results.activations[1:]
     if not others:
         return f"Only {baseline} was trained, so there is nothing to compare it with."
+    if all(activation.diverged == len(activation.seeds) for activation in results.activations):
+        return "Every run diverged, so that there is nothing to compare; a smaller learning rate may help."
     found_of = Counter(map(verdict, others))
     title = results.metric.title
     silent = Counter(other.comparisons["silent"].verdict for other in others if "silent" in other.comparisons)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from undying._base.csv_files import CsvFile
 from undying._base.errors import UndyingError
 from undying.scores.reading import Reading
-from undying.scores.table import CsvFile
 from undying.scores.value import Value, number_of, seed_of, step_of
 
 COLUMNS = ("arm", "seed", "metric", "value")

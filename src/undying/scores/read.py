@@ -6,22 +6,24 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from undying._base.csv_files import read_csv
 from undying._base.errors import UndyingError
 from undying.lab.results import Results
 from undying.scores.events import event_files, read_events
 from undying.scores.long import COLUMNS, is_long, not_read, read_long
 from undying.scores.reading import Reading
 from undying.scores.results import results_of
-from undying.scores.table import read_csv
 from undying.scores.value import Value
 from undying.scores.wandb import is_chart, is_table, read_chart, read_table
 
 
-def read_scores(paths: Sequence[Path], reading: Reading | None = None, out: Path = Path("report")) -> Results:
+def read_scores(
+    paths: str | Path | Sequence[str | Path], reading: Reading | None = None, out: Path = Path("report")
+) -> Results:
     """The results of a comparison whose runs somebody else trained.
 
     Args:
-        paths: files and folders, at least one: CSV files of a row a number (arm, seed, metric, value and, for curves,
+        paths: a file or folder, or several: CSV files of a row a number (arm, seed, metric, value and, for curves,
             step), CSV files of W&B, folders of TensorBoard's runs.
         reading: what of them to compare.
         out: the folder that the report is for, which its command names.
@@ -38,18 +40,19 @@ def read_scores(paths: Sequence[Path], reading: Reading | None = None, out: Path
     'higher'
     """
     reading = reading or Reading()
+    files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     values: list[Value] = []
     notes: list[str] = []
-    for path in paths:
+    for path in files:
         read, said = _read(path, reading)
         values += read
         notes += said
     source = {
-        "name": ", ".join(path.name or str(path) for path in paths),
-        "sha256": _sha256(paths),
+        "name": ", ".join(path.name or str(path) for path in files),
+        "sha256": _sha256(files),
         "values": len(values),
     }
-    return results_of(values, reading, source, notes, reading.command(paths, out))
+    return results_of(values, reading, source, notes, reading.command(files, out))
 
 
 def _read(path: Path, reading: Reading) -> tuple[list[Value], list[str]]:

@@ -38,7 +38,7 @@ class Reading:
     """With --from: column of the seed in such a table; default: seed."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.margin < math.inf:
+        if not isinstance(self.margin, int | float) or not 0 <= self.margin < math.inf:
             raise UndyingError(f"--margin must be a number of at least 0, not {self.margin}")
         if self.run_name and not (self.run_name.count("{arm}") == self.run_name.count("{seed}") == 1):
             raise UndyingError(f"--run-name must have {{arm}} and {{seed}} once each, not {self.run_name!r}")

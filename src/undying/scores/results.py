@@ -16,7 +16,7 @@ from undying._version import __version__
 from undying.lab.results import ActivationResult, Results
 from undying.scores.reading import Reading
 from undying.scores.value import Value
-from undying.statistics.metric import Metric
+from undying.statistics.metric import Metric, clash
 from undying.statistics.paired import compare_metrics
 from undying.statistics.records import Curve
 from undying.statistics.summaries import curve, summarise
@@ -45,7 +45,7 @@ def results_of(
     Raises:
         UndyingError: two numbers stand for the same, a run lacks a metric, or there is nothing to compare.
     """
-    metrics = _metrics(values, reading)
+    metrics = _metrics(values, reading, notes)
     runs = _runs(values, reading)
     _check_complete(runs, list(metrics))
     baseline = next(iter(runs))
@@ -55,14 +55,14 @@ def results_of(
     pairs = {name: _pairs(of, baseline) for name, of in scores.items()}
     if not any(pairs.values()):
         raise UndyingError(f"no arm has a seed that the baseline {baseline} has too; runs are paired by seed")
-    margins = [reading.margin / next(iter(metrics.values())).factor or None, *[None] * (len(metrics) - 1)]
     try:
+        margins = [next(iter(metrics.values())).margin_of(reading.margin), *[None] * (len(metrics) - 1)]
         judged = compare_metrics(
             [(metrics[name], pairs[name], margin) for name, margin in zip(metrics, margins, strict=True)],
             baseline=baseline,
         )
-    except ValueError as error:  # more comparisons than p-values can tell apart
-        raise UndyingError(f"{error}; choose fewer metrics with --metric") from None
+    except ValueError as error:  # more comparisons than p-values can tell apart, numbers too large, the margin
+        raise UndyingError(str(error)) from None
     by_metric = {metrics[name].name: found for name, found in zip(metrics, judged, strict=True)}
     return Results(
         undying=__version__,
@@ -99,8 +99,8 @@ def results_of(
     )
 
 
-def _metrics(values: Sequence[Value], reading: Reading) -> dict[str, Metric]:
-    """By the name in the files, the first decides."""
+def _metrics(values: Sequence[Value], reading: Reading, notes: Sequence[str]) -> dict[str, Metric]:
+    """By the name in the files, the first decides; ``notes`` say what of them was left out."""
     there = list(dict.fromkeys(value.metric for value in values))
     for option, names in (
         ("metric", reading.metric),
@@ -109,9 +109,12 @@ def _metrics(values: Sequence[Value], reading: Reading) -> dict[str, Metric]:
     ):
         unknown = [name for name in names if name not in there]
         if unknown:
-            raise UndyingError(f"--{option}: no metric {unknown[0]!r} is read; there are: {', '.join(there) or 'none'}")
+            others = (
+                f"there are: {', '.join(there)}" if there else "; ".join(["the files hold none of those named", *notes])
+            )
+            raise UndyingError(f"--{option}: no metric {unknown[0]!r} is read; {others}")
     if not there:
-        raise UndyingError("the files hold no score")
+        raise UndyingError("; ".join(["the files hold no score", *notes]))
     metrics: dict[str, Metric] = {}
     for name in reading.metric or there:
         word = _word(name)
@@ -120,6 +123,10 @@ def _metrics(values: Sequence[Value], reading: Reading) -> dict[str, Metric]:
             raise UndyingError(f"metrics {other!r} and {name!r} would both be the column {word}; rename one of them")
         lower = name in reading.lower_is_better
         metrics[name] = Metric(word, name, higher_is_better=not lower, share=name in reading.share)
+    if both := clash([metric.name for metric in metrics.values()]):
+        raise UndyingError(
+            f"metrics {both[0]!r} and {both[1]!r} would have a column of summary.csv in common; rename one, or choose with --metric"
+        )
     return metrics
 
 

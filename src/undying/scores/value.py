@@ -32,10 +32,8 @@ def seed_of(word: str, place: str) -> int:
     Raises:
         UndyingError: it is no whole number.
     """
-    try:
+    if word.isdecimal():
         return int(word)
-    except ValueError:
-        pass
     number = number_of(word, "seed", place)
     if not number.is_integer():
         raise UndyingError(f"{place}: the seed must be a whole number, not {word!r}; runs are paired by seed")
@@ -49,6 +47,8 @@ def number_of(word: str, what: str, place: str) -> float:
         UndyingError: it is none.
     """
     try:
+        if "_" in word:  # which Python takes between digits
+            raise ValueError
         return float(word)
     except ValueError:
         raise UndyingError(f"{place}: {what} must be a number, not {word!r:.40}") from None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from undying._base.csv_files import CsvFile, Row
 from undying._base.errors import UndyingError
 from undying.scores.reading import Reading
-from undying.scores.table import CsvFile, Row
 from undying.scores.value import Value, number_of, seed_of, step_of
 
 _ENDS = ("__MIN", "__MAX")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from undying._base.text import known
+
+_NOTHING = 1e-9
+"""A difference below this share of its interval is one of rounding."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,16 @@ class Metric:
         """From its value to the number that is written."""
         return 100.0 if self.share else 1.0
 
+    def margin_of(self, written: float) -> float | None:
+        """A margin as users write it, of a share in points, in the unit of the values; None for 0, which is none.
+
+        Raises:
+            ValueError: a share cannot differ by so much.
+        """
+        if self.share and written >= 100:
+            raise ValueError(f"--margin is in points of {self.title}, below 100, not {written:g}")
+        return written / self.factor or None
+
     @property
     def heading(self) -> str:
         """Its title as the beginning of a line."""
@@ -86,9 +99,12 @@ class Metric:
     def differences(self, difference: float, *others: float) -> list[str]:
         """A difference, and numbers beside it with as many decimals.
 
-        A share's have one, or as many as the difference needs to show a digit other than 0; others show two digits.
+        A share's have one, or as many as the difference needs to show a digit other than 0; others show two digits. A
+        difference that is 0 beside the others has the decimals of the largest of them.
         """
+        largest = abs(self.factor) * max(map(abs, (difference, *others)))
         size = abs(self.factor * difference)
+        size = size if size > _NOTHING * largest else largest
         if not self.share and size and not 1e-6 <= size < 1e9:
             return [f"{value:.2g}" for value in (difference, *others)]
         exponent = math.floor(math.log10(size)) if size else 0
@@ -99,6 +115,38 @@ class Metric:
     def praise(self, higher: bool) -> str:
         """``"better"`` or ``"worse"``; empty where neither direction is."""
         return "" if self.higher_is_better is None else "better" if higher == self.higher_is_better else "worse"
+
+
+SUMMARY = (
+    *("n", "mean", "low", "high", "iqm"),
+    *(
+        "pairs",
+        "difference",
+        "difference_low",
+        "difference_high",
+        "p",
+        "p_holm",
+        "p_equal",
+        "margin",
+        "effect_size",
+        "verdict",
+    ),
+)
+"""What is said of a metric of one arm, in the order of the columns of a table: ``NAME_n`` and so on."""
+
+
+def clash(names: Sequence[str]) -> tuple[str, str] | None:
+    """Two metrics of which two columns would have the same name, if there are any.
+
+    >>> clash(["acc", "f1"]), clash(["acc", "f1", "acc_difference"])
+    (None, ('acc', 'acc_difference'))
+    """
+    columns: dict[str, str] = {}
+    for name in names:
+        for column in (f"{name}_{ending}" for ending in SUMMARY):
+            if columns.setdefault(column, name) != name:
+                return columns[column], name
+    return None
 
 
 ACCURACY = Metric("accuracy", "test accuracy", share=True)

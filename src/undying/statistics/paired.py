@@ -20,6 +20,7 @@ _LEVEL = 0.05
 _MOST_COMPARISONS = 500  # beyond, Holm's correction lifts the smallest random p, 1 in 10,000, above the level
 _ROUNDING = 1e-12
 """Of the values. Shares are counts over counts: differences below that are of their rounding in float64."""
+_LARGEST = 1e100
 _MOST_FLIPS, _SIMULATIONS = 4096, 1000
 
 _KNOWN = {metric.name: metric for metric in (ACCURACY, SILENT)}
@@ -40,14 +41,19 @@ def compare_scores(
     Args:
         baseline: its scores, one a seed, in any unit; at least one.
         scores: those of the other arm, in the same order of seeds.
-        metric, margin: as there.
+        metric, margin: as there; the margin is in the unit of the scores, so that of a share 0.01 is one point.
         names: what to call the two in the sentence.
+
+    Raises:
+        ValueError: as there.
 
     >>> before = [195.0, 120.0, 310.0, 88.0, 240.0, 150.0]
     >>> after = [260.0, 190.0, 355.0, 170.0, 280.0, 245.0]
     >>> print(compare_scores(before, after, metric="return_", names=("relu", "sugar")).sentence)
     sugar: return_ is higher than relu's by 66 (better), 95 % interval 51 to 81, p = 0.031 after Holm's correction (6 seeds)
     """
+    if len(names) != 2:
+        raise ValueError(f"names must be two, of the baseline and of the other, not {names!r}")
     base, name = names
     return compare_to_baseline(metric, baseline, {name: scores}, baseline=base, margin=margin)[name]
 
@@ -124,11 +130,15 @@ def compare_metrics(
     its pairs and its margin, if there is one."""
     comparisons = sum(len(pairs) for _, pairs, _ in asked)
     if comparisons > _MOST_COMPARISONS:
-        raise ValueError(f"{comparisons} comparisons; p-values resolve at most {_MOST_COMPARISONS}")
+        raise ValueError(
+            f"{comparisons} comparisons; p-values resolve at most {_MOST_COMPARISONS}: choose fewer metrics or arms"
+        )
     keys, differences, margins = [], [], []
     for number, (metric, pairs, margin) in enumerate(asked):
         if margin is not None and not (math.isfinite(margin) and margin > 0):
             raise ValueError(f"the margin must be a number above 0, not {margin}")
+        if margin is not None and metric.share and margin >= 1:
+            raise ValueError(f"the margin of a share is a share, 0.01 for one point, not {margin}")
         for name, (base, own) in pairs.items():
             keys.append((number, name))
             differences.append(_differences(_values(metric, name, own), _values(metric, baseline, base), name))
@@ -223,7 +233,7 @@ def _comparison(
         high=high,
         p=p,
         p_holm=p_holm,
-        effect_size=difference / float(np.std(differences, ddof=1)) if np.ptp(differences) else None,
+        effect_size=_effect_size(differences),
         wins=int(np.count_nonzero(differences > 0)),
         ties=int(np.count_nonzero(differences == 0)),
         losses=int(np.count_nonzero(differences < 0)),
@@ -232,6 +242,13 @@ def _comparison(
         margin=margin,
         p_equal=p_equal,
     )
+
+
+def _effect_size(differences: Floats) -> float | None:
+    """Of differences brought to the size of 1: squares of very small and very large ones are no numbers."""
+    scaled = differences / (np.abs(differences).max() or 1.0)
+    deviation = float(np.std(scaled, ddof=1)) if len(scaled) > 1 else 0.0
+    return mean(scaled) / deviation if deviation else None
 
 
 def _p_equal(differences: Floats, margin: float) -> float:
@@ -324,6 +341,10 @@ def _differences(values: Floats, base: Floats, name: str) -> Floats:
 def _values(metric: Metric, name: str, values: Sequence[float]) -> Floats:
     array = finite(name, values)
     for seed, value in enumerate(array):
+        if abs(value) > _LARGEST:
+            raise ValueError(
+                f"{name}: values[{seed}] is {value}; of numbers beyond {_LARGEST:g} no differences are tested: scale them"
+            )
         if (
             metric.share and not -_ROUNDING <= value <= 1 + _ROUNDING
         ):  # a mean of shares can come out a last bit above 1

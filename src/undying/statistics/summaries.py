@@ -122,7 +122,10 @@ def _mean_without_rounding(values: Floats, axis: int = -1) -> Floats:
 
 
 def finite(name: str, values: Sequence[float]) -> Floats:
-    array = np.array(values, dtype=np.float64)
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name}: expected a sequence of numbers, not {values!r:.60}: {error}") from None
     if array.ndim != 1 or not len(array):
         raise ValueError(f"{name}: expected a sequence of one or more numbers, not shape {array.shape}")
     for index, value in enumerate(array):

@@ -95,7 +95,7 @@ def following(
             return found
         if call.constant:
             return Mark.CONSTANT
-        lost = found is Mark.LOST or call.lost or (rule in _MOVING and call.first is None)
+        lost = found is Mark.LOST or (call.lost and rule is not _scattered) or (rule in _MOVING and call.first is None)
         return Mark.LOST if lost else None
 
     return follow
@@ -188,6 +188,11 @@ def _ranked(dim_at: int) -> _Rule:
         return Mark.LOST if any(step for _, step in axis) else _resized(call, out)
 
     return rule
+
+
+def _scattered(call: _Call, out: Tensor) -> Layout | None:
+    """Values put at places of the first argument, wherever they come from."""
+    return call.first and call.first.broadcast(out.shape)
 
 
 def _elementwise(call: _Call, out: Tensor) -> Layout | None:
@@ -426,9 +431,11 @@ _RULES: dict[Any, _Rule] = {
         """abs absolute alpha_dropout bfloat16 broadcast_to celu clamp clamp_max clamp_min clip clone contiguous cos cpu cuda cumsum detach double
         dropout dropout1d dropout2d dropout3d elu erf exp expand expand_as expm1 feature_alpha_dropout float gelu half
         hardshrink hardsigmoid hardswish hardtanh leaky_relu local_response_norm log log1p log_softmax logsigmoid mish
-        nan_to_num neg negative normalize reciprocal relu relu6 requires_grad rrelu rsqrt selu sigmoid sign silu sin softmax
+        nan_to_num neg negative fake_quantize_per_channel_affine fake_quantize_per_tensor_affine
+        normalize reciprocal relu relu6 requires_grad rrelu rsqrt selu sigmoid sign silu sin softmax
         softmin softplus softshrink softsign sqrt square tanh tanhshrink threshold to type type_as""",
     ),
+    **_names(_scattered, "scatter scatter_add scatter_reduce"),
     **_names(_joined, "cat concat concatenate"),
     **_names(_resized, "chunk split tensor_split narrow slice repeat"),
     **_names(

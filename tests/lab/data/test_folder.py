@@ -215,3 +215,25 @@ def test_half_a_split_is_not_taken_for_classes(tmp_path, parts):
             image(tmp_path / part / name / "0.png")
     with pytest.raises(UndyingError, match="folder"):
         folder(tmp_path)
+
+
+def test_sixteen_bits_with_a_transparent_value_are_not_clipped(tmp_path):
+    """Pillow goes by way of 8 bits where a PNG names a value that is transparent."""
+    pixels = np.array([[0, 300], [40000, 65535]], np.uint16)
+    for part in ("train", "test"):
+        for label in "ab":
+            (tmp_path / part / label).mkdir(parents=True)
+            Image.fromarray(pixels).save(tmp_path / part / label / "0.png", transparency=300)
+    assert folder(tmp_path).x_train[0, 0].tolist() == pixels.tolist()
+
+
+def test_the_hash_of_ordinary_images_is_that_of_before(tmp_path):
+    """It is part of the ids of runs; computed by the version before decoding moved."""
+    for part in ("train", "test"):
+        for label in range(2):
+            for i in range(2):
+                (tmp_path / part / str(label)).mkdir(parents=True, exist_ok=True)
+                pixels = np.arange(60).reshape(4, 5, 3) * 3 + 11 * label + 5 * i + (part == "test")
+                Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / part / str(label) / f"{i}.png")
+    assert folder(tmp_path).sha256 == "936bbb18c81ea7d9b1bb91e42e02e60b7db5eae954796f154742405a9c9729c0"
+    assert folder(tmp_path, size=8).sha256 == "4c68c9b6cfa17882ca7186cd878509cb0d3ee8900abf39ae76250bfe271b3f49"

@@ -29,6 +29,12 @@ def test_every_row_is_there_once_with_its_target(tmp_path: Path, mark: str) -> N
     assert 4 <= len(found.x_test) <= 20
 
 
+def test_a_cell_may_hold_separators_and_line_breaks_in_quotes(tmp_path: Path) -> None:
+    names = ("no, not\nat all", "yes")
+    rows = [(a, b, f'"{names[i % 2]}"') for i, (a, b, _) in enumerate(ROWS)]
+    assert table(written(tmp_path / "t.csv", rows)).names == names
+
+
 def test_the_split_goes_by_the_row_and_not_by_its_place(tmp_path: Path) -> None:
     one = table(written(tmp_path / "t.csv", ROWS), "values")
     other = table(written(tmp_path / "t.csv", [*ROWS[::-1], *ROWS[:10]]), "values")
@@ -58,7 +64,19 @@ def test_any_columns_are_the_targets(tmp_path: Path) -> None:
         ([(1, "", 3)], {}, "line 2, column b: empty; every cell must be a number"),
         ([(1, 2, 3), (1, "nan", 3)], {}, "line 3, column b: 'nan'; every cell must be a number"),
         ([(1, "red", 3)], {}, "line 2, column b: 'red'"),
-        ([(1, 2)], {}, "line 2: 2 cells, and the header names 3"),
+        (
+            [(i, 2, i / 4) for i in range(60)],
+            {"targets": "classes"},
+            "column y: a class is 0.25; for numbers that are measured",
+        ),
+        (
+            [(i, 2, i) for i in range(60)],
+            {"targets": "classes"},
+            "60 classes in 60 rows; for numbers that are measured add",
+        ),
+        ([(i, 2, "1_0") for i in range(60)], {}, "column y: '1_0'; every cell must be a number"),
+        (ROWS, {"columns": ("y", "y")}, "names a column twice"),
+        ([(1, 2)], {}, "line 2 has 2 cells, the header 3"),
         ([], {}, "has a header and no row"),
         ([(1, 2, 3)] * 30, {}, "has 30 rows, too few to test on a fifth of them"),
         (ROWS, {"columns": ("z",)}, "has no column 'z'; it has a, b, y"),
@@ -77,5 +95,5 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     with pytest.raises(UndyingError, match="there is no"):
         table(tmp_path / "none.csv")
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00a,b")
-    with pytest.raises(UndyingError, match="cannot be read as text"):
+    with pytest.raises(UndyingError, match="no text in UTF-8"):
         table(tmp_path / "t.csv")

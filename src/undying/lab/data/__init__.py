@@ -26,7 +26,6 @@ def load(
     spec: str,
     image_size: int = 0,
     root: Path | None = None,
-    whole: bool = False,
     targets: str = "classes",
     columns: tuple[str, ...] = (),
 ) -> Dataset:
@@ -34,7 +33,7 @@ def load(
 
     Args:
         spec: one of ``DATA``, a folder of images, an .npz or .csv file, or package.module:function.
-        image_size, whole: see ``folder``; of no account elsewhere.
+        image_size: see ``folder``; of no account elsewhere.
         root: where downloads are kept; None: ``default_root()``.
         targets: see ``Dataset.targets``; sets of images have classes alone.
         columns: of a .csv, see ``table``; of no account elsewhere.
@@ -54,7 +53,7 @@ def load(
     if kind is download:
         return download(spec, root)
     if kind is folder:
-        return folder(Path(spec), image_size, whole)
+        return folder(Path(spec), image_size)
     if kind is table:
         return table(Path(spec), targets, columns)
     return npz(Path(spec), targets) if kind is npz else imported(spec, targets)
@@ -90,4 +89,4 @@ def identity(spec: str) -> str:
 
 
 def _is_path(spec: str) -> bool:
-    return "/" in spec or os.sep in spec or Path(spec).is_dir()
+    return "/" in spec or os.sep in spec or (spec != "" and Path(spec).is_dir())  # an empty one would be "."

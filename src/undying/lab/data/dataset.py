@@ -27,10 +27,12 @@ class Dataset:
     names: tuple[str, ...] = ()
     """Of the classes, where the source has them."""
     whole: bool = False
-    """Whether the test part is all samples of a source that has no parts."""
+    """Whether the test part is every sample of the source, those of the training part too."""
     targets: str = "classes"
     """``"classes"``: int64 (N,) in [0, classes); ``"values"``: float32 (N, classes), any numbers; ``"labels"``: the same, each 0
     or 1; ``"own"``: whatever a task of the user's takes, like the samples, which are given to the network as they are."""
+    unreadable: tuple[tuple[str, str], ...] = ()
+    """Files that were left out, each with the reason."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -128,7 +130,9 @@ class Dataset:
             if x.dtype != torch.uint8 and not x.is_floating_point():
                 raise UndyingError(f"data {self.name}: samples are {x.dtype}; they must be uint8 or floating point")
             if x.is_floating_point() and not bool(x.isfinite().all()):
-                raise UndyingError(f"data {self.name}: a {part} sample holds infinite or NaN values")
+                raise UndyingError(
+                    f"data {self.name}: a {part} sample holds values that are infinite or NaN in {x.dtype}"
+                )
             if self.targets != "classes":
                 self._check_numbers(part, y)
             elif int(y.min()) < 0 or int(y.max()) >= self.classes:
@@ -136,7 +140,7 @@ class Dataset:
                     f"data {self.name}: {part} labels go from {int(y.min())} to {int(y.max())}; "
                     f"with {self.classes} classes they must be 0 to {self.classes - 1}"
                 )
-        if self.classes < 2 and self.targets == "classes":
+        if self.classes < 2 and self.targets == "classes" and not self.whole:
             raise UndyingError(f"data {self.name} has {self.classes} class; a comparison needs two or more")
         return self
 
@@ -146,7 +150,7 @@ class Dataset:
                 f"data {self.name}: a training sample has {self.classes} targets, {part} is {tuple(y.shape)}"
             )
         if not bool(y.isfinite().all()):
-            raise UndyingError(f"data {self.name}: a {part} target is infinite or NaN")
+            raise UndyingError(f"data {self.name}: a {part} target is infinite or NaN in float32")
         constant = [column for column in range(self.classes) if bool((y[:, column] == y[0, column]).all())]
         if self.targets == "values" and constant:
             raise UndyingError(

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from undying._base.errors import UndyingError
 from undying.lab.data.dataset import Dataset
+from undying.lab.data.images import (
+    SUFFIXES,
+    Picture,
+    array,
+    common_mode,
+    fitted,
+    is_deep,
+    mode_of,
+    opened,
+    same_size,
+    unreadable,
+)
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 _TEST_BYTE = 51  # of 256: 20 %
 _PARTS = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
@@ -23,47 +35,118 @@ _PARTS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
 }
 """What folders of a split are called, beside capitals, punctuation and a ``set`` or ``data`` at the end."""
-_DEEP = ("I", "F")
-"""Pillow's modes of one channel with more than 8 bits, and the beginnings of their names (``I;16B``)."""
+
+Files = list[tuple[Path, int]]
+"""Images, with the number of their class."""
 
 
-def folder(path: Path, size: int = 0, whole: bool = False) -> Dataset:
-    """``path/train/<class>/*`` and ``path/test/<class>/*``; or ``path/<class>/*``, of which a hash picks 20 % to test.
+@dataclass(frozen=True)
+class Listing:
+    """The images of a folder, in the same order on every machine."""
 
-    Images are bytes, grey if all of them are, else RGB. What is transparent shows white. Images of one channel with more
-    than 8 bits (16-bit PNG, float TIFF) keep their values, in float32. A camera's note of how it was held is followed.
-    With ``size`` the shorter side is scaled to it and the middle square kept; without, all must be of one size.
-    With ``whole`` the test part of a folder that has no parts is all of its images.
+    path: Path
+    names: tuple[str, ...]
+    """Of the classes; empty where images lie in the folder itself, which are counted as class 0."""
+    train: Files
+    test: Files
+    validation: Files
+    """Of a folder that has such a part. Comparisons leave it alone."""
+    split: bool
+    """Whether the parts are the folder's own; else a hash has chosen."""
+
+    @property
+    def all(self) -> Files:
+        """Every image."""
+        return [*self.train, *self.test, *self.validation]
+
+    def without(self, files: Collection[Path]) -> Listing:
+        """The listing of the others."""
+
+        def kept(part: Files) -> Files:
+            return [image for image in part if image[0] not in files]
+
+        return replace(self, train=kept(self.train), test=kept(self.test), validation=kept(self.validation))
+
+    def passed_over(self) -> list[str]:
+        """What else lies in the folder, in words."""
+        listed = {file for file, _ in self.all}
+        folders = {folder for file in listed for folder in file.parents}
+        others = [file for file in _walk(self.path) if file not in listed and file.name[0] != "."]
+        links = [f for f in others if f.is_dir() and f not in folders]
+        others = [f for f in others if not f.is_dir()]
+        lost = [f for f in others if f.suffix.lower() in SUFFIXES]
+        kinds = Counter(f.suffix.lower() or "without a suffix" for f in others if f not in lost).most_common(5)
+        return [
+            *([f"images in no folder of a class: {len(lost)}, such as {lost[0]}"] if lost else []),
+            *([f"linked folders, which are not followed: {', '.join(map(str, links))}"] if links else []),
+            *([f"other files: {', '.join(f'{number} {kind}' for kind, number in kinds)}"] if kinds else []),
+        ]
+
+
+def listing(path: Path) -> Listing:
+    """The images of ``path/train/<class>/*`` and ``path/test/<class>/*``; or of ``path/<class>/*``, of which a hash picks
+    20 % to test; or of ``path`` itself.
 
     Raises:
-        UndyingError: an image cannot be read or is of another size, or the folder holds something else.
+        UndyingError: there is no folder, or it holds half a split.
     """
     if not path.is_dir():
         raise UndyingError(f"there is no folder {path}")
     split = _split(path)
+    validation: Files = []
     if split:
         names = _classes(split["train"])
         unknown = sorted(set(_classes(split["test"])) - set(names))
         if unknown:
             raise UndyingError(f"{split['test']} has classes that train has not: {', '.join(unknown)}")
-        parts = [_files(split[part], names) for part in ("train", "test")]
+        train, test = (_files(split[part], names) for part in ("train", "test"))
+        validation = _files(split["validation"], names) if "validation" in split else []
     else:
-        names = _classes(path)
-        files = _files(path, names)
-        # By content, so that copies of one image are on the same side wherever they lie.
-        chosen = [hashlib.sha256(file.read_bytes()).digest()[0] < _TEST_BYTE for file, _ in files]
-        parts = [[f for f, test in zip(files, chosen, strict=True) if test == side] for side in (False, True)]
-    whole = whole and not split
-    for part, files in zip(("train", "test"), parts, strict=True):
-        if not files and not (whole and any(parts)):
-            raise UndyingError(f"{path} holds no images to {part} on; known kinds: {' '.join(_SUFFIXES)}")
-    images = _Images([file for files in parts for file, _ in files], size)
-    y_train, y_test = (torch.tensor([label for _, label in files], dtype=torch.int64) for files in parts)
-    x_train, x_test = images.tensor[: len(y_train)], images.tensor[len(y_train) :]
-    if whole:
-        x_test, y_test = images.tensor, torch.cat([y_train, y_test])
-        x_train, y_train = (x_train, y_train) if len(y_train) else (x_test, y_test)
-    return Dataset(path.resolve().name, x_train, y_train, x_test, y_test, len(names), tuple(names), whole).checked()
+        names = _folders(path)
+        files = _files(path, names) if names else [(file, 0) for file in _images(sorted(path.iterdir()))]
+        chosen = [_is_chosen(file) for file, _ in files]
+        train, test = ([f for f, test in zip(files, chosen, strict=True) if test == side] for side in (False, True))
+    return Listing(path, tuple(names), train, test, validation, bool(split))
+
+
+def _is_chosen(file: Path) -> bool:
+    """For the test part: by content, so that copies of one image are on the same side wherever they lie."""
+    try:
+        return hashlib.sha256(file.read_bytes()).digest()[0] < _TEST_BYTE
+    except OSError:  # told of where it is to be decoded
+        return False
+
+
+def folder(path: Path, size: int = 0, whole: bool = False, skip_unreadable: bool = False) -> Dataset:
+    """The images of a :func:`listing`.
+
+    Images are bytes, grey if all of them are, else RGB. What is transparent shows white. Images of one channel with more
+    than 8 bits (16-bit PNG, float TIFF) keep their values, in float32. A camera's note of how it was held is followed.
+    With ``size`` the shorter side is scaled to it and the middle square kept; without, all must be of one size.
+    With ``whole`` the test part is every image, those of the training part and of a validation part too, and they need no
+    classes. With ``skip_unreadable`` those that cannot be read are left out.
+
+    Raises:
+        UndyingError: an image cannot be read or is of another size, or the folder holds something else.
+    """
+    found = listing(path)
+    if not whole:
+        _need_classes(path, found.names)
+    bad = unreadable([file for file, _ in found.all]) if skip_unreadable else {}
+    found = found.without(bad.keys())
+    for part, files in (("train", found.train), ("test", found.test)):
+        if not files and not (whole and found.all):
+            raise UndyingError(f"{path} holds no images to {part} on; known kinds: {' '.join(SUFFIXES)}")
+    files = found.all if whole else [*found.train, *found.test]
+    x = _pixels([file for file, _ in files], size)
+    y = torch.tensor([label for _, label in files], dtype=torch.int64)
+    train = len(found.train) or len(files)
+    test = 0 if whole else train
+    name, classes = path.resolve().name, max(1, len(found.names))
+    told = tuple((str(file), reason) for file, reason in bad.items())
+    return Dataset(
+        name, x[:train], y[:train], x[test:], y[test:], classes, found.names, whole, unreadable=told
+    ).checked()
 
 
 def _split(path: Path) -> dict[str, Path]:
@@ -90,83 +173,58 @@ def _folders(path: Path) -> list[str]:
 
 def _classes(path: Path) -> list[str]:
     names = _folders(path)
-    if not names:
-        raise UndyingError(f"{path} has no folders of images, one a class")
+    _need_classes(path, names)
     return names
 
 
-def _files(path: Path, names: Sequence[str]) -> list[tuple[Path, int]]:
-    """Every image with its class, in the same order on every machine."""
-    return [
-        (file, label)
-        for label, name in enumerate(names)
-        for file in sorted((path / name).rglob("*"))
-        if file.suffix.lower() in _SUFFIXES and file.is_file()
-    ]
+def _need_classes(path: Path, names: Sequence[str]) -> None:
+    if not names:
+        raise UndyingError(f"{path} has no folders of images, one a class")
 
 
-class _Images:
+def _files(path: Path, names: Sequence[str]) -> Files:
+    there = [(path / name, label) for label, name in enumerate(names) if (path / name).is_dir()]
+    return [(file, label) for folder, label in there for file in _images(_walk(folder))]
+
+
+def _walk(path: Path) -> list[Path]:
+    """All files below, and links to folders, in order; a folder that may not be read is an error."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    return sorted(
+        file
+        for folder, folders, files in os.walk(path, onerror=fail)
+        for file in map(Path(folder).joinpath, [*files, *folders])
+        if file.is_symlink() or not file.is_dir()
+    )
+
+
+def _images(paths: Sequence[Path]) -> list[Path]:
+    """With links that lead nowhere, which cannot be decoded."""
+    return [file for file in paths if file.suffix.lower() in SUFFIXES and (file.is_file() or not file.exists())]
+
+
+def _pixels(files: Sequence[Path], size: int) -> Tensor:
     """The files as one tensor (N, C, H, W), uint8 or, of more than 8 bits a pixel, float32."""
-
-    def __init__(self, files: Sequence[Path], size: int) -> None:
-        modes = {file: _mode(file) for file in files}
-        deep = [file for file, mode in modes.items() if mode.startswith(_DEEP)]
-        if deep and len(deep) < len(files):
-            shallow = next(file for file in files if not modes[file].startswith(_DEEP))
-            raise UndyingError(
-                f"{deep[0]} has more than 8 bits a pixel and {shallow} has 8, so their values cannot be compared; "
-                "bring all to one kind"
-            )
-        mode = "F" if deep else "L" if set(modes.values()) == {"L"} else "RGB"
-        first = _pixels(files[0], mode, size)
-        self.tensor: Tensor = torch.empty((len(files), *first.shape), dtype=first.dtype)
-        for i, file in enumerate(files):
-            image = _pixels(file, mode, size)
-            if image.shape != first.shape:
-                raise UndyingError(
-                    f"{file} is {image.shape[2]}x{image.shape[1]} and {files[0]} {first.shape[2]}x{first.shape[1]}; "
-                    "bring all to one size with --image-size"
-                )
-            self.tensor[i] = image
+    modes = {file: mode_of(file) for file in files}
+    deep = [file for file, mode in modes.items() if is_deep(mode)]
+    if deep and len(deep) < len(files):
+        shallow = next(file for file in files if not is_deep(modes[file]))
+        raise UndyingError(
+            f"{deep[0]} has more than 8 bits a pixel and {shallow} has 8, so their values cannot be compared; "
+            "bring all to one kind"
+        )
+    mode = "F" if deep else common_mode(modes.values())
+    first = _read(opened(files[0]), mode, size)
+    pixels = torch.empty((len(files), *first.shape), dtype=first.dtype)
+    for i, file in enumerate(files):
+        image = _read(opened(file), mode, size)
+        same_size(image, file, first, files[0])
+        pixels[i] = image
+    return pixels
 
 
-def _mode(file: Path) -> str:
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            return image.mode
-    except Exception as error:  # Pillow's own, and others by format
-        raise _unreadable(file, error) from None
-
-
-def _pixels(file: Path, mode: str, size: int) -> Tensor:
-    """(C, H, W)."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(file) as opened:
-            image = _opaque(ImageOps.exif_transpose(opened)).convert(mode)
-    except Exception as error:  # the same
-        raise _unreadable(file, error) from None
-    if size:
-        scale = size / min(image.size)
-        width, height = (max(size, round(side * scale)) for side in image.size)
-        left, top = (width - size) // 2, (height - size) // 2
-        image = image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
-    array = torch.from_numpy(np.array(image))
-    return array.unsqueeze(0) if array.ndim == 2 else array.permute(2, 0, 1)
-
-
-def _opaque(image: Any) -> Any:
-    """On white where it is transparent: the colours there are whatever the program left, often black."""
-    from PIL import Image
-
-    if not image.has_transparency_data:
-        return image
-    drawn = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn)
-
-
-def _unreadable(file: Path, error: Exception) -> UndyingError:
-    return UndyingError(f"{file} cannot be read as an image, it is truncated or damaged: {error}")
+def _read(picture: Picture, mode: str, size: int) -> Tensor:
+    return array(fitted(picture.converted(mode), size))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from undying._base.csv_files import Row, read_csv
 from undying._base.errors import UndyingError
 from undying.lab.data.dataset import Dataset
 
@@ -26,70 +26,68 @@ def table(path: Path, targets: str = "classes", columns: Sequence[str] = ()) -> 
     Raises:
         UndyingError: the file cannot be read, a cell is empty or no number, or a column is not there.
     """
-    header, rows = _read(path)
-    wanted = list(columns) or header[-1:]
-    unknown = [name for name in wanted if name not in header]
+    file = read_csv(path)
+    wanted = list(columns) or file.header[-1:]
+    unknown = [name for name in wanted if name not in file.header]
     if unknown:
-        raise UndyingError(f"{path} has no column {unknown[0]!r}; it has {', '.join(header)}")
+        raise UndyingError(f"{path} has no column {unknown[0]!r}; it has {', '.join(file.header)}")
     if targets == "classes" and len(wanted) > 1:
         raise UndyingError(
             f"--columns {' '.join(wanted)}: a class is one column; for several labels add --task multilabel"
         )
-    features = [name for name in header if name not in wanted]
+    if len(set(wanted)) < len(wanted):
+        raise UndyingError(f"--columns {' '.join(wanted)} names a column twice")
+    features = [name for name in file.header if name not in wanted]
     if not features:
         raise UndyingError(f"{path} has no column beside {', '.join(wanted)} to learn from")
-    x = torch.tensor([[_number(row, header, name, path, line) for name in features] for line, row in rows])
+    x = torch.tensor([[_number(row, name) for name in features] for row in file.rows])
     names: tuple[str, ...] = ()
     if targets == "classes":
-        words = [row[header.index(wanted[0])].strip() for _, row in rows]
+        words = [row.cells[wanted[0]] for row in file.rows]
         names = tuple(_in_order(set(words), path, wanted[0]))
+        _check_classes(names, words, path, wanted[0])
         y = torch.tensor([names.index(word) for word in words])
     else:
-        y = torch.tensor([[_number(row, header, name, path, line) for name in wanted] for line, row in rows])
+        y = torch.tensor([[_number(row, name) for name in wanted] for row in file.rows])
     test = torch.tensor([hashlib.sha256(sample.numpy().tobytes()).digest()[0] < _TEST_BYTE for sample in x])
     if not bool(test.any()) or bool(test.all()):
-        raise UndyingError(f"{path} has {len(rows)} rows, too few to test on a fifth of them")
+        raise UndyingError(f"{path} has {len(file.rows)} rows, too few to test on a fifth of them")
     number = len(names) or y.shape[1]
     return Dataset(path.stem, x[~test], y[~test], x[test], y[test], number, names, targets=targets).checked()
 
 
-def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """(header, rows with their line numbers)."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UndyingError(f"there is no {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UndyingError(f"{path} cannot be read as text: {error}") from None
-    try:
-        dialect: type[csv.Dialect] = csv.Sniffer().sniff(text.partition("\n")[0], delimiters=",;\t")
-    except csv.Error:  # one column, which is refused below
-        dialect = csv.excel
-    lines = csv.reader(text.splitlines(), dialect)
-    header = [name.strip() for name in next(lines, [])]
-    if len(header) < 2 or len(set(header)) < len(header):
+def _check_classes(names: Sequence[str], words: Sequence[str], path: Path, column: str) -> None:
+    """Numbers that are measured are taken for classes easily, and every run then ends with an accuracy of guessing."""
+    for name in names:
+        if _is_measured(name):
+            raise UndyingError(
+                f"{path}, column {column}: a class is {name}; for numbers that are measured add --task regression, and give "
+                "classes whole numbers or words"
+            )
+    if len(names) > len(words) / 2:
         raise UndyingError(
-            f"{path}: the first line must name two columns or more, each once, not {', '.join(header)!r:.80}"
+            f"{path}, column {column}: {len(names)} classes in {len(words)} rows; for numbers that are measured add "
+            "--task regression"
         )
-    rows = [(lines.line_num, row) for row in lines if any(cell.strip() for cell in row)]
-    for line, row in rows:
-        if len(row) != len(header):
-            raise UndyingError(f"{path}, line {line}: {len(row)} cells, and the header names {len(header)}")
-    if not rows:
-        raise UndyingError(f"{path} has a header and no row")
-    return header, rows
 
 
-def _number(row: Sequence[str], header: Sequence[str], name: str, path: Path, line: int) -> float:
-    cell = row[header.index(name)].strip()
+def _is_measured(word: str) -> bool:
     try:
-        value = float(cell)
+        return math.isfinite(float(word)) and not float(word).is_integer()
+    except ValueError:
+        return False
+
+
+def _number(row: Row, name: str) -> float:
+    cell = row.cells[name]
+    try:
+        value = math.nan if "_" in cell else float(cell)  # Python takes one between digits
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
         what = repr(cell) if cell else "empty"
         raise UndyingError(
-            f"{path}, line {line}, column {name}: {what}; every cell must be a number: encode words as columns of 0 and 1, "
+            f"{row.place}, column {name}: {what}; every cell must be a number: encode words as columns of 0 and 1, "
             "fill in or drop what is missing"
         )
     return value

@@ -16,16 +16,17 @@ from undying.lab.models.vision import stock
 LIBRARIES = ("torchvision", "timm")
 
 
-def load_model(spec: str) -> nn.Module:
+def load_model(spec: str, classes: int = 0) -> nn.Module:
     """A network as ``torchvision:NAME``, ``timm:NAME`` (with random weights) or ``package.module:function``.
 
-    The function is called without arguments; the working directory is searched too.
+    The function is called without arguments, or with the number of classes that is asked for, see :func:`fitted_model`; the
+    working directory is searched too.
 
     Raises:
         UndyingError: the library, module or function is not there, raises something or does not give a network.
     """
     try:
-        return _made(spec, {}, {}, {})
+        return _made(spec, *_asked(spec, classes)) if classes else _made(spec, {}, {}, {})
     except UndyingError:
         raise
     except Exception as error:
@@ -45,6 +46,15 @@ def fitted_model(spec: str, shape: tuple[int, ...], classes: int, drop_path: flo
         {"num_classes": classes, "in_chans": shape[0], "shape": shape, "drop_path_rate": drop_path},
         {"shape": shape, "classes": classes, "num_classes": classes, "outputs": classes, "drop_path": drop_path},
     )
+
+
+def _asked(spec: str, classes: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    names = ("classes", "num_classes", "outputs")
+    if spec.partition(":")[0] not in LIBRARIES:
+        parameters = inspect.signature(imports.find(spec, "model")).parameters
+        if not parameters.keys() & set(names):
+            raise UndyingError(f"model {spec!r} has no parameter {', '.join(names[:-1])} or {names[-1]} for --classes")
+    return {"classes": classes}, {"num_classes": classes}, dict.fromkeys(names, classes)
 
 
 def _made(spec: str, torchvision: dict[str, Any], timm: dict[str, Any], own: dict[str, Any]) -> nn.Module:

@@ -80,14 +80,14 @@ class Together(Protocol):
         """Whether ``train_together`` can be tried with runs that differ in their seed alone."""
 
     def train_together(
-        self, configs: Sequence[Any], execution: Execution, checkpoints: Sequence[Checkpoint]
+        self, configs: Sequence[Any], execution: Execution, checkpoints: Sequence[Checkpoint] | None
     ) -> Iterator[tuple[int, Epoch]]:
         """The epochs of each run from its first on, with its place in ``configs``, and every number as ``train`` gives it.
 
         Args:
             configs: of runs that differ in their seed alone.
             execution: how to train.
-            checkpoints: of each; states are written to them, from which ``train`` goes on, and none is read.
+            checkpoints: of each; states are written to them, from which ``train`` goes on, and none is read. None: none are written.
 
         Raises:
             AloneError: before the first epoch: they are to be trained alone.

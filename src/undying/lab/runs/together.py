@@ -44,14 +44,14 @@ def may_train_together(config: RunConfig, execution: Execution) -> bool:
 
 
 def train_together(
-    configs: Sequence[RunConfig], execution: Execution, checkpoints: Sequence[Checkpoint]
+    configs: Sequence[RunConfig], execution: Execution, checkpoints: Sequence[Checkpoint] | None
 ) -> Iterator[tuple[int, Epoch]]:
     """The epochs of each run from its first on, with the run's place in ``configs``.
 
     Args:
         configs: of runs that differ in their seed alone, and for which ``may_train_together``.
         execution: how to train.
-        checkpoints: of each; their states, with which ``train`` goes on, are written and not read.
+        checkpoints: of each; their states, with which ``train`` goes on, are written and not read. None: none are written.
 
     Raises:
         AloneError: before the first epoch: their network cannot be stacked, or a step with the stack was not that of each
@@ -82,9 +82,9 @@ def train_together(
             started = time.perf_counter()
             for _ in group.train(epoch):
                 share = (time.perf_counter() - started) / len(runs)
-                for index in left:
-                    if checkpoints[index].due():
-                        checkpoints[index].write(group.state(index, share, randoms[index]))
+                for index, checkpoint in enumerate(checkpoints or ()):
+                    if index in left and checkpoint.due():
+                        checkpoint.write(group.state(index, share, randoms[index]))
             share = (time.perf_counter() - started) / len(runs)
             for index, run in list(left.items()):
                 began = time.perf_counter() - share

@@ -19,7 +19,7 @@ from undying.lab.data.dataset import Dataset
 from undying.lab.data.imported import read_pairs
 from undying.lab.tasks.builtin import Classification, MultiLabel, Regression
 from undying.lab.tasks.task import Task
-from undying.statistics.metric import Metric
+from undying.statistics.metric import Metric, clash
 
 __all__ = [
     "RL",
@@ -173,6 +173,10 @@ def metrics_of(task: Task, what: str) -> list[Metric]:
             raise UndyingError(f"task {what!r}: a metric cannot be called {metric.name!r}, which is taken")
         if metric.higher_is_better is None:
             raise UndyingError(f"task {what!r}: metric {metric.name!r} needs higher_is_better=True or False")
+    if both := clash(names):
+        raise UndyingError(
+            f"task {what!r}: metrics {both[0]!r} and {both[1]!r} would have a column in common; rename one"
+        )
     return metrics
 
 

@@ -30,17 +30,21 @@ class CsvFile:
 
 
 def read_csv(path: Path) -> CsvFile:
-    """
+    """Whole, separated by commas, semicolons or tabs, whichever its first line has.
+
     Raises:
-        UndyingError: it cannot be read, or is no table with a header.
+        UndyingError: it cannot be read, or is no table with a header of two columns or more.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")  # Excel begins a file with a mark
+    except FileNotFoundError:
+        raise UndyingError(f"there is no {path}") from None
     except OSError as error:
         raise UndyingError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UndyingError(f"{path} is no text in UTF-8; save it as 'CSV UTF-8'") from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    first = next(iter(text.splitlines()), "")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
         rows = [
@@ -54,7 +58,9 @@ def read_csv(path: Path) -> CsvFile:
     except csv.Error as error:
         raise UndyingError(f"{path}, line {reader.line_num}: {error}") from None
     if len(header) < 2:
-        raise UndyingError(f"{path} has no columns that commas separate: {text[:60].strip()!r}; save it with commas")
+        raise UndyingError(
+            f"{path} has no two columns that commas, semicolons or tabs separate: {first[:60].strip()!r}; save it with commas"
+        )
     twice = next((name for name in header if header.count(name) > 1), None)
     if twice is not None:
         raise UndyingError(f"{path} has two columns {twice!r}; name each once")
