@@ -112,7 +112,7 @@ def prune_(
     if not proof.relative <= allowed:
         raise RuntimeError(
             f"without the {_count(plan)} units that could go an output would change by {proof.change:.3g}, {proof.relative:.3g} "
-            f"of its largest value, and tolerance={tolerance} allows {allowed:.3g}: {_in_float64(model, trial, example, axes or {})}; "
+            f"of its largest value, and tolerance={tolerance} allows {allowed:.3g}: {_explained(model, trial, example, axes or {}, proof.relative)}; "
             "nothing was changed"
         )
     costs = cost(model, example), cost(trial, example)
@@ -275,15 +275,16 @@ def _fold(model: nn.Module, plan: Plan) -> None:
             bias.copy_(bias.double() + amount.to(bias.device))
 
 
-def _in_float64(model: nn.Module, trial: nn.Module, example: Any, axes: Mapping[str, int]) -> str:
-    """Whether the example shows that a change is rounding, in words."""
+def _explained(model: nn.Module, trial: nn.Module, example: Any, axes: Mapping[str, int], change: float) -> str:
+    """Whether a change is rounding, in words: in float64 it is less than a hundredth then."""
     other = "the evidence is not of these weights or data, or something reads the units that cannot be followed"
     try:
         proof = Proof(_copied(model).double(), _copied(trial).double(), axes)
         proof.run([_doubled(example)], lambda given: given)
     except Exception:
         return other
-    if proof.relative > 1e-10:
+    # A constant that was folded is itself rounded.
+    if proof.relative > change / 100:
         return other
     return f"it is rounding, as in float64 the example shows {proof.relative:.1g}, so a larger tolerance loses nothing"
 
