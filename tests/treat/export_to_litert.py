@@ -30,7 +30,9 @@ def relus(path: Path) -> tuple[int, int]:
 
 
 def main() -> None:
-    print("| network | Relu sites | Relus in the file | largest difference, of the largest output |\n| --- | --- | --- | --- |")
+    print(
+        "| network | Relu sites | Relus in the file | largest difference, of the largest output |\n| --- | --- | --- | --- |"
+    )
     for name in NETWORKS:
         net, x, _, sites = ship(name)
         x = x[:1]

@@ -21,7 +21,6 @@ from undying.census.census import census
 from undying.cli.exported import exported
 from undying.cli.network import NetworkOptions, axes_of
 from undying.probe.data import Probe, ProbeOptions, probe
-from undying.report.prune import prune_page
 from undying.treat.prune.prune import prune_
 from undying.treat.prune.report import PruneReport
 
@@ -52,6 +51,8 @@ class PruneCommand:
     """Axis of the units, for sites where it cannot be told, such as site=1."""
 
     def __call__(self, console: Console) -> int:
+        from undying.report.prune import prune_page
+
         self._check()
         torch.manual_seed(self.network.seed)
         found = probe(self.options, self.network.model)
