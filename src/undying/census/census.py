@@ -217,6 +217,7 @@ def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | No
     return Site(
         name=counts.name,
         layer=counts.layer,
+        line=counts.line,
         kind=counts.kind.__name__,
         units=counts.units,
         samples=None if counts.samples is None else int(counts.samples),
