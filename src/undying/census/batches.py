@@ -15,6 +15,20 @@ Mask = str | Callable[[Any], Tensor]
 Inputs = Callable[[Any], Any]
 
 
+def entry(model: nn.Module, method: str | Callable[..., Any] | None) -> Callable[..., Any]:
+    """What is called with each batch: the model, one of its methods, or a function that calls it.
+
+    Raises:
+        TypeError: there is no such method.
+    """
+    if method is None:
+        return model
+    call = getattr(model, method, None) if isinstance(method, str) else method
+    if not callable(call):
+        raise TypeError(f"method must be a function, or name a method of {type(model).__name__}, not {method!r}")
+    return call
+
+
 def batches_of(data: Any) -> Iterator[Any]:
     """The batches in ``data``; a tensor or a dict is one.
 
