@@ -31,6 +31,9 @@ from undying.treat.policies.gradient_dormancy import GradientDormancy
 from undying.treat.policies.recycler import Recycler
 from undying.treat.policies.redo import ReDo
 from undying.treat.policies.self_normalized_resets import SelfNormalizedResets
+from undying.treat.prune.prune import prune_
+from undying.treat.prune.recipe import apply_recipe_
+from undying.treat.prune.report import PrunedSite, PruneReport
 from undying.treat.recycle import recycle_
 from undying.treat.recycled import RecycledSite, RecycleReport
 from undying.treat.report import ConversionReport, RevertReport
@@ -55,6 +58,8 @@ __all__ = [
     "NeLU",
     "PlasticSite",
     "Plasticity",
+    "PruneReport",
+    "PrunedSite",
     "ReDo",
     "Record",
     "RecycleReport",
@@ -67,6 +72,7 @@ __all__ = [
     "Surrogate",
     "Watch",
     "__version__",
+    "apply_recipe_",
     "audit",
     "barelu",
     "bsilu",
@@ -76,6 +82,7 @@ __all__ = [
     "lean",
     "nelu",
     "plasticity",
+    "prune_",
     "recycle_",
     "register",
     "register_activation",

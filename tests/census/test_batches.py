@@ -317,3 +317,15 @@ def test_masks_that_do_not_fit_are_named():
             undying.census(net, x, mask=lambda _, found=found: found)
     with pytest.raises(ValueError, match="the mask leaves no value of site '1'"):
         undying.census(net, [(x, mask)], mask=lambda batch: ~batch[1])
+
+
+@pytest.mark.parametrize("layer", [nn.ReLU(inplace=True), nn.Sequential(nn.BatchNorm1d(4), nn.ReLU(inplace=True))])
+def test_a_network_that_works_in_place_on_its_input_leaves_the_data_as_they_are(layer):
+    net = nn.Sequential(nn.Identity(), nn.ReLU(inplace=True)) if isinstance(layer, nn.ReLU) else layer
+    x = torch.randn(6, 4)
+    y, kept = torch.randn(6, 4), x.clone()
+    for data in (x, [x], [(x, y)], [{"input": x}]):
+        first = undying.census(net, data)
+        assert torch.equal(x, kept)
+        again = undying.census(net, data)
+        assert torch.equal(first.sites[-1].fired, again.sites[-1].fired)

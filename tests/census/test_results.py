@@ -1,11 +1,13 @@
 """Censuses of shares, of two moments and from files."""
 
 import copy
+import inspect
 import json
 import os
 import subprocess
 import sys
 
+import matplotlib.pyplot
 import pytest
 import torch
 from torch import nn
@@ -231,3 +233,52 @@ def test_loading_changes_nothing_that_was_given():
 
 if __name__ == "__main__":
     run_rank(sys.argv[1], int(sys.argv[2]))
+
+
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin, self.act, self.out = nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return torch.relu(self.out(self.act(self.lin(x))))
+
+
+def test_a_site_names_the_line_that_calls_it_and_its_units():
+    net = Named()
+    with torch.no_grad():
+        net.lin.bias.fill_(50.0)
+        net.lin.bias[[0, 2, 3, 4]] = -100.0
+    found = undying.census(net, torch.rand(10, 4))
+    line = inspect.getsourcelines(Named.forward)[1] + 1
+    assert [site.line for site in found.sites] == [f"{__file__}:{line}"] * 2
+    assert str(found["act"]).splitlines()[0] == f"lin -> act: ReLU, 8 units, N = 10, {__file__}:{line}"
+    assert "silent 4: 0, 2-4" in str(found["act"])
+    assert len(found["act"]) == 8
+    assert undying.Census.from_dict(found.to_dict())["act"].line == f"{__file__}:{line}"
+    assert f"all 2 sites: 16 units, {100 * found.silent_fraction:.1f} % silent" in str(found)
+    assert "silent 4: 0, 2-4" in found["act"]._repr_html_()
+
+
+def test_data_frames_hold_what_was_counted():
+    found = undying.census(Named(), torch.rand(30, 4))
+    sites = found.to_pandas()
+    assert list(sites.index) == list(found)
+    assert sites["silent"].tolist() == [int(site.silent.sum()) for site in found.sites]
+    assert sites["saturated"].isna().all()
+    units = found["act"].to_pandas()
+    assert units["fired"].tolist() == found["act"].fired.tolist()
+    assert units["silent"].tolist() == found["act"].silent.tolist()
+    assert "saturated" not in units
+
+
+def test_figures_show_shares_and_firing_rates():
+    found = undying.census(Named(), torch.rand(30, 4))
+    bars = found.plot()
+    silent = [float(patch.get_width()) for patch in bars.patches[:2]]
+    assert silent == pytest.approx([100 * float(site.silent.double().mean()) for site in found.sites])
+    line = found["act"].plot().lines[0]
+    assert list(line.get_ydata()) == pytest.approx(sorted((100 * found["act"].firing_rate).tolist()))
+    own = bars.figure.add_subplot()
+    assert found["act"].plot(own) is own
+    matplotlib.pyplot.close("all")

@@ -28,7 +28,7 @@ def test_it_fits_eighty_columns_without_wrapping_a_row(make_results: Callable[..
     assert max(map(cell_len, lines)) <= 80
     rows = [next(line for line in lines if line.startswith(f"{name} ")) for name in names]
     assert rows[0].rstrip().endswith("baseline")
-    assert all(row.rstrip().endswith(("higher", "lower", "no difference", "cannot tell")) for row in rows[1:])
+    assert all(row.rstrip().endswith(("higher", "lower", "none detected", "cannot tell")) for row in rows[1:])
     # Neighbouring lines: no row is broken in two.
     start = lines.index(rows[0])
     assert lines[start : start + 6] == rows

@@ -660,3 +660,48 @@ def test_a_report_prints_as_text_html_and_json():
     assert plain["converted"] == 1
     assert [row["name"] for row in plain["rows"]] == ["<b>", ""]
     assert plain["rows"][0]["reason"] == report.left[0].reason
+
+
+class Encoder(nn.Module):
+    """Used by its methods; a forward it has not."""
+
+    def __init__(self):
+        super().__init__()
+        self.lin, self.act = nn.Linear(4, 4), nn.ReLU()
+        self.block = Block()
+
+    def encode(self, x):
+        return self.block(self.act(self.lin(x)))
+
+    def gate(self, x):
+        return F.relu(self.encode(x))
+
+
+class Block(nn.Module):
+    def forward(self, x):
+        return F.relu(x - 1)
+
+
+def test_a_method_is_what_the_example_is_given_to():
+    net, x = Encoder(), torch.randn(8, 4)
+    rows = {row.name: (row.kind, row.calls) for row in undying.audit(net, x, method="encode").rows}
+    assert rows == {"act": ("module", 1), "block": ("call", 1)}
+    undying.convert_(net, undying.SUGAR(), functional=True, example=x, method="encode")
+    x.requires_grad_()
+    (g,) = torch.autograd.grad(net.encode(x).sum(), x)
+    h = net.lin(x)
+    s = undying.SUGAR()
+    (wanted,) = torch.autograd.grad(s(s(h) - 1).sum(), x)
+    torch.testing.assert_close(g, wanted)
+    with pytest.raises(TypeError, match="not 'decode'"):
+        undying.audit(net, x, method="decode")
+
+
+def test_calls_in_a_method_that_is_no_forward_are_named_and_stay():
+    net, x = Encoder(), torch.randn(8, 4)
+    report = undying.convert_(net, undying.SUGAR(), functional=True, example=x, method="gate")
+    [left] = report.left
+    assert (left.name, left.kind, left.calls) == ("", "call", 1)
+    assert "no forward" in left.reason
+    with pytest.raises(ValueError, match="no forward"):
+        undying.convert_(Encoder(), undying.SUGAR(), functional=True, example=x, method="gate", strict=True)

@@ -15,6 +15,20 @@ Mask = str | Callable[[Any], Tensor]
 Inputs = Callable[[Any], Any]
 
 
+def entry(model: nn.Module, method: str | Callable[..., Any] | None) -> Callable[..., Any]:
+    """What is called with each batch: the model, one of its methods, or a function that calls it.
+
+    Raises:
+        TypeError: there is no such method.
+    """
+    if method is None:
+        return model
+    call = getattr(model, method, None) if isinstance(method, str) else method
+    if not callable(call):
+        raise TypeError(f"method must be a function, or name a method of {type(model).__name__}, not {method!r}")
+    return call
+
+
 def batches_of(data: Any) -> Iterator[Any]:
     """The batches in ``data``; a tensor or a dict is one.
 
@@ -115,15 +129,13 @@ def mask_of_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def moved(value: Any, device: torch.device | None) -> Any:
-    """The batch with its tensors on ``device``: in tuples, lists, dicts and dataclasses, and what has a ``to`` of its
-    own."""
-    if device is None:
-        return value
+    """The batch with its tensors copied to ``device``: in tuples, lists, dicts and dataclasses, and what has a ``to`` of its
+    own. Copied, since a network may work in place on its input, and the data are looked at again."""
     if isinstance(value, Tensor):
-        return value.to(device)
+        return value.clone() if device is None or value.device == device else value.to(device)
     if isinstance(value, PackedSequence):  # a tuple, of which one part stays on the CPU
         packed: Any = value  # torch's types know only some of what it takes
-        return packed.to(device)
+        return packed._replace(data=moved(packed.data, device)) if device is None else packed.to(device)
     if isinstance(value, Mapping):
         return {key: moved(v, device) for key, v in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -135,4 +147,4 @@ def moved(value: Any, device: torch.device | None) -> Any:
         return dataclasses.replace(
             value, **{f.name: moved(getattr(value, f.name), device) for f in dataclasses.fields(value) if f.init}
         )
-    return value.to(device) if callable(getattr(value, "to", None)) else value
+    return value.to(device) if device is not None and callable(getattr(value, "to", None)) else value

@@ -15,7 +15,7 @@ from undying._base.patterns import Skip
 from undying._base.preserve_state import device_of, preserve_state
 from undying._base.unwrap import uncompiled, unwrap_model
 from undying.activations.known import is_flat_below_zero, is_two_sided
-from undying.census.batches import Inputs, Mask, batches_of, mask_of, moved, unpacked
+from undying.census.batches import Inputs, Mask, batches_of, entry, mask_of, moved, unpacked
 from undying.census.counting import Counter, SiteCounts
 from undying.census.fingerprint import Fingerprint
 from undying.census.inputs import FirstLayers
@@ -134,7 +134,7 @@ def counted(
         stack.enter_context(preserve_state(model))
         stack.enter_context(counter.attached())
         stack.enter_context(uncompiled())
-        call = _entry(model, method)  # here, where a method of the outputs is followed
+        call = entry(model, method)  # here, where a method of the outputs is followed
         model.eval()
         stack.enter_context(torch.set_grad_enabled(gradients))
         for batch in batches_of(data):
@@ -175,15 +175,6 @@ def counted(
     return replace(found, inputs=first_layers.read()), counter.counts
 
 
-def _entry(model: nn.Module, method: str | Callable[..., Any] | None) -> Callable[..., Any]:
-    if method is None:
-        return model
-    call = getattr(model, method, None) if isinstance(method, str) else method
-    if not callable(call):
-        raise TypeError(f"method must be a function, or name a method of {type(model).__name__}, not {method!r}")
-    return call
-
-
 def _given_whole(call: Callable[..., Any], batch: Any, counter: Counter, failure: Exception) -> Any:
     """The output for a batch as one argument, after ``failure`` with its parts; where that fails too, this is the one to
     tell of."""
@@ -217,6 +208,7 @@ def site_of(counts: SiteCounts, tau: float, gradients: bool, unused: Tensor | No
     return Site(
         name=counts.name,
         layer=counts.layer,
+        line=counts.line,
         kind=counts.kind.__name__,
         units=counts.units,
         samples=None if counts.samples is None else int(counts.samples),

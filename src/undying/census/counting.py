@@ -26,7 +26,7 @@ from undying.census.uses import Uses
 from undying.units.layout import Columns, Layout
 from undying.units.rules import AmbiguousError, UnitAxes, site_layout
 from undying.units.tensors import tensors_in
-from undying.units.unseen import Unrecognised, Unseen, reachable
+from undying.units.unseen import Unrecognised, Unseen, line_of_call, reachable
 
 
 class SiteCounts:
@@ -44,6 +44,8 @@ class SiteCounts:
         """Of the outputs, where they are asked."""
         self.layer: str | None = None
         """What makes the units."""
+        self.line = line_of_call()
+        """Of the user's code that makes the call."""
         self.gradient: Tensor | None = None
         """Largest \\|dL/dx\\|; None before any was seen."""
 

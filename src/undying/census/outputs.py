@@ -19,6 +19,7 @@ Given = str | Sequence[str] | Mapping[str, Callable[[Any], Any]]
 class Indexed(NamedTuple):
     """Units of which each position has a few: the others are 0 there. What top-k layers and routers return.
 
+    >>> import torch, undying
     >>> values, indices = torch.topk(torch.tensor([[0.0, 3.0, 1.0], [5.0, 0.0, 2.0]]), 2)
     >>> undying.Indexed(values, indices, units=3).dense()
     tensor([[0., 3., 1.],

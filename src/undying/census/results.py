@@ -20,6 +20,7 @@ from undying._base import text
 from undying._base.files import write_named
 from undying.census.inputs import InputStatistics
 from undying.census.site import Site, cell, labelled, plain, read_column, read_site, together
+from undying.census.views import frame_of_sites, plot_sites
 from undying.units.unseen import Unrecognised
 
 
@@ -129,6 +130,14 @@ class Census(Mapping[str, Site]):
         torch.distributed.all_gather_object(shares, self.to_dict(), group=group)
         return functools.reduce(operator.add, _even([Census.from_dict(share) for share in shares]))
 
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame`` with a row a site; :meth:`Site.to_pandas` has a row a unit."""
+        return frame_of_sites(self.sites)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the shares of silent and dead units by site, with matplotlib, into ``ax`` or a new figure. Returns the axes."""
+        return plot_sites(self.sites, ax)
+
     def table(self) -> str:
         """A line a site, behind the layer that makes its units; ``-`` is what is not said of an activation. A layer within
         the same module as the site is named from its dot on: ``.conv1 -> layer1.0.relu``."""
@@ -136,8 +145,10 @@ class Census(Mapping[str, Site]):
 
     @property
     def notes(self) -> list[str]:
-        """What stands below the table: the inputs of first layers, what was not counted, and what is not finite."""
-        lines = [
+        """What stands below the table: all sites together, the inputs of first layers, what was not counted, and what is not
+        finite."""
+        lines = [self._total()] if len(self.sites) > 1 else []
+        lines += [
             f"layer {layer} reads the input: gamma {each.gamma:.3g} (|mean| / std)"
             for layer, each in self.inputs.items()
         ]
@@ -151,6 +162,11 @@ class Census(Mapping[str, Site]):
             if site.nonfinite.any()
         ]
         return lines
+
+    def _total(self) -> str:
+        shares = {"silent": self.silent_fraction, "dead": self.dead_fraction, "dormant": self.dormant_fraction}
+        said = (f"{100 * share:.1f} % {state}" for state, share in shares.items() if share is not None)
+        return f"all {len(self.sites)} sites: {self.units} units, {', '.join(said)}"
 
     def _cells(self, labels: list[str]) -> list[tuple[str, ...]]:
         """With ``labels``, a head and one a site, as the first column."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from undying.census.views import STATES, frame_of_units, plot_units
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,55 @@ class Site:
     layer: str | None = None
     """Name of the layer that makes the units: row, or output channel, j of its weight makes unit j, through norms, pooling
     and reshapes. The name of the weight where that is no layer's, and None where no layer or several make them."""
+    line: str | None = None
+    """``file:line`` of the user's code that calls it first; None where there is none, as in an ``nn.Sequential``."""
 
     @property
     def label(self) -> str:
         """The site behind the layer that makes its units: ``conv2 -> relu#2``; the name alone where there is no layer."""
         return self.name if self.layer is None else f"{self.layer} -> {self.name}"
+
+    def __str__(self) -> str:
+        """Two lines, and which units are in which state.
+
+        >>> import torch, undying
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> _ = torch.nn.init.constant_(net[0].bias, 100.0)
+        >>> _ = torch.nn.init.constant_(net[0].bias[2:5], -100.0)
+        >>> print(undying.census(net, torch.ones(30, 4))["1"])  # doctest: +ELLIPSIS
+        0 -> 1: ReLU, 8 units, N = 30
+        firing ...
+        silent 3: 2-4
+        dead 3: 2-4
+        dormant 3: 2-4
+        """
+        where = f", {self.line}" if self.line else ""
+        number = "unknown" if self.samples is None else str(self.samples)
+        lines = [
+            f"{self.label}: {self.kind}, {self.units} units, N = {number}{where}",
+            f"firing {float(self.firing_rate.mean()):.3f} of the values, peak {float(self.peak.max()):.3g}",
+        ]
+        for state in STATES:
+            units = getattr(self, state)
+            if units is not None and (count := int(units.sum())):
+                lines.append(f"{state} {count}: {numbers(units)}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def __len__(self) -> int:
+        return self.units
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<p>{html.escape(line)}</p>" for line in str(self).splitlines())
+
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame`` with a row a unit: what was counted, and a column a state that is said of the site."""
+        return frame_of_units(self)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw how often each unit fires, with matplotlib, into ``ax`` or a new figure. Returns the axes."""
+        return plot_units(self, ax)
 
     @property
     def firing_rate(self) -> Tensor:
@@ -82,6 +129,26 @@ class Site:
         None where the number of samples is not known.
         """
         return -math.expm1(math.log(0.05) / self.samples) if self.samples else None
+
+
+_SHOWN = 12
+"""Runs of numbers of units that are printed."""
+
+
+def numbers(units: Tensor) -> str:
+    """Which units a mask has, as runs.
+
+    >>> numbers(torch.tensor([True, False, True, True, True]))
+    '0, 2-4'
+    """
+    runs: list[list[int]] = []
+    for unit in units.nonzero().flatten().tolist():
+        if runs and unit == runs[-1][1] + 1:
+            runs[-1][1] = unit
+        else:
+            runs.append([unit, unit])
+    said = [str(first) if first == last else f"{first}-{last}" for first, last in runs[:_SHOWN]]
+    return ", ".join(said + (["..."] if len(runs) > _SHOWN else []))
 
 
 def labelled(sites: Sequence[Site]) -> list[str]:
@@ -189,8 +256,16 @@ def read_site(content: Mapping[str, Any], version: int) -> Site:
         key: None if values is None and key in _UNSAID else read_column(key, values, units, _DTYPES[key])
         for key, values in said.items()
     }
+    line = content.get("line")
     return Site(
-        name=name, kind=str(content["kind"]), units=units, samples=samples, values=values, layer=layer, **columns
+        name=name,
+        kind=str(content["kind"]),
+        units=units,
+        samples=samples,
+        values=values,
+        layer=layer,
+        line=line if isinstance(line, str) else None,
+        **columns,
     )
 
 

@@ -44,6 +44,11 @@ COMMANDS = {
         "CensusCommand",
         "Count which units of a network fire, and which are silent, dead, dormant, saturated or unused.",
     ),
+    "prune": Command(
+        "prune",
+        "PruneCommand",
+        "Cut out the units of a network that never fire on given data, and write the smaller network's weights.",
+    ),
     "audit": Command(
         "audit",
         "AuditCommand",

@@ -21,8 +21,7 @@ from undying.activations.known import is_activation
 from undying.census.census import census
 from undying.census.gate import BASELINE, TOTAL, Check, Limits, Verdict, judge
 from undying.census.results import Census
-from undying.lab import models
-from undying.lab.models.checkpoint import load_weights
+from undying.cli.network import NetworkOptions, axes_of
 from undying.probe.data import Probe, ProbeOptions, probe
 
 _SHARES = tyro.conf.arg(metavar="SHARE|SITES=SHARE ...")
@@ -38,16 +37,8 @@ class CensusCommand:
     cannot be judged.
     """
 
-    model: str
-    """Network: a name as in compare, torchvision:NAME, timm:NAME, or package.module:function, which returns one."""
+    network: Annotated[NetworkOptions, tyro.conf.arg(name="")]
     options: Annotated[ProbeOptions, tyro.conf.arg(name="")] = field(default_factory=ProbeOptions)
-    checkpoint: Path | None = None
-    """State dict to load: a .safetensors file, or one that torch.save wrote, read with weights_only. Without it the
-    network is counted as it is built."""
-    checkpoint_key: str = ""
-    """Which of several sets of weights in the checkpoint to load, such as state_dict_ema."""
-    classes: int = 0
-    """Classes of the network; 0: those of the data, for torchvision's and timm's as many as the library gives it."""
     method: str = ""
     """Method of the network to call in place of the network itself, such as encode."""
     outputs: tuple[str, ...] = ()
@@ -82,8 +73,6 @@ class CensusCommand:
     """Also write the verdict to this file as JUnit's XML, with a test case for each site."""
     github: bool = False
     """Also print the verdict as annotations of GitHub Actions, which is done by itself where GITHUB_ACTIONS is true."""
-    seed: int = 0
-    """Seed of random weights and random data."""
 
     def __call__(self, console: Console) -> int:
         self._check_files()  # first, as even a mistake is written to one of them
@@ -91,13 +80,13 @@ class CensusCommand:
             self._check()
             limits = self._limits()
             baseline = None if self.baseline is None else _read(self.baseline)
-            torch.manual_seed(self.seed)
-            found = probe(self.options, self.model)
+            torch.manual_seed(self.network.seed)
+            found = probe(self.options, self.network.model)
             if self.gradients and not found.labelled:
                 raise UndyingError(
                     f"--gradients needs labels, which {self.options.data} has not; give data with classes"
                 )
-            model, weights = self._network(found)
+            model, weights = self.network.build(found)
             counted = self._counted(model, found)
             facts = _facts(model, counted, found, weights)
             _show(console, counted, facts)
@@ -110,19 +99,14 @@ class CensusCommand:
         return self._end(verdict, found, console) if gated else 0
 
     def _check(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise UndyingError(f"--seed must be at least 0 and below 2**63, not {self.seed}")
+        self.network.check()
         if not self.tau >= 0:
             raise UndyingError(f"--tau must be at least 0, not {self.tau}")
-        if not 0 <= self.classes < 2**31:
-            raise UndyingError(f"--classes must be at least 0 and below 2**31, not {self.classes}")
-        if self.checkpoint_key and self.checkpoint is None:
-            raise UndyingError("--checkpoint-key names weights of a --checkpoint; give one")
         if self.other_data and self.baseline is None:
             raise UndyingError("--other-data is about a --baseline; give one")
 
     def _check_files(self) -> None:
-        written, kept = (self.json, self.html, self.junit, self.certify), (self.baseline, self.checkpoint)
+        written, kept = (self.json, self.html, self.junit, self.certify), (self.baseline, self.network.checkpoint)
         seen: set[Path] = set()
         for path in (*kept, *written):
             if path is None or (path.exists() and not path.is_file()):  # such as /dev/stdout
@@ -141,25 +125,6 @@ class CensusCommand:
                     raise UndyingError(f"--max-{state} {error}") from None
         return limits
 
-    def _network(self, found: Probe) -> tuple[nn.Module, str]:
-        """With its weights, and where these are from."""
-        if self.model not in models.MODELS:
-            model = models.load_model(self.model, self.classes)
-        elif found.shape is None or not (classes := self.classes or found.classes):
-            raise UndyingError(
-                f"--model {self.model} is made for a data set; give one as --data, or --classes, or torchvision:NAME"
-            )
-        else:
-            model = models.build(self.model, found.shape, classes)
-        if self.checkpoint is None:
-            return model, f"as built, seed {self.seed}"
-        try:
-            taken = load_weights(model, self.checkpoint, self.checkpoint_key)
-        except UndyingError as error:
-            advice = "; --classes gives the network another number of classes" if "size mismatch" in str(error) else ""
-            raise UndyingError(f"{error}{advice}") from None
-        return model, f"{self.checkpoint.name}{f', {taken}' if taken else ''}"
-
     def _counted(self, model: nn.Module, found: Probe) -> Census:
         try:
             return census(
@@ -169,28 +134,20 @@ class CensusCommand:
                 outputs=self.outputs,
                 tau=self.tau,
                 gradients=self.gradients,
-                axes=_axes(self.axes),
+                axes=axes_of(self.axes),
                 skip=self.skip,
             )
         except UndyingError:
             raise
         except Exception as error:  # whatever the network or the data raise: 1 would be a finding
             kind = "" if type(error) in (RuntimeError, TypeError, ValueError) else f"{type(error).__name__}: "
-            raise UndyingError(f"{self.model} on {self.options.data}: {kind}{error}") from error
+            raise UndyingError(f"{self.network.model} on {self.options.data}: {kind}{error}") from error
 
     def _certify(self, model: nn.Module, found: Probe, path: Path, console: Console) -> None:
-        from undying.certify.box import Box
         from undying.certify.interpreter import certify
 
-        if found.scale is None or found.shape is None:
-            raise UndyingError(
-                "--certify needs images whose preprocessing says what range they are in: --preprocess imagenet, torchvision, "
-                "timm, numbers, or compare with images of bytes"
-            )
-        mean, std, pixels = found.scale
-        box = Box.from_preprocessing(mean, std, found.shape[1:], pixels=pixels, channels=found.shape[0])
         try:
-            certificate = certify(model, box, axes=_axes(self.axes))
+            certificate = certify(model, found.box(), axes=axes_of(self.axes))
         except (RuntimeError, TypeError, ValueError) as error:
             raise UndyingError(f"--certify: {error}") from None
         _print(console, "", *str(certificate).splitlines())
@@ -200,12 +157,12 @@ class CensusCommand:
         if self.junit is not None:
             from undying.report.gate import junit
 
-            write_or_say(self.junit, junit(self.model, counted, verdict))
+            write_or_say(self.junit, junit(self.network.model, counted, verdict))
         if self.json is not None:
             judged = {"status": verdict.status, "checks": [vars(check) for check in verdict.checks]}
             content = {
                 **counted.to_dict(),
-                "model": self.model,
+                "model": self.network.model,
                 "facts": dict(facts),
                 "unreadable": [{"file": file, "reason": reason} for file, reason in found.unreadable],
                 "gate": judged if verdict.checks else None,
@@ -220,7 +177,9 @@ class CensusCommand:
                 ("probe", str(counted.probe)),
                 *((f"gate, {check.state}", check.said) for check in verdict.checks if check.state != "skipped"),
             ]
-            write_or_say(self.html, census_page(counted, self.model, [("model", self.model), *facts, *told]))
+            write_or_say(
+                self.html, census_page(counted, self.network.model, [("model", self.network.model), *facts, *told])
+            )
 
     def _end(self, verdict: Verdict, found: Probe, console: Console) -> int:
         """Say how it ended.
@@ -263,7 +222,7 @@ class CensusCommand:
             said = " ".join(str(error).split()) or type(error).__name__
             if self.junit is not None:
                 with contextlib.suppress(UndyingError):
-                    write_or_say(self.junit, junit_of_mistake(self.model, said))
+                    write_or_say(self.junit, junit_of_mistake(self.network.model, said))
             if self._on_github:
                 print(*github(Verdict([Check(TOTAL, "unjudged", said)])), sep="\n", flush=True)
             raise
@@ -323,13 +282,3 @@ def _never_called(model: nn.Module, counted: Census) -> list[str]:
 def _samples(counted: Census) -> str:
     samples = max((site.samples for site in counted.sites if site.samples is not None), default=None)
     return "an unknown number of samples" if samples is None else f"{samples} sample{'' if samples == 1 else 's'}"
-
-
-def _axes(given: tuple[str, ...]) -> dict[str, int]:
-    axes = {}
-    for word in given:
-        name, _, axis = word.rpartition("=")
-        if not name or not axis.lstrip("-").isdigit():
-            raise UndyingError(f"--axes {word!r} must be site=axis, such as act=1")
-        axes[name] = int(axis)
-    return axes

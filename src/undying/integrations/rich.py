@@ -11,11 +11,11 @@ from rich.text import Text
 
 from undying.census.record import Record
 
-_COLUMNS = ("units", "silent", "dormant", "died", "revived", "firing rate")
+_COLUMNS = ("units", "silent", "dormant", "died in all", "revived in all", "firing rate")
 
 
 class LiveTable:
-    """A sink that shows the last record: a row a site, norms in the title. Died and revived count from the start.
+    """A sink that shows the last record: a row a site, norms in the title. What died and revived is counted from the start.
 
     Args:
         console: default: the terminal.

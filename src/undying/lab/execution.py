@@ -48,7 +48,8 @@ class Execution:
     compile: bool = False
     """Train through torch.compile."""
     deterministic: bool = True
-    """Use only algorithms that give the same numbers every time; --no-deterministic allows all."""
+    """--no-deterministic also allows algorithms that give other numbers each time. Without it only those are used that always
+    give the same."""
     data_root: Path | None = None
     """Folder for downloaded data; default: $UNDYING_DATA, or else undying in the user's cache."""
     checkpoint_seconds: float = 60.0
@@ -60,6 +61,8 @@ class Execution:
     them on this machine."""
 
     def __post_init__(self) -> None:
+        if self.executor == "slurm":
+            raise UndyingError("unknown --executor 'slurm'; for Slurm it is submitit")
         one_of("executor", self.executor, EXECUTORS)
         one_of("together", self.together, TOGETHER)
         if self.workers is not None and self.workers < 1:

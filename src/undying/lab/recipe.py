@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
 from undying._base.errors import UndyingError
@@ -93,7 +94,8 @@ def one_of(field: str, value: str, known: object) -> None:
     """Raises UndyingError unless ``value`` is in ``known``, a collection of names."""
     names = list(known)  # type: ignore[call-overload]
     if value not in names:
-        raise UndyingError(f"unknown {_flag(field)} {value!r}; known: {', '.join(names)}")
+        near = "".join(f"; did you mean {name!r}?" for name in difflib.get_close_matches(str(value), names, 1))
+        raise UndyingError(f"unknown {_flag(field)} {value!r}{near or ';'} known: {', '.join(names)}")
 
 
 def _flag(field: str) -> str:

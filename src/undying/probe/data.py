@@ -14,6 +14,7 @@ from torch import Tensor
 
 from undying._base import imports
 from undying._base.errors import UndyingError
+from undying.certify.box import Box
 from undying.lab import data
 from undying.lab.data.dataset import Dataset
 from undying.lab.data.folder import folder, listing
@@ -90,6 +91,20 @@ class Probe:
     """Files that were left out, each with the reason."""
     passed_over: tuple[str, ...] = ()
     """What else lies in the folder, in words."""
+
+    def box(self) -> Box:
+        """Of all images that the preprocessing can give.
+
+        Raises:
+            UndyingError: it does not say in which range they are.
+        """
+        if self.scale is None or self.shape is None:
+            raise UndyingError(
+                "--certify needs images whose preprocessing says what range they are in: --preprocess imagenet, torchvision, "
+                "timm, numbers, or compare with images of bytes"
+            )
+        mean, std, pixels = self.scale
+        return Box.from_preprocessing(mean, std, self.shape[1:], pixels=pixels, channels=self.shape[0])
 
 
 def probe(options: ProbeOptions, model: str) -> Probe:

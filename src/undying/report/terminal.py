@@ -88,7 +88,7 @@ def _verdict(activation: ActivationResult, baseline: ActivationResult) -> str:
     return "baseline" if activation is baseline else _SHORT.get(found := verdict(activation), found)
 
 
-_SHORT = {"none": "no difference"}
+_SHORT = {"none": "none detected"}
 
 
 def _mean(summary: Summary | None) -> str:

@@ -44,12 +44,7 @@ class Choice:
 
     def _chosen(self, units: Units, census: Census | None) -> dict[str, Tensor]:
         if isinstance(units, Certificate):
-            model = type(self.probe.model).__name__
-            if units.model != model:
-                raise ValueError(
-                    f"the certificate is of a {units.model}, and the network is a {model}; certify this one"
-                )
-            self._check_sites("certificate", [(site.name, site.kind, site.units) for site in units.sites])
+            check_certificate(units, type(self.probe.model).__name__, self.seen)
             self.none = "nothing to recycle: the certificate has no dead units"
             return self._still({site.name: site.dead for site in units.sites if site.dead is not None})
         if isinstance(units, Mapping):
@@ -67,29 +62,13 @@ class Choice:
             census = count(self.probe.model, self.probe.batches, inputs=self.probe.inputs, axes=self.probe.axes)
         elif not isinstance(census, Census):
             raise TypeError(f"census must be an undying.Census or None, not {census!r}; give data as probe=")
-        self._check_sites("census", [(site.name, site.kind, site.units) for site in census.sites])
+        check_census(census, self.seen)
         masks = {site.name: getattr(site, state) for site in census.sites if getattr(site, state) is not None}
         if not masks:
             more = ": count with gradients=True" if state == "dead" else ""
             raise ValueError(f"the census does not say of any site which units are {state}{more}")
         self.none = f"nothing to recycle: no unit of {len(masks)} sites is {state}"
         return masks if state == "dormant" else self._still(masks)
-
-    def _check_sites(self, kind: str, sites: list[tuple[str, str, int | None]]) -> None:
-        again = f"; make the {kind} again, of this network as it is"
-        for name, type_name, units in sites:
-            if name not in self.seen.fired:
-                raise ValueError(f"the {kind} has a site {name!r}, which the network does not have{again}")
-            now, have = self.seen.kinds[name], len(self.seen.fired[name])
-            if now != type_name:
-                raise ValueError(
-                    f"site {name!r} is a {type_name} in the {kind} and a {now} now: converted since{again}"
-                )
-            if units not in (None, have):
-                raise ValueError(f"site {name!r} has {units} units in the {kind} and {have} in the network{again}")
-        missing = self.seen.fired.keys() - {name for name, _, _ in sites}
-        if missing and kind == "census":
-            raise ValueError(f"the network has a site {min(missing)!r}, which the census does not{again}")
 
     def _still(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """``masks``; those that fire on the probe are refused."""
@@ -135,3 +114,42 @@ class Choice:
         mask = torch.zeros(many, dtype=torch.bool)
         mask[numbers] = True
         return mask
+
+
+def check_census(census: Census, seen: Seen) -> None:
+    """Whether it is of the network of which ``seen`` is a run.
+
+    Raises:
+        ValueError: it is not.
+    """
+    _check_sites("census", [(site.name, site.kind, site.units) for site in census.sites], seen)
+    missing = seen.fired.keys() - census.keys() - census.left_out.keys()
+    if missing:
+        raise ValueError(
+            f"the network has a site {min(missing)!r}, which the census does not; make the census again, of this network as it is"
+        )
+
+
+def check_certificate(certificate: Certificate, model: str, seen: Seen) -> None:
+    """The same of a certificate.
+
+    Args:
+        certificate: it.
+        model: type of the network.
+        seen: a run of the network.
+    """
+    if certificate.model != model:
+        raise ValueError(f"the certificate is of a {certificate.model}, and the network is a {model}; certify this one")
+    _check_sites("certificate", [(site.name, site.kind, site.units) for site in certificate.sites], seen)
+
+
+def _check_sites(kind: str, sites: list[tuple[str, str, int | None]], seen: Seen) -> None:
+    again = f"; make the {kind} again, of this network as it is"
+    for name, type_name, units in sites:
+        if name not in seen.fired:
+            raise ValueError(f"the {kind} has a site {name!r}, which the network does not have{again}")
+        now, have = seen.kinds[name], len(seen.fired[name])
+        if now != type_name:
+            raise ValueError(f"site {name!r} is a {type_name} in the {kind} and a {now} now: converted since{again}")
+        if units not in (None, have):
+            raise ValueError(f"site {name!r} has {units} units in the {kind} and {have} in the network{again}")

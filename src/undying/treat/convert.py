@@ -18,7 +18,7 @@ from undying.activations.sugar import SUGAR
 from undying.treat.change import add_child, become, converted, is_converted, reroute, set_entry, swap_child
 from undying.treat.forwards import CALLS, AsFunction, Call, Kept, Passing
 from undying.treat.report import ConversionReport, Row
-from undying.treat.sites import Site, find, unrecognised
+from undying.treat.sites import Method, Site, find, unrecognised
 
 __all__ = ["audit", "convert_", "refuse_wrapped"]
 
@@ -33,6 +33,7 @@ def convert_(
     example: Any = None,
     strict: bool = False,
     skip: str | Sequence[str] = (),
+    method: Method = None,
 ) -> ConversionReport:
     """Replace an activation everywhere in a network, in place.
 
@@ -47,6 +48,8 @@ def convert_(
             of keyword arguments. It is run in eval and in training mode; the model is left as it was.
         strict: raise, and change nothing, if any site would be left alone. Needs ``example``.
         skip: patterns (``fnmatch``) of site names to leave alone, as a report shows them.
+        method: what is called with ``example`` where it is not the model: the name of one of its methods, such as
+            ``"encode"``, or a function that calls it. Calls of functions in a method itself are named and stay.
 
     Names, state_dict keys, hooks, the training flag, aliases and sharing stay as they are. ``inplace=True`` is carried
     over to SUGAR and BAReLU. Fused inference paths that would run the old activation are switched off.
@@ -74,7 +77,7 @@ def convert_(
     if example is None and (functional or strict):
         raise ValueError(f"{'functional' if functional else 'strict'}=True needs example=, by which calls are found")
     patterns = Skip(skip)
-    sites, notes = _find(model, targets, example, patterns)
+    sites, notes = _find(model, targets, example, patterns, method)
     patterns.check(site.name for site in sites)
     if not sites:
         notes = [*_why_nothing(model, example), *notes]
@@ -113,11 +116,12 @@ def audit(
     example: Any = None,
     targets: Sequence[type[nn.Module]] = (nn.ReLU,),
     skip: str | Sequence[str] = (),
+    method: Method = None,
 ) -> ConversionReport:
     """What ``convert_(model, ..., functional=True)`` would find; nothing is changed.
 
     Args:
-        model, example, targets, skip: as in :func:`undying.convert_`. Without ``example`` no calls are found.
+        model, example, targets, skip, method: as in :func:`undying.convert_`. Without ``example`` no calls are found.
 
     Returns:
         a :class:`undying.ConversionReport` in which ``new`` is None everywhere. Places that act as an activation and are
@@ -129,9 +133,9 @@ def audit(
     1     module  ReLU()  1
     """
     patterns = Skip(skip)
-    sites, notes = _find(model, targets, example, patterns)
+    sites, notes = _find(model, targets, example, patterns, method)
     report = _report(sites, {}, notes if sites else [*_why_nothing(model, example), *notes])
-    places = {} if example is None else unrecognised(model, example)
+    places = {} if example is None else unrecognised(model, example, method)
     stays = {row.name for row in report.left}
     found = [
         Row(name, "not recognised", place.what, None, reason=place.line or "in a module of torch")
@@ -155,14 +159,14 @@ def _why_nothing(model: nn.Module, example: Any) -> list[str]:
 
 
 def _find(
-    model: nn.Module, targets: Sequence[type[nn.Module]], example: Any, skip: Skip
+    model: nn.Module, targets: Sequence[type[nn.Module]], example: Any, skip: Skip, method: Method
 ) -> tuple[list[Site], list[str]]:
     if not isinstance(targets, (tuple, list)) or not all(
         isinstance(t, type) and issubclass(t, nn.Module) for t in targets
     ):
         raise TypeError(f"targets must be a tuple of module types such as (nn.ReLU,), not {targets!r}")
     refuse_wrapped(model, "convert_")
-    return find(model, targets, example, skip)
+    return find(model, targets, example, skip, method)
 
 
 def _factory(activation: nn.Module | Factory) -> Factory:

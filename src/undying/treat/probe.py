@@ -89,6 +89,8 @@ class Probe:
     data: Iterable[Any]
     inputs: Inputs | None
     axes: Mapping[str, int]
+    follow: type[Flow] = Flow
+    """What follows the network."""
 
     def __post_init__(self) -> None:
         if self.data is None:
@@ -163,14 +165,14 @@ class Probe:
         # A network may work in place on its input, and what it is given again must be the same.
         args, kwargs, _ = unpacked(copy.deepcopy(batch), self.inputs, whole=self._whole)
         try:
-            with tracer.batch(follow):
+            with tracer.batch(self.follow if follow else None):
                 return self.model(*args, **kwargs)
         except Exception:
             if self._whole or self.inputs is not None or isinstance(batch, Tensor):
                 raise
             try:
                 tracer.restart()
-                with tracer.batch(follow):
+                with tracer.batch(self.follow if follow else None):
                     output = self.model(copy.deepcopy(batch))
             except Exception:
                 output = None
@@ -204,10 +206,10 @@ class _Tracer(Counter):
         self._begun = 0
         self._values: dict[str, list[Tensor]] = {}
 
-    def batch(self, follow: bool) -> _Tracer:
+    def batch(self, follow: type[Flow] | None) -> _Tracer:
         """Begin a forward pass."""
         self.start_batch()
-        self.flow = Flow(self.model, lambda: self.running_name) if follow else None
+        self.flow = None if follow is None else follow(self.model, lambda: self.running_name)
         return self
 
     @property

@@ -17,13 +17,17 @@ from undying._base.module_stack import ModuleStack
 from undying._base.patterns import Skip
 from undying._base.preserve_state import preserve_state
 from undying._torch import disable_torch_function
-from undying.activations.known import TYPE_OF, is_composed, overridable_functions, type_of
+from undying.activations.known import TYPE_OF, functional_forms, is_composed, overridable_functions, type_of
+from undying.census.batches import entry
 from undying.treat.change import is_converted
 from undying.treat.forwards import Passing, caller, plain_type
 from undying.treat.sharing import holders
 from undying.units.unseen import Seeing, Unrecognised
 
 __all__ = ["Site", "find"]
+
+Method = str | Callable[..., Any] | None
+"""What is called with the example in place of the network."""
 
 
 @dataclass
@@ -52,18 +56,18 @@ class Site:
 
 
 def find(
-    model: nn.Module, targets: Sequence[type[nn.Module]], example: Any, skip: Skip
+    model: nn.Module, targets: Sequence[type[nn.Module]], example: Any, skip: Skip, method: Method = None
 ) -> tuple[list[Site], list[str]]:
     """Every site of ``targets`` in ``model``, with the reason where one must be left alone, and notes.
 
     Calls are found by running ``example`` (a tensor, a tuple of positional or a dict of keyword arguments; None: no
-    calls), once in eval and once in training mode.
+    calls), once in eval and once in training mode; by ``method`` where that is what is called with it.
     """
     shared = holders(model)
     sites = [*_modules(model, targets), *_attributes(model, targets)]
     notes: list[str] = []
     if example is not None:
-        sites += _called(model, targets, example, sites, notes)
+        sites += _called(model, targets, example, sites, notes, entry(model, method))
     for site in sites:
         site.reason = skip.reason_for(site.name) or site.reason
     return sites, [*notes, *_sharing(model, sites, shared)]
@@ -84,13 +88,13 @@ def _sharing(model: nn.Module, sites: list[Site], shared: dict[nn.Module, str]) 
             site.shared = shared.get(site.module)
 
 
-def unrecognised(model: nn.Module, example: Any) -> dict[str, Unrecognised]:
+def unrecognised(model: nn.Module, example: Any, method: Method = None) -> dict[str, Unrecognised]:
     """Places of ``model`` that act as an activation and are none that is known, by name, as ``example`` shows them."""
     with preserve_state(model), torch.no_grad():
         model.eval()
         with Seeing(model) as seeing:
             seeing.unseen.given(example)
-            _run(model, example)
+            _run(entry(model, method), example)
     return seeing.unseen.places
 
 
@@ -131,7 +135,12 @@ def _attributes(model: nn.Module, targets: Sequence[type[nn.Module]]) -> Iterato
 
 
 def _called(
-    model: nn.Module, targets: Sequence[type[nn.Module]], example: Any, sites: list[Site], notes: list[str]
+    model: nn.Module,
+    targets: Sequence[type[nn.Module]],
+    example: Any,
+    sites: list[Site],
+    notes: list[str],
+    call: Callable[..., Any],
 ) -> Iterator[Site]:
     """Run the example; write the number of calls into ``sites`` and give those that only a call shows."""
     recorder = _Recorder(targets)
@@ -139,7 +148,7 @@ def _called(
         try:
             with recorder.watching(model, sites):
                 model.train(training)
-                _run(model, example)
+                _run(call, example)
         except Exception as error:
             if not training:
                 raise
@@ -164,6 +173,11 @@ def _called(
             if site.in_functions and site.reason is None:
                 notes.append(f"{name or '(root)'} calls {spelled} in an autograd Function of its own too: that stays")
             yield site
+    for kind in targets:
+        if not (calls := max(seen[None, kind] for seen in recorder.passes)):
+            continue
+        reason = "called in a method that is no forward, where no call is replaced; make it a module"
+        yield Site("", "call", model, kind, functional_forms(kind)[0].__name__, calls=calls, reason=reason)
 
 
 class _Recorder(TorchFunctionMode):
@@ -248,6 +262,8 @@ class _Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         y = func(*args, **kwargs)
         kind, owner = TYPE_OF.get(func), self.running.module
+        if kind in self.targets and owner is None:  # in another method of the network
+            self.passes[-1][None, kind] += 1
         # A converted module's own arithmetic is no site, nor is a clamp of indices.
         if kind in self.targets and owner is not None and not is_composed(owner) and not is_converted(owner):
             x = args[0] if args else kwargs["input"]
@@ -279,7 +295,7 @@ def _is_whole(x: Any) -> bool:
     return isinstance(x, Tensor) and not x.is_floating_point()
 
 
-def _run(model: nn.Module, example: Any) -> None:
+def _run(model: Callable[..., Any], example: Any) -> None:
     example = _copied(example)
     if isinstance(example, Tensor):
         model(example)

@@ -27,12 +27,16 @@ def test_a_killed_job_is_tried_again_what_fails_twice_is_named_and_results_are_t
     of_the_pool, faulty, tmp_path
 ):
     settings, out, seen = faulty("seed 0 dies once, seed 1 raises"), tmp_path / "out", []
-    with pytest.raises(UndyingError, match=r"2 of 4 runs did not finish in two tries, .* seed 1: .*failure\.json"):
+    with (
+        pytest.warns(UserWarning, match="no Slurm here"),
+        pytest.raises(UndyingError, match=r"2 of 4 runs did not finish in two tries, .* seed 1: .*failure\.json"),
+    ):
         compare(settings, out, JOBS, seen.append)
     assert (tmp_path / "tries-1").read_text() == "xxx"  # one was lost once with the killed job, which was to do it next
     assert len(list(out.glob("runs/*/result.json"))) == len(list(out.glob("runs/*/failure.json"))) == 2
     (tmp_path / "mended").touch()
-    results = compare(settings, out, replace(JOBS, workers=1), seen.append)
+    with pytest.warns(UserWarning, match="no Slurm here"):
+        results = compare(settings, out, replace(JOBS, workers=1), seen.append)
     assert len(seen) == len(set(seen)) == 4
     assert not list(out.glob("runs/*/failure.json"))
     assert json.dumps(results.to_dict()["activations"]) == json.dumps(of_the_pool)

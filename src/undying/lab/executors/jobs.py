@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def run_in_jobs(
     """
     submitit = need("submitit", "scale", "--executor submitit")
     executor = submitit.AutoExecutor(out / "jobs")
+    if executor.cluster != "slurm":
+        warnings.warn("there is no Slurm here (no srun): the jobs are processes of this machine", stacklevel=2)
     asked = dict(word.split("=", 1) for word in execution.job)
     numbers = {key: int(value) if value.isdecimal() else value for key, value in asked.items()}
     executor.update_parameters(**{"name": "undying", "timeout_min": 240, "cpus_per_task": execution.devices, **numbers})

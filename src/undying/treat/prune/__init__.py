@@ -1,0 +1,1 @@
+"""Cut units out of a network that say nothing, or always the same."""
