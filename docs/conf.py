@@ -7,8 +7,10 @@ reference, a page for each room of ``undying.__all__`` and one for ``undying.lab
 import ast
 import inspect
 import re
+import shutil
 from pathlib import Path
 
+from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 
 import undying
@@ -26,6 +28,7 @@ html_title = f"undying {version}"
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
+html_show_search_summary = False  # it fetches pages, which a browser refuses where they are files
 
 myst_heading_anchors = 4  # a link to page.md#a-heading is checked, as GitHub names headings
 napoleon_custom_sections = ["Shape"]
@@ -67,7 +70,7 @@ def write_reference() -> None:
         (REFERENCE / f"{page}.rst").write_text("\n".join(parts), encoding="utf-8")
 
 
-def add_contents(app: object, name: str, source: list[str]) -> None:
+def add_contents(app: Sphinx, name: str, source: list[str]) -> None:
     """A hidden table of contents for each section of README.md that has links, and one for the reference."""
     if name == root_doc:
         for section in source[0].split("\n## ")[1:]:
@@ -83,6 +86,13 @@ def contents(caption: str, pages: list[str]) -> str:
     return "\n\n```{toctree}\n" + "\n".join(lines) + "\n```\n"
 
 
-def setup(app: object) -> None:
+def add_index(app: Sphinx, error: Exception | None) -> None:
+    """The first page also by the name that a web server looks for."""
+    if error is None:
+        shutil.copy(app.outdir / "README.html", app.outdir / "index.html")
+
+
+def setup(app: Sphinx) -> None:
     write_reference()
     app.connect("source-read", add_contents)
+    app.connect("build-finished", add_index)
