@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 REFERENCE = HERE / "reference"  # git-ignored
 
 project, version = "undying", undying.__version__
-author = copyright = "The undying developers"
+author = project_copyright = "The undying developers"
 root_doc = "README"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
@@ -70,7 +70,7 @@ def write_reference() -> None:
         (REFERENCE / f"{page}.rst").write_text("\n".join(parts), encoding="utf-8")
 
 
-def add_contents(app: Sphinx, name: str, source: list[str]) -> None:
+def add_contents(_app: Sphinx, name: str, source: list[str]) -> None:
     """A hidden table of contents for each section of README.md that has links, and one for the reference."""
     if name == root_doc:
         for section in source[0].split("\n## ")[1:]:
@@ -78,7 +78,9 @@ def add_contents(app: Sphinx, name: str, source: list[str]) -> None:
             source[0] += contents(section.splitlines()[0], pages)
         source[0] += contents("API reference", sorted(f"reference/{path.stem}" for path in REFERENCE.glob("*.rst")))
     if name == "results/README":
-        source[0] += contents("Results", sorted(f"/results/{path.stem}" for path in (HERE / "results").glob("[a-z]*.md")))
+        source[0] += contents(
+            "Results", sorted(f"/results/{path.stem}" for path in (HERE / "results").glob("[a-z]*.md"))
+        )
 
 
 def contents(caption: str, pages: list[str]) -> str:

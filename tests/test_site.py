@@ -34,7 +34,11 @@ def section(text, title):
 
 @pytest.mark.parametrize(
     ("page", "title", "prefix"),
-    [("README.md", "## Documentation", "docs/"), ("docs/README.md", "## By job", ""), ("llms.txt", "## By job", "docs/")],
+    [
+        ("README.md", "## Documentation", "docs/"),
+        ("docs/README.md", "## By job", ""),
+        ("llms.txt", "## By job", "docs/"),
+    ],
 )
 def test_each_job_is_one_click_away(page, title, prefix):
     there = set(links(section((ROOT / page).read_text(encoding="utf-8"), title)))
@@ -97,7 +101,7 @@ def messages():
 @pytest.mark.parametrize("title", TITLES)
 def test_a_question_is_titled_by_a_message_of_the_code(title, messages):
     """Its fixed words stand in one string of the code, in this order."""
-    assert title.startswith("`") and title.endswith("`")
+    assert title[0] == title[-1] == "`"
     words = [re.escape(part.strip()) for part in title.strip("`").split("…") if re.search(r"\w", part)]
     assert words
     pattern = re.compile(r"[\s\S]*?".join(words))
