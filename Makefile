@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/.demo
 READY := $(VENV)/.ready
+DOCS := $(VENV)/.docs
 
-.PHONY: demo test check clean help
+.PHONY: demo test check docs clean help
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -25,8 +26,11 @@ check: $(READY)  ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-clean:  ## remove the environment and the demo
-	rm -rf $(VENV) demo
+docs: $(DOCS)  ## the pages and the reference as a site: build/docs/README.html
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -d build/doctrees docs build/docs
+
+clean:  ## remove the environment, the demo and the site
+	rm -rf $(VENV) demo build docs/reference
 
 # What a user installs. A second time when torch is there: the kernels are compiled against its headers, where there is a
 # compiler.
@@ -42,3 +46,8 @@ $(DEMO): pyproject.toml setup.py $(wildcard csrc/*)
 $(READY): $(DEMO)
 	$(BIN)/python -m pip install --quiet --group dev
 	touch $(READY)
+
+# And what makes the site.
+$(DOCS): $(DEMO)
+	$(BIN)/python -m pip install --quiet --group docs
+	touch $(DOCS)

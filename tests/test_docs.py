@@ -114,11 +114,30 @@ def users_files(folder):
     np.savez(folder / "cifar10.npz", x_train=x, y_train=y, x_test=x, y_test=y)
 
 
+LINKS = [
+    (name, target)
+    for name, text in TEXTS.items()
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+]
+
+
 def test_links_between_pages_lead_somewhere():
-    for name, text in TEXTS.items():
-        prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
-        for target in re.findall(r"\]\((?!http)([^)#]+)\)", prose):
-            assert (ROOT / name).parent.joinpath(target).exists(), f"{name} links to {target}"
+    for name, target in LINKS:
+        path, _, heading = target.partition("#")
+        page = (ROOT / name).parent.joinpath(path).resolve() if path else ROOT / name
+        assert page.exists(), f"{name} links to {path}"
+        assert not heading or heading in anchors(page.read_text(encoding="utf-8")), f"{name} links to {target}"
+    assert sum("#" in target for _, target in LINKS) > 20  # else the pattern has lost them
+
+
+def anchors(text):
+    """As GitHub names headings: words without punctuation, and a number where a heading comes again."""
+    names = []
+    for title in re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.MULTILINE):
+        name = re.sub(r"[^\w\- ]", "", re.sub(r"\[(.*?)\]\(.*?\)", r"\1", title).lower()).replace(" ", "-")
+        again = sum(other == name or re.fullmatch(rf"{re.escape(name)}-\d+", other) is not None for other in names)
+        names.append(f"{name}-{again}" if again else name)
+    return names
 
 
 OVERVIEW = re.findall(r"^\| (.*) \| \[(.*)\]\((.*)\.md\) \| (.*) \|$", TEXTS["docs/results/README.md"], re.MULTILINE)
