@@ -17,6 +17,7 @@ pytestmark = [
 
 X = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
 ZERO = torch.tensor(0.0)
+MASK = (torch.arange(16) % 3 > 0).float()
 
 
 class Part(nn.Module):
@@ -84,6 +85,8 @@ RECTIFIERS = {
     "threshold": lambda x: F.threshold(x, 0, 0),
     "hardshrink": F.hardshrink,
     "softshrink": F.softshrink,
+    "prelu": lambda x: F.prelu(x, ZERO),
+    "rrelu": lambda x: F.rrelu(x, 0.0, 0.0),
     "relu": torch.ops.aten.relu.default,
     "clamp in a Function": Clamped.apply,
     "unseen": OutsideOfTorch.apply,
@@ -103,6 +106,38 @@ def test_a_rectifier_that_is_not_counted_is_named(name):
     text = Path(file).read_text().splitlines()[int(line) - 1]
     called = "forward" if "unseen" in name else f'"{name}"'
     assert called in text or label.removeprefix("0.") in text or "self.run" in text or "x[x < 0]" in text
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda x: torch.stack([x, 0 * x]).amax(0),
+        lambda x: torch.lerp(0 * x, x, (x > 0).to(x.dtype)),
+        lambda x: torch.einsum("ij,ij->ij", x, (x > 0.2).to(x.dtype)),
+        lambda x: F.max_pool1d(torch.stack([x, 0 * x], -1), 2).squeeze(-1),
+    ],
+)
+def test_a_part_of_ones_own_that_flattens_its_input_is_named_whatever_computes_it(run):
+    class Own(nn.Module):
+        def forward(self, x):
+            return run(x)
+
+    net = nn.Sequential(nn.Linear(8, 16), Own(), nn.Linear(16, 4), nn.ReLU())
+    assert {place.layer for place in undying.census(net, X).unrecognised.values()} == {"1"}
+
+
+@pytest.mark.parametrize("run", [lambda x: x * MASK, lambda x: x.flip(-1), lambda x: F.relu(x), lambda x: x.round()])
+def test_a_part_of_ones_own_that_flattens_nothing_is_not(run):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mask", MASK)
+
+        def forward(self, x):
+            return run(x)
+
+    net = nn.Sequential(nn.Linear(8, 16), Own(), nn.Linear(16, 4), nn.ReLU())
+    assert undying.census(net, X).unrecognised == {}
 
 
 def mean_of_squares(x):

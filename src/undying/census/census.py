@@ -138,6 +138,7 @@ def counted(
         model.eval()
         stack.enter_context(torch.set_grad_enabled(gradients))
         for batch in batches_of(data):
+            counter.unseen.given(batch)  # the network may hold the data too
             batch = moved(batch, place)
             fingerprint.add(batch)
             args, kwargs, target = unpacked(batch, inputs, whole=whole)

@@ -89,7 +89,7 @@ class Suspects:
             out: what it gave.
         """
         if "relu" in operation or operation in OPERATORS or operation in _FUSED:
-            return operation not in _LEAKING
+            return _flattened(args[0], out) if operation in _LEAKING else True
         if not followed and not self._choices:
             return False
         chosen = [t for t in tensors_in((*args, *kwargs.values())) if t in self._choices]
@@ -130,6 +130,20 @@ def _changed(x: Tensor, out: Any) -> bool | Tensor:
         return True
     with disable_torch_function():  # another that counts would take this for the network's doing
         return (x != out).any()
+
+
+def _flattened(x: Any, out: Any) -> bool | Tensor:
+    """Whether values became 0 by being below some bound, and all others did not, whatever computed that."""
+    tensors = isinstance(x, Tensor) and isinstance(out, Tensor)
+    if not tensors or x is out or x.shape != out.shape or not x.is_floating_point() or in_functorch():
+        return False
+    if not x.numel() or x.data_ptr() == out.data_ptr():
+        return False
+    with disable_torch_function():
+        gone = out == 0
+        highest, lowest = torch.where(gone, x, -torch.inf).max(), torch.where(gone, torch.inf, x).min()
+        acted: Tensor = ((x != 0) & gone).any() & (highest <= lowest)
+        return acted
 
 
 def _add(tensors: ByTensor[None], new: Iterable[Tensor]) -> None:
@@ -237,7 +251,7 @@ class Unseen:
             if tensor.is_floating_point() and tensor.dim() > 1 and not in_functorch():
                 self.note(self._label("unseen"), _NOT_SEEN, line=None if source is None else _place_of(source))
 
-    def _left(self, module: nn.Module, _: Any, output: Any) -> None:
+    def _left(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """A module ends, and still is the one that is running."""
         if module not in self._names:
             return
@@ -254,11 +268,18 @@ class Unseen:
             if module not in self._own:
                 return
             inside = self._inside.pop(module, set())
+            acted: bool | Tensor = False
             if inside & _BEND and inside <= _ELEMENTWISE and self._axes.of(output) is not None:
-                kind = type(module).__name__
-                self.note(
-                    self._layer, f"{kind} is not known; undying.register_activation tells of it", line=_place_of(module)
-                )
+                acted = True
+            elif (
+                args
+                and not inside & OPERATORS.keys()
+                and not any(p.layer == self._layer for p, _ in self._found.values())
+            ):
+                acted = _flattened(args[0], output)
+            if acted is not False:
+                said = f"{type(module).__name__} is not known; undying.register_activation tells of it"
+                self.note(self._layer, said, acted, _place_of(module))
 
 
 class Seeing(UnitAxes):
