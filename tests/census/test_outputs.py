@@ -190,8 +190,8 @@ def test_padding_is_left_out():
 @pytest.mark.parametrize(
     ("outputs", "error"),
     [
-        ("decode", "no submodule or method"),
-        ("forward", "no submodule or method"),
+        ("decode", "no submodule of Net nor a method beside forward"),
+        ("forward", "no submodule of Net nor a method beside forward"),
         ("act", "an activation, which the census counts anyway"),
         ("unused", "gave nothing: no pass over the data called it"),
         ("pair", r"gave a tuple of 2; name a function that takes the units out of it"),
@@ -201,6 +201,8 @@ def test_padding_is_left_out():
         ({"pair": lambda out: undying.Indexed(out[0], out[1], 3)}, "with indices from"),
         ({"pair": lambda out: undying.Indexed(out[0], out[0], 30)}, "integers as indices"),
         ({"pair": lambda out: out}, "gave a tuple of 2"),
+        ({"pair": lambda out: undying.Indexed(out[0], out[1], 30.0)}, "must be an int of at least 1, not 30.0"),
+        ({"pair": lambda out: out[0].add_(1)}, "changes in place what it is given"),
     ],
 )
 def test_what_cannot_be_counted_is_refused_by_name(outputs, error):
@@ -243,3 +245,9 @@ def test_a_channel_is_a_unit_of_a_map_and_calls_are_numbered():
         maps = twice.eval()[0](x)
     assert torch.equal(found["0"].fired, (maps > 0).sum((0, 2, 3)))
     assert found["0"].values == 4 * 49
+
+
+@pytest.mark.parametrize("outputs", [5, None, [5], b"encode", {"encode": 5}])
+def test_outputs_of_another_type_are_refused(outputs):
+    with pytest.raises(TypeError, match="outputs must"):
+        undying.census(Autoencoder(TopK()), batches(), outputs=outputs)

@@ -313,8 +313,20 @@ def test_the_name_of_a_file_gives_no_orders(tmp_path, capsys):
 
 
 def test_activations_that_are_never_called_are_named(capsys):
-    assert run("--data", "random:20,1,8,8", *GATE, model="own_gate_net:idle") == 0
+    data = ("--data", "random:20,1,8,8")
+    assert run(*data, model="own_gate_net:idle") == 0
     assert "never called on these data, so not counted: auxiliary.1, again.1\n" in capsys.readouterr().out
+    assert run(*data, *GATE, model="own_gate_net:idle") == 2
+    assert "auxiliary.1 was never called on these data" in capsys.readouterr().err
+    assert run(*data, *GATE, "--allow-uncalled", model="own_gate_net:idle") == 0
+
+
+@pytest.mark.parametrize("option", ["--json", "--html", "--junit", "--certify"])
+def test_no_other_file_is_overwritten(option, tmp_path, capsys):
+    (tmp_path / "own.py").write_text("mine")
+    assert run("--data", "random:20,1,8,8", option, "own.py", model="own_gate_net:grey") == 2
+    assert "own.py is there and is no ." in capsys.readouterr().err
+    assert (tmp_path / "own.py").read_text() == "mine"
 
 
 def test_the_workflow_of_the_page_runs(tmp_path, monkeypatch, capsys):

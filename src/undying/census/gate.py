@@ -105,6 +105,7 @@ def judge(
     *,
     other_data: bool = False,
     allow_unrecognised: bool = False,
+    uncalled: Sequence[str] = (),
 ) -> Verdict:
     """Hold a census against limits and an earlier census.
 
@@ -114,6 +115,7 @@ def judge(
         baseline: an earlier census of the same network; a unit fails that was not silent, or not dead, and now is.
         other_data: compare with it although it saw other data.
         allow_unrecognised: judge by the counted units where places are not recognised.
+        uncalled: activations that the network holds and did not call, by which it cannot be judged.
 
     >>> import torch, undying
     >>> net = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
@@ -123,6 +125,11 @@ def judge(
     (1, '100.00 % of the units are dead (4 of 4), more than the 5 % of --max-dead')
     """
     checks = [*_uncounted(census, allow_unrecognised)]
+    for name in uncalled:
+        said = (
+            f"{name} was never called on these data, so its units are not counted; --allow-uncalled judges by the rest"
+        )
+        checks.append(Check(name, "unjudged", said))
     for limit in limits:
         checks += [*_of_all(census, limit), *_of_each(census, limit)]
     if baseline is not None:

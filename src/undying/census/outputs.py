@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from undying._base.module_stack import Hook
+from undying._torch import version_of
 from undying.activations.known import is_activation
+from undying.units.tensors import tensors_in
 
 Given = str | Sequence[str] | Mapping[str, Callable[[Any], Any]]
 """Names of submodules and methods; as a mapping with what takes the units out of that which each returns."""
@@ -56,6 +58,12 @@ class Outputs:
 
     def __init__(self, model: nn.Module, given: Given) -> None:
         names = (given,) if isinstance(given, str) else given
+        if not isinstance(names, Iterable) or not all(isinstance(name, str) for name in names):
+            raise TypeError(
+                f"outputs must be names of submodules and methods, or a mapping from names, not {given!r:.60}"
+            )
+        if isinstance(given, Mapping) and not all(map(callable, given.values())):
+            raise TypeError(f"outputs must map names to functions that take the units out, not {given!r:.60}")
         self._pick = dict(given) if isinstance(given, Mapping) else dict.fromkeys(names, _itself)
         self._found = {name: _owner(model, name) for name in self._pick}
         self.kinds = {name: type(owner) if method is None else Method for name, (owner, method) in self._found.items()}
@@ -78,7 +86,12 @@ class Outputs:
         Raises:
             ValueError: it holds nothing that can be counted.
         """
+        before = [(tensor, version_of(tensor)) for tensor in tensors_in([value])]
         found = self._pick[name](value)
+        if any(version_of(tensor) != version for tensor, version in before):
+            raise ValueError(
+                f"the function for outputs {name!r} changes in place what it is given; have it take a clone"
+            )
         parts = (found.values,) if isinstance(found, Indexed) else (found,)
         said = f"outputs {name!r} gave {_said(found)}"
         if not all(isinstance(part, Tensor) for part in parts):
@@ -112,7 +125,8 @@ def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str | None]:
     if owner is None or not callable(getattr(owner, method, None)) or method in ("", "forward"):
         known = ", ".join(list(filter(None, modules))[:8])
         raise ValueError(
-            f"outputs names {name!r}, which is no submodule or method of {type(model).__name__}; submodules: {known or 'none'}"
+            f"outputs names {name!r}, which is no submodule of {type(model).__name__} nor a method beside forward; "
+            f"submodules: {known or 'none'}"
         )
     return owner, method
 
@@ -139,6 +153,8 @@ def _standing_in(owner: nn.Module, method: str, name: str, returned: Callable[[s
 
 def _check(said: str, found: Indexed) -> None:
     values, indices, units = found
+    if not isinstance(units, int) or isinstance(units, bool) or units < 1:
+        raise ValueError(f"{said}; the number of units must be an int of at least 1, not {units!r}")
     if (
         values.shape != indices.shape
         or indices.dtype.is_floating_point

@@ -62,6 +62,9 @@ class CensusCommand:
     """Hold against a --baseline that saw other data."""
     allow_unrecognised: bool = False
     """Judge by the counted units where some places that act as an activation are not recognised."""
+    allow_uncalled: bool = False
+    """Judge by the counted units where activations that the network holds are never called on the data, such as those of an
+    auxiliary head; experts that a router never chooses are dead."""
     certify: Path | None = None
     """Also certify which units fire for no image at all that the preprocessing can give, and write the certificate to this
     file, for undying.Certificate.load."""
@@ -93,8 +96,11 @@ class CensusCommand:
             if self.certify is not None:
                 self._certify(model, found, self.certify, console)
         gated = bool(limits) or baseline is not None
-        settings = {"other_data": self.other_data, "allow_unrecognised": self.allow_unrecognised}
-        verdict = judge(counted, limits, baseline, **settings) if gated else Verdict([])
+        verdict = Verdict([])
+        if gated:
+            uncalled = [] if self.allow_uncalled else _never_called(model, counted)
+            settings = {"other_data": self.other_data, "allow_unrecognised": self.allow_unrecognised}
+            verdict = judge(counted, limits, baseline, **settings, uncalled=uncalled)
         self._write(counted, found, facts, verdict)
         return self._end(verdict, found, console) if gated else 0
 
@@ -114,6 +120,11 @@ class CensusCommand:
             if path.resolve() in seen:
                 raise UndyingError(f"{path} is named for two files, of which one would be lost; name another")
             seen.add(path.resolve())
+        for path, suffix in ((self.json, ".json"), (self.html, ".html"), (self.junit, ".xml"), (self.certify, ".json")):
+            if path is not None and path.is_file() and path.suffix != suffix:
+                raise UndyingError(
+                    f"{path} is there and is no {suffix} file; name another, so that nothing else is lost"
+                )
 
     def _limits(self) -> list[Limits]:
         limits = []
