@@ -54,10 +54,11 @@ def test_names_are_escaped_and_the_page_asks_for_nothing_else():
     net["<script>alert(1)</script>"] = nn.ReLU()
     net.forward = lambda x: net["<script>alert(1)</script>"](x)
     page = census_page(undying.census(net, torch.rand(5, 3)), "<b>net</b>", [("<i>", "&")])
-    assert "<script" not in page
+    assert page.count("<script") == 1  # our own
+    assert "<script>alert" not in page
     assert "<b>net" not in page
     assert "<i>" not in page.split("</style>")[1]
-    assert not re.search(r"(src|href)=\"(?!data:,)", page)
+    assert not re.search(r"(src|href)=\"(?!data:,|#)", page)
     HTMLParser().feed(page)
 
 
@@ -83,3 +84,14 @@ def test_what_was_not_counted_is_said():
     page = census_page(undying.census(Odd(), torch.rand(2, 3, 4)), "odd", [])
     assert "Not counted, since nothing decides which axis holds the units: relu 4, 2, 3" in page
     assert "Not recognised, so not counted; shares are of the other units: clamp (clamp, " in page
+
+
+def test_the_overview_has_the_worst_site_first_and_leads_to_its_units():
+    found = undying.census(planted(), torch.rand(50, 3))
+    page = census_page(found, "net", [])
+    rows = re.findall(r'<tr><th scope="row"><a href="#site-(\d)">(.*?)</a></th>(.*?)</tr>', page)
+    shares = [float(site.dead.double().mean()) if site.dead is not None else 0.0 for site in found.sites]
+    assert int(rows[0][0]) - 1 == shares.index(max(shares))
+    cells_of = re.findall(r"<td>(.*?)</td>", rows[0][2])
+    assert cells_of[:4] == ["ReLU", "300", "50", "2.3 %"]
+    assert all(f'id="site-{place}"' in page for place, _, _ in rows)

@@ -52,6 +52,22 @@ class Mark:
     """Which they are: ``0, 4-7``; empty for those that fire."""
 
 
+_SHARES = ("dead", "silent", "saturated", "dormant", "unused")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One site in the overview."""
+
+    place: int
+    """In the order of the calls, from 1."""
+    site: Site
+    shares: list[float | None]
+    """Of its units, by state; None for one that is not said of it."""
+    line: str
+    """Of the user's code that calls it, without its folder."""
+
+
 @dataclass(frozen=True)
 class Strip:
     """One site, drawn."""
@@ -71,6 +87,7 @@ def census_page(census: Census, model: str, facts: Sequence[tuple[str, str]]) ->
         facts: how it was counted: (name, value) in the order to show.
     """
     strips = [_strip(site) for site in census.sites]
+    said = [state for state in _SHARES if any(getattr(site, state) is not None for site in census.sites)]
     present = {mark.state for strip in strips for mark in strip.marks}
     return (
         environment()
@@ -80,12 +97,24 @@ def census_page(census: Census, model: str, facts: Sequence[tuple[str, str]]) ->
             model=model,
             facts=[*facts, *_gammas(census), ("undying", __version__)],
             strips=strips,
+            overview=_overview(census.sites, said),
+            overview_states=said,
             states=STATES,
             shown=[state for state in STATES if state in present],
             units=census.units,
             theme=THEME,
         )
     )
+
+
+def _overview(sites: Sequence[Site], states: Sequence[str]) -> list[Row]:
+    """The site with the largest shares first, by the first state in which two differ."""
+    rows = []
+    for place, site in enumerate(sites, 1):
+        units = [getattr(site, state) for state in states]
+        shares = [None if each is None else float(each.double().mean()) for each in units]
+        rows.append(Row(place, site, shares, (site.line or "").replace("\\", "/").rpartition("/")[2]))
+    return sorted(rows, key=lambda row: [-(share or 0.0) for share in row.shares])
 
 
 def _gammas(census: Census) -> list[tuple[str, str]]:
