@@ -16,6 +16,7 @@ from undying.census.outputs import Indexed
 from undying.census.plasticity import Plasticity, PlasticSite, plasticity
 from undying.census.record import Record
 from undying.census.results import Census, Changes
+from undying.census.since_fired import SinceFired
 from undying.census.sinks import JSONL, Memory
 from undying.census.site import Site
 from undying.census.watch import Watch, watch
@@ -67,6 +68,7 @@ __all__ = [
     "Recycler",
     "RevertReport",
     "SelfNormalizedResets",
+    "SinceFired",
     "Site",
     "StrengthSchedule",
     "Surrogate",
