@@ -24,4 +24,5 @@ def jumping(x: Tensor, alpha: float = 0.01, eps: float = 0.01) -> Tensor:
     >>> jumping(torch.tensor([-2.0, 0.0, 3.0]), eps=16.0)
     tensor([-0.0200,  0.0000,  5.0000])
     """
-    return barelu(x, alpha, eps) + eps**0.5 * (x > 0)
+    root = barelu(x, alpha, eps)
+    return torch.where(x > 0, root + eps**0.5, root)
