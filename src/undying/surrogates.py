@@ -200,7 +200,7 @@ class LeakyReLU(Surrogate):
     source = "Maas et al. 2013; torch.nn.LeakyReLU"
 
     def __post_init__(self) -> None:
-        _finite("leaky_relu", "slope", self.slope)
+        _finite(self.name, "slope", self.slope)
 
     def value(self, x: Tensor) -> Tensor:
         return F.leaky_relu(x, self.slope)
@@ -303,6 +303,42 @@ class Mish(Surrogate):
     def derivative(self, x: Tensor) -> Tensor:
         t = torch.tanh(F.softplus(x))
         return t + x * (1 - t * t) * torch.sigmoid(x)
+
+
+@register_surrogate("helu")
+@dataclass(frozen=True)
+class HeLU(Surrogate):
+    alpha: float = 0.05
+
+    formula = "x + alpha for x > -alpha, 0 otherwise"
+    source = "Kimhi et al. 2024, arXiv:2411.10573, and its authors' helu.py"
+
+    def __post_init__(self) -> None:
+        _finite("helu", "alpha", self.alpha)
+
+    def value(self, x: Tensor) -> Tensor:
+        return torch.where(x > -self.alpha, x + self.alpha, 0.0)
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return torch.where(x > -self.alpha, torch.ones_like(x), 0.0)
+
+
+@register_surrogate("frigorelu")
+@dataclass(frozen=True)
+class FrigoReLU(Surrogate):
+    alpha: float = 0.1
+
+    formula = "x for x >= 0, alpha x otherwise: at exactly 0 the slope is 1, LeakyReLU's is its own there"
+    source = "FrigoRelu, r/MachineLearning 1jnalfy, 30 March 2025"
+
+    def __post_init__(self) -> None:
+        _finite("frigorelu", "alpha", self.alpha)
+
+    def value(self, x: Tensor) -> Tensor:
+        return torch.where(x >= 0, x, self.alpha * x)
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return torch.where(x >= 0, 1.0, torch.full_like(x, self.alpha))
 
 
 BUILT_IN = frozenset(SURROGATES.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from undying.lab.recipe import Recipe
-from undying.papers.table import Claim, Scale, Stage, Table, Task
+from undying.papers.table import Claim, Scale, Stage, Table, Task, times
 from undying.papers.tables.barelu_cifar import SEEDS, SOURCE
 from undying.papers.tables.barelu_gradients import FEWER, SHORTER
 
@@ -23,32 +23,55 @@ def jumping(*eps: float) -> tuple[str, ...]:
     return tuple(f"undying.papers.roots:jumping:eps={one:g}" for one in eps)
 
 
-_MAIN = Task(
+FITS = 0.003
+"""The eps whose norms come nearest to the published ones, of those below under SGD."""
+FITTING = smooth(FITS)[0]
+_RATE = 0.01
+
+_SGD = Task(
     name="sgd",
     data="cifar10",
     model="small_cnn",
-    stages=(),
+    stages=(
+        Stage((LEAKY, *smooth(0.001, FITS, 0.01, 0.1, 1)), (_RATE,)),
+        Stage((LEAKY, FITTING), times(_RATE, 3, 10, 0.3)),
+        Stage(jumping(0.01, 0.1, 1), (_RATE,)),
+        Stage((*smooth(0.0001, 0.03, 0.07, 0.3), *SLOPES), (_RATE,)),
+    ),
     seeds=SEEDS,
     epochs=2,
-    lr=0.01,
+    lr=_RATE,
     optimizer="sgd",
     batch_size=64,
     recipe=Recipe(subset=6_000, validation=0.1, measure_every=2),
     keep=("norms",),
 )
-_ARMS = (
-    (LEAKY, *smooth(0.001, 0.01, 0.1, 1)),
-    smooth(0.0001, 0.03, 0.07, 0.3),
-    jumping(0.001, 0.01, 0.1, 1),
-    SLOPES,
+_ADAM = replace(
+    _SGD,
+    name="adam",
+    optimizer="adam",
+    lr=0.001,
+    stages=(
+        Stage((LEAKY, *smooth(0.001, 0.01, 0.1, 1)), (0.001,)),
+        Stage((*smooth(0.3), *jumping(0.1, 1)), (0.001,)),
+        Stage((*smooth(0.0001, FITS, 0.03, 0.07), *jumping(0.01), *SLOPES), (0.001,)),
+    ),
 )
-"""In the order in which they are run."""
+TASKS = (_SGD, _ADAM)
 
 
-def _tasks(main: Task, *arms: tuple[str, ...]) -> tuple[Task, ...]:
-    """The same arms under both optimizers."""
-    both = (main, replace(main, name="adam", optimizer="adam", lr=0.001))
-    return tuple(replace(task, stages=tuple(Stage(some, (task.lr,)) for some in arms)) for task in both)
+def _smoke(task: Task) -> Task:
+    return replace(
+        task,
+        data="digits",
+        stages=(
+            Stage((LEAKY, *smooth(0.001, FITS, 0.01), *jumping(0.01), SLOPES[1]), (task.lr,)),
+            *((Stage((LEAKY, FITTING), (10 * _RATE,)),) if task is _SGD else ()),
+        ),
+        seeds=SEEDS[:2],
+        epochs=1,
+        recipe=Recipe(subset=100, validation=0.1),
+    )
 
 
 TABLE = Table(
@@ -56,15 +79,10 @@ TABLE = Table(
     says=f"gradient norms {FEWER} and weight update norms {SHORTER} against Leaky ReLU",
     source=SOURCE,
     scales={
-        "full": Scale(
-            _tasks(replace(_MAIN, epochs=20, recipe=Recipe(validation=0.1)), *_ARMS), ("",)
-        ),
-        "small": Scale(_tasks(_MAIN, *_ARMS), ("",)),
+        "full": Scale(tuple(replace(task, epochs=20, recipe=Recipe(validation=0.1)) for task in TASKS), ("",)),
+        "small": Scale(TASKS, ("",)),
         "smoke": Scale(
-            _tasks(
-                replace(_MAIN, data="digits", seeds=SEEDS[:2], epochs=1, recipe=Recipe(subset=100, validation=0.1)),
-                (LEAKY, *smooth(0.01), *jumping(0.01), SLOPES[1]),
-            ),
+            tuple(map(_smoke, TASKS)),
             ("Anything: it trains 90 of scikit-learn's digits for one epoch, to see that the table runs.",),
             answers=False,
         ),
