@@ -1,10 +1,10 @@
-"""The surrogates: smooth functions f~ whose derivative stands in for ReLU's in the backward pass.
+"""The surrogates: functions f~, most of them smooth, whose derivative stands in for ReLU's in the backward pass.
 
 One small frozen class a surrogate. Defining it with ``@register_surrogate(name)`` is all it takes: SUGAR, the
 command line, the tests and the documentation read the registry.
 
-Sources: B-SiLU and NeLU are new in Horuz et al. 2025, "The Resurrection of the ReLU", arXiv:2505.22074;
-the others are as PyTorch defines them.
+Sources: B-SiLU and NeLU are new in Horuz et al. 2025, "The Resurrection of the ReLU", arXiv:2505.22074; HeLU and FrigoRelu
+are relatives, published as derivatives of ReLU alone; the others are as PyTorch defines them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SURROGATES: dict[str, type[Surrogate]] = {}
 
 
 class Surrogate(ABC):
-    """A smooth function f~ and its derivative f~'.
+    """A function f~ and its derivative f~'.
 
     ``value`` must be differentiable by autograd as often as the user differentiates SUGAR, and finite on
     ``reach``. ``derivative`` is the closed form of ``value``'s first derivative. Both take and return a
@@ -328,7 +328,7 @@ class HeLU(Surrogate):
 class FrigoReLU(Surrogate):
     alpha: float = 0.1
 
-    formula = "x for x >= 0, alpha x otherwise: at exactly 0 the slope is 1, LeakyReLU's is its own there"
+    formula = "x for x >= 0, alpha x otherwise"
     source = "FrigoRelu, r/MachineLearning 1jnalfy, 30 March 2025"
 
     def __post_init__(self) -> None:
