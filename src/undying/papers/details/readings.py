@@ -17,7 +17,7 @@ from undying.lab.store import Store
 from undying.papers.details.protocol import Drawn, Section, at_its_rate
 from undying.papers.page.cells import difference
 from undying.papers.results import RunResult
-from undying.papers.table import METRICS, Scale, Task
+from undying.papers.table import Scale, Task
 from undying.papers.verdicts import estimate
 from undying.plots.theme import INK, MUTED, WIDE, entitle, plain_numbers, style_of
 from undying.report.words import MISSING
@@ -202,7 +202,7 @@ def _lines(tasks: Sequence[Ratios]) -> Iterator[tuple[str, Ratios, dict[float, s
 
 def _draw(tasks: Sequence[Ratios], scale_name: str) -> tuple[Canvas, str, str]:
     """A panel a kind of norm: its ratio by eps, a line for each optimizer and reading of the offset."""
-    canvas = Canvas(figsize=(WIDE, 3.1), layout="constrained")
+    canvas = Canvas(figsize=(WIDE, 3.4), layout="constrained")
     said = []
     for axes, kind in zip(canvas.subplots(1, 2, sharey=True), PUBLISHED, strict=True):
         for i, (name, ratios, arms) in enumerate(_lines(tasks), 1):
@@ -218,8 +218,8 @@ def _draw(tasks: Sequence[Ratios], scale_name: str) -> tuple[Canvas, str, str]:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(plain_numbers())
         axes.set_xlabel("eps")
-        axes.set_title(METRICS[kind].capitalize(), fontsize=8)
-    canvas.axes[0].set_ylabel(f"Change against {_OTHER} (%)")
+        axes.set_title(f"{kind.capitalize()} norm", fontsize=8)
+    canvas.axes[0].set_ylabel("Change (%)")
     canvas.legend(*canvas.axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
     title = f"Norms against LeakyReLU's by eps, {scale_name} scale"
     entitle(canvas, title)
