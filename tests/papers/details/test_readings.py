@@ -28,7 +28,14 @@ def plan():
 
 def lines(planned):
     """Under SGD an arm's norms are a power of eps times LeakyReLU's, which is the larger the larger the seed; the published
-    pair in the last epoch of the jumping one; under Adam all are equal. At other rates than the table's all is wild."""
+    pair in the last epoch of the jumping one; under Adam all are equal. At other rates than the table's all is wild. What is
+    clipped at 1 has two steps, whose norms are 0.5 and 5 for LeakyReLU and half of that for others."""
+    if planned.task == "sgd-clipped":
+        size = 1 if planned.arm == "leaky_relu" else 0.5
+        steps = {"weight": [0.3 * size, 3 * size, None], "bias": [0.4 * size, 4 * size, 1.0]}
+        norms = {name: {"gradient": of} for name, of in steps.items()}
+        whole = {"gradient_norm": 2.75 * size, "update_norm": size, "norms": norms}
+        return [{"epoch": 0}, {"epoch": 1, **whole}, {"epoch": 2, **whole}]
     scale = (1 + planned.config.seed) * (1 if planned.config.lr in (0.01, 0.001) else 1e6)
     if planned.task == "adam":
         return [{"epoch": 0}, *({"epoch": e, "gradient_norm": scale, "update_norm": scale} for e in (1, 2))]
@@ -62,7 +69,7 @@ def test_ratios_are_paired_by_seed(found):
 
 
 def test_the_reading_that_gives_the_pair_is_the_nearest(found):
-    sgd, adam = (section.own.readings() for section in found)
+    sgd, adam, _ = (section.own.readings() for section in found)
     assert (sgd[0].arm, sgd[0].against, sgd[0].when) == (JUMPING, "leaky_relu", "last epoch")
     assert [reading for reading in sgd if reading.gives_the_pair] == [sgd[0]]
     assert sgd[0].distance < 0.01
@@ -87,9 +94,20 @@ def test_where_the_norms_have_fallen_as_far_as_published(found):
     assert found[1].own.crossing("update") is None
 
 
+def test_clipping_cuts_each_step_and_not_their_mean(found):
+    """Halved, the larger step is still cut to 1: (0.25 + 1) / (0.5 + 1). A step that was not finite has no part in it."""
+    clipped = found[2].own
+    ratio = clipped.ratio(THIRD, "leaky_relu", "gradient", "after clipping")
+    assert math.exp(ratio.value) == pytest.approx(1.25 / 1.5)
+    for kind, when in (("gradient", "all of training"), ("update", "after clipping")):
+        assert math.exp(clipped.ratio(THIRD, "leaky_relu", kind, when).value) == pytest.approx(0.5)
+    assert len(clipped.readings()) == 3 * 1 * 4
+    assert found[0].own.ratio(THIRD, "leaky_relu", "gradient", "after clipping") is None
+
+
 def test_one_figure_shows_every_task(found):
-    drawn, nothing = (section.figures("smoke") for section in found)
-    assert nothing == {}
+    drawn, *nothing = (section.figures("smoke") for section in found)
+    assert nothing == [{}, {}]
     _, _, said = drawn["readings"]
     assert "update, sgd, offset taken off: −20.0 % at 0.001, −20.0 % at 0.003, −48.8 % at 0.01" in said
     assert "gradient, adam, offset left in: 0.0 % at 0.01" in said.replace("+0.0", "0.0")

@@ -28,6 +28,8 @@ PUBLISHED = {"gradient": -0.311, "update": -0.383}
 NEAR = 0.05
 """A reading gives the pair if it is as near as this to both numbers, and both lie within its intervals."""
 WHEN = ("all of training", "first epoch", "last epoch")
+CLIPPED = "after clipping"
+"""Of tasks that clip, all of training: the gradient's norm is otherwise that before."""
 _OTHER, _SHOWN = "leaky_relu", 5
 
 
@@ -66,8 +68,14 @@ class Ratios:
     def read(cls, task: Task, results: Sequence[RunResult]) -> Ratios:
         norms: dict[str, dict[int, Mapping[tuple[str, str], float]]] = {}
         for one in at_its_rate(task, results):
-            norms.setdefault(one.planned.arm, {})[one.planned.config.seed] = _logarithms(one.epochs[1:])
+            norms.setdefault(one.planned.arm, {})[one.planned.config.seed] = _logarithms(
+                one.epochs[1:], task.recipe.clip
+            )
         return cls(task, norms)
+
+    @property
+    def when(self) -> tuple[str, ...]:
+        return (*WHEN, CLIPPED) if self.task.recipe.clip else WHEN
 
     @property
     def others(self) -> list[str]:
@@ -91,7 +99,7 @@ class Ratios:
     def readings(self) -> list[Reading]:
         """Every one, the nearest to the published pair first."""
         found = []
-        for arm, against, when in itertools.product(self.arms, self.others, WHEN):
+        for arm, against, when in itertools.product(self.arms, self.others, self.when):
             ratios = {kind: self.ratio(arm, against, kind, when) for kind in PUBLISHED}
             known = {kind: ratio for kind, ratio in ratios.items() if ratio is not None}
             if len(known) == len(PUBLISHED):
@@ -137,7 +145,7 @@ class Readings(Section):
 
     def table(self) -> list[str]:
         own = self.own
-        columns = [(kind, when) for when in WHEN for kind in PUBLISHED]
+        columns = [(kind, when) for when in own.when for kind in PUBLISHED]
         rows: list[tuple[str, ...]] = [("arm", *(f"{kind}, {when}" for kind, when in columns))]
         rows += [
             (f"`{arm}`", *(difference(own.ratio(arm, _OTHER, *column), column[0]) for column in columns))
@@ -173,13 +181,22 @@ class Readings(Section):
         return {"readings": _draw(self.tasks, scale_name)} if self.tasks[0].task == self.task else {}
 
 
-def _logarithms(epochs: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], float]:
-    return {
-        (kind, when): math.log(mean)
+def _logarithms(epochs: Sequence[Mapping[str, Any]], clip: float) -> dict[tuple[str, str], float]:
+    means = {
+        (kind, when): _mean([line.get(f"{kind}_norm") for line in some])
         for when, some in zip(WHEN, (epochs, epochs[:1], epochs[-1:]), strict=True)
         for kind in PUBLISHED
-        if (mean := _mean([line.get(f"{kind}_norm") for line in some])) > 0
     }
+    if clip:
+        means["gradient", CLIPPED] = _mean([_clipped(line, clip) for line in epochs])
+        means["update", CLIPPED] = means["update", WHEN[0]]
+    return {key: math.log(mean) for key, mean in means.items() if mean > 0}
+
+
+def _clipped(line: Mapping[str, Any], clip: float) -> float:
+    """Mean over an epoch's steps of the whole gradient's norm as clipping leaves it."""
+    by_step = zip(*(norms["gradient"] for norms in line["norms"].values()), strict=True)
+    return _mean([None if None in step else min(clip, math.hypot(*step)) for step in by_step])
 
 
 def _mean(values: Sequence[float | None]) -> float:
