@@ -146,11 +146,11 @@ class Readings(Section):
     def table(self) -> list[str]:
         own = self.own
         columns = [(kind, when) for when in own.when for kind in PUBLISHED]
-        rows: list[tuple[str, ...]] = [("arm", *(f"{kind}, {when}" for kind, when in columns))]
-        rows += [
-            (f"`{arm}`", *(difference(own.ratio(arm, _OTHER, *column), column[0]) for column in columns))
-            for arm in (*own.others[1:], *own.arms)
-        ]
+        rows: list[tuple[str, ...]] = [("arm", *(f"{kind}, {when}" for kind, when in columns), "n")]
+        for arm in (*own.others[1:], *own.arms):
+            ratios = [own.ratio(arm, _OTHER, *column) for column in columns]
+            shown = [difference(ratio, kind) for ratio, (kind, _) in zip(ratios, columns, strict=True)]
+            rows.append((f"`{arm}`", *shown, str(ratios[0].n if ratios[0] else 0)))
         readings = own.readings()
         nearest: list[tuple[str, ...]] = [("arm", "against", "norms of", *PUBLISHED, "gives the pair")]
         nearest += [
