@@ -24,7 +24,7 @@ def jumping(*eps: float) -> tuple[str, ...]:
 
 
 FITS, MOST = 0.003, 1
-"""eps: whose norms come nearest to the published ones under SGD, and the largest that is run."""
+"""eps: between those whose norms fall by less and by more than published under SGD, and the largest that is run."""
 FITTING, LARGEST = smooth(FITS, MOST)
 _RATE = 0.01
 _PAIR = (("gradient", "gradient", FEWER), ("weight update", "update", SHORTER))
