@@ -73,7 +73,7 @@ def test_the_reading_that_gives_the_pair_is_the_nearest(found):
     assert (sgd[0].arm, sgd[0].against, sgd[0].when) == (JUMPING, "leaky_relu", "last epoch")
     assert [reading for reading in sgd if reading.gives_the_pair] == [sgd[0]]
     assert sgd[0].distance < 0.01
-    assert len(sgd) == len(adam) == 4 * 2 * 3  # arms, slopes, epochs
+    assert (len(sgd), len(adam)) == (4 * 2 * 3, 3 * 2 * 3)  # arms, slopes, epochs
     assert not any(reading.gives_the_pair for reading in adam)
     assert [reading.distance for reading in adam] == pytest.approx([0.383] * len(adam))
 
