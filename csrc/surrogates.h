@@ -97,4 +97,12 @@ struct mish {
   }
 };
 
+struct helu {
+  INLINE Floats derivative(Floats x, float alpha) { return x > -alpha ? all(1.0f) : all(0.0f); }
+};
+
+struct frigorelu {
+  INLINE Floats derivative(Floats x, float alpha) { return x >= 0 ? all(1.0f) : all(alpha); }
+};
+
 }  // namespace undying::VARIANT

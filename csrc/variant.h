@@ -4,7 +4,8 @@
 #include <cstdint>
 
 // A new surrogate is a functor in surrogates.h and a name here.
-#define SURROGATES(X) X(bsilu) X(nelu) X(leaky_relu) X(elu) X(selu) X(gelu) X(gelu_tanh) X(silu) X(mish)
+#define SURROGATES(X) \
+  X(bsilu) X(nelu) X(leaky_relu) X(elu) X(selu) X(gelu) X(gelu_tanh) X(silu) X(mish) X(helu) X(frigorelu)
 
 namespace undying {
 

@@ -4,7 +4,8 @@ Written by hand from the published formulas and evaluated by mpmath with 50 digi
 Neither undying's formulas nor torch are used.
 
 At exactly x = 0 every piecewise function takes its branch for x <= 0, as torch does: ReLU'(0) is 0, LeakyReLU'(0) is
-its slope, ELU'(0) is alpha, NeLU''(0) is 2 a. The one exception is torch's too: ELU''(0) is 0, as it is for x > 0.
+its slope, ELU'(0) is alpha, NeLU''(0) is 2 a. The exceptions are torch's too, ELU''(0) is 0, as it is for x > 0; and that
+of FrigoReLU's author, whose branch for x > 0 has the 0.
 At +-inf the limit is taken.
 """
 
@@ -99,6 +100,24 @@ def nelu(a: float = 0.05) -> Form:
         lambda x: 2 * a * (1 - 3 * x**2) / (1 + x**2) ** 3,
     )
     return _piecewise(left, _line(1.0))
+
+
+def helu(alpha: float = 0.05) -> Form:
+    """ReLU whose derivative is 1 for x > -alpha: that of max(0, x + alpha), arXiv:2411.10573."""
+    return Form(
+        lambda x: max(mpf(0), x + mpf(alpha)),
+        lambda x: mpf(x > -mpf(alpha)),
+        lambda x: mpf(0),
+    )
+
+
+def frigorelu(alpha: float = 0.1) -> Form:
+    """x for x >= 0, alpha x below: unlike LeakyReLU's, its derivative at 0 is 1. r/MachineLearning 1jnalfy."""
+    return Form(
+        lambda x: x if x >= 0 else mpf(alpha) * x,
+        lambda x: mpf(1) if x >= 0 else mpf(alpha),
+        lambda x: mpf(0),
+    )
 
 
 def elu(alpha: float = 1.0, scale: float = 1.0) -> Form:
@@ -206,4 +225,6 @@ SURROGATES = {
     "gelu_tanh": gelu_tanh(),
     "silu": bsilu(a=0.0),  # x sigmoid(x), arXiv:1702.03118
     "mish": mish(),
+    "helu": helu(),
+    "frigorelu": frigorelu(),
 }

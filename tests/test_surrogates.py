@@ -28,6 +28,8 @@ VARIANTS = {
     "nelu-0.1": ("nelu", {"a": 0.1}, closed_forms.nelu(0.1)),
     "leaky_relu-0.2": ("leaky_relu", {"slope": 0.2}, closed_forms.leaky_relu(0.2)),
     "elu-0.5": ("elu", {"alpha": 0.5}, closed_forms.elu(0.5)),
+    "helu-0.25": ("helu", {"alpha": 0.25}, closed_forms.helu(0.25)),  # X has -0.25, where the derivative jumps
+    "frigorelu-0.3": ("frigorelu", {"alpha": 0.3}, closed_forms.frigorelu(0.3)),
 }
 every_variant = pytest.mark.parametrize(("name", "parameters", "truth"), VARIANTS.values(), ids=VARIANTS)
 
@@ -88,6 +90,8 @@ def test_outside_its_reach_the_derivative_is_relus(name: str) -> None:
         ("elu", {"alpha": 0.5}, "elu(alpha=0.5)"),
         ("selu", {}, "selu"),
         ("gelu_tanh", {}, "gelu_tanh"),
+        ("helu", {}, "helu(alpha=0.05)"),
+        ("frigorelu", {}, "frigorelu(alpha=0.1)"),
     ],
 )
 def test_str(spec: str, parameters: dict[str, float], shown: str) -> None:

@@ -1,10 +1,10 @@
-"""The surrogates: smooth functions f~ whose derivative stands in for ReLU's in the backward pass.
+"""The surrogates: functions f~, most of them smooth, whose derivative stands in for ReLU's in the backward pass.
 
 One small frozen class a surrogate. Defining it with ``@register_surrogate(name)`` is all it takes: SUGAR, the
 command line, the tests and the documentation read the registry.
 
-Sources: B-SiLU and NeLU are new in Horuz et al. 2025, "The Resurrection of the ReLU", arXiv:2505.22074;
-the others are as PyTorch defines them.
+Sources: B-SiLU and NeLU are new in Horuz et al. 2025, "The Resurrection of the ReLU", arXiv:2505.22074; HeLU and FrigoRelu
+are relatives, published as derivatives of ReLU alone; the others are as PyTorch defines them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SURROGATES: dict[str, type[Surrogate]] = {}
 
 
 class Surrogate(ABC):
-    """A smooth function f~ and its derivative f~'.
+    """A function f~ and its derivative f~'.
 
     ``value`` must be differentiable by autograd as often as the user differentiates SUGAR, and finite on
     ``reach``. ``derivative`` is the closed form of ``value``'s first derivative. Both take and return a
@@ -200,7 +200,7 @@ class LeakyReLU(Surrogate):
     source = "Maas et al. 2013; torch.nn.LeakyReLU"
 
     def __post_init__(self) -> None:
-        _finite("leaky_relu", "slope", self.slope)
+        _finite(self.name, "slope", self.slope)
 
     def value(self, x: Tensor) -> Tensor:
         return F.leaky_relu(x, self.slope)
@@ -303,6 +303,42 @@ class Mish(Surrogate):
     def derivative(self, x: Tensor) -> Tensor:
         t = torch.tanh(F.softplus(x))
         return t + x * (1 - t * t) * torch.sigmoid(x)
+
+
+@register_surrogate("helu")
+@dataclass(frozen=True)
+class HeLU(Surrogate):
+    alpha: float = 0.05
+
+    formula = "x + alpha for x > -alpha, 0 otherwise"
+    source = "Kimhi et al. 2024, arXiv:2411.10573, and its authors' helu.py"
+
+    def __post_init__(self) -> None:
+        _finite("helu", "alpha", self.alpha)
+
+    def value(self, x: Tensor) -> Tensor:
+        return torch.where(x > -self.alpha, x + self.alpha, 0.0)
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return torch.where(x > -self.alpha, torch.ones_like(x), 0.0)
+
+
+@register_surrogate("frigorelu")
+@dataclass(frozen=True)
+class FrigoReLU(Surrogate):
+    alpha: float = 0.1
+
+    formula = "x for x >= 0, alpha x otherwise"
+    source = "FrigoRelu, r/MachineLearning 1jnalfy, 30 March 2025"
+
+    def __post_init__(self) -> None:
+        _finite("frigorelu", "alpha", self.alpha)
+
+    def value(self, x: Tensor) -> Tensor:
+        return torch.where(x >= 0, x, self.alpha * x)
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return torch.where(x >= 0, 1.0, torch.full_like(x, self.alpha))
 
 
 BUILT_IN = frozenset(SURROGATES.values())

@@ -58,8 +58,10 @@ def test_within_4_ulp_of_the_closed_form(name: str, region: str) -> None:
         (undying.surrogate("nelu", a=0.5), closed_forms.nelu(0.5)),
         (undying.surrogate("leaky_relu", slope=-0.2), closed_forms.leaky_relu(-0.2)),
         (undying.surrogate("elu", alpha=2.5), closed_forms.elu(2.5)),
+        (undying.surrogate("helu", alpha=1.5), closed_forms.helu(1.5)),  # x has -1.5, where it jumps
+        (undying.surrogate("frigorelu", alpha=-0.2), closed_forms.frigorelu(-0.2)),
     ],
-    ids=["bsilu", "nelu", "leaky_relu", "elu"],
+    ids=["bsilu", "nelu", "leaky_relu", "elu", "helu", "frigorelu"],
 )
 @pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
 def test_parameters_and_strength(surrogate: undying.Surrogate, truth: closed_forms.Form, strength: float) -> None:

@@ -104,6 +104,16 @@ def mish(x):
 
 
 @triton.jit
+def helu(x, alpha):
+    return tl.where(x > -alpha, 1.0, 0.0)
+
+
+@triton.jit
+def frigorelu(x, alpha):
+    return tl.where(x >= 0, 1.0, alpha)
+
+
+@triton.jit
 def _derivative(x, a, surrogate: tl.constexpr):
     if surrogate == "bsilu":
         slope = bsilu(x, a)
@@ -121,6 +131,10 @@ def _derivative(x, a, surrogate: tl.constexpr):
         slope = gelu_tanh(x)
     elif surrogate == "silu":
         slope = bsilu(x, 0.0)
+    elif surrogate == "helu":
+        slope = helu(x, a)
+    elif surrogate == "frigorelu":
+        slope = frigorelu(x, a)
     else:
         tl.static_assert(surrogate == "mish", "there is no kernel for this surrogate")
         slope = mish(x)

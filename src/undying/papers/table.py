@@ -9,6 +9,7 @@ from typing import Any
 
 from undying.lab import data, models
 from undying.lab.data.dataset import Dataset
+from undying.lab.own_activations import source_sha256
 from undying.lab.recipe import Recipe
 from undying.lab.settings import AnyRun, RunConfig
 
@@ -138,6 +139,7 @@ class Task:
             model=self.model,
             model_sha256=models.own_source(self.model),
             activation=arm,
+            activation_sha256=source_sha256(arm),
             seed=seed,
             epochs=self.epochs,
             lr=rate,

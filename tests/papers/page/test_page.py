@@ -51,7 +51,10 @@ def test_the_page_has_published_ours_and_verdict(plan, tmp_path):
     assert sugar[:6] == ["`sugar`", "86.42", "50.2 (50.0 to 50.4)", "5", "+10.00 (+10.00 to +10.00)", "20.0"]
     assert sugar[-2:] == ["0.003", "51.2 (51.0 to 51.4)"]
     assert "| `bsilu` | 76.76 (see above) |" in text
-    assert "most likely B-SiLU forward, not ReLU" in text
+    assert "Published: B-SiLU with its own gradient, the left of a pair" in text
+    # 86.42 minus the 77.92 that no model without SUGAR exceeds, by the notes.
+    bound = rows_of(text, "| SUGAR (B-SiLU) is more accurate than ReLU")[0][2]
+    assert bound == "at least +8.5 points (bound, if ReLU is among the models; second-hand)"
     assert "| `sugar:region=negative` | 0.001 | +2.00 (+2.00 to +2.00) | 5 | 20 % |" in text
     assert "| `sugar` | own best: 0.003 against 0.003 | +10.00 (+10.00 to +10.00) | 5 | 100 % |" in text
 

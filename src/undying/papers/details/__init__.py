@@ -9,6 +9,7 @@ from undying.papers.details.landscape import Landscapes
 from undying.papers.details.norms import Norms
 from undying.papers.details.profile import Profile
 from undying.papers.details.protocol import Section
+from undying.papers.details.readings import Readings
 from undying.papers.plan import Plan
 from undying.papers.results import RunResult
 from undying.papers.table import Table
@@ -19,6 +20,7 @@ SECTIONS: dict[str, type[Section]] = {
     "norms": Norms,
     "profile": Profile,
     "landscape": Landscapes,
+    "readings": Readings,
 }
 """By what ``Table.shows`` calls them."""
 

@@ -13,6 +13,7 @@ from undying.papers.table import Table
 from undying.papers.tables import (
     barelu_cartpole,
     barelu_cifar,
+    barelu_eps,
     barelu_gradients,
     barelu_overhead,
     sugar_cifar,
@@ -31,6 +32,7 @@ TABLES: dict[str, Table] = {
         *barelu_cifar.TABLES,
         *barelu_cartpole.TABLES,
         barelu_gradients.TABLE,
+        barelu_eps.TABLE,
         *sugar_cifar.TABLES,
         *sugar_gelu.TABLES,
         sugar_profile.TABLE,
