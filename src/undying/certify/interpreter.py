@@ -17,6 +17,7 @@ from undying._base.places import Places
 from undying._base.preserve_state import device_of, preserve_state
 from undying._torch import OpOverload, schema_of
 from undying.activations.known import OPERATORS, is_activation
+from undying.census.fingerprint import weights_of
 from undying.certify.arithmetic import Arithmetic, Interval, Unbounded
 from undying.certify.backends import Backends
 from undying.certify.box import Box
@@ -76,7 +77,13 @@ def certify(
             f"axes names {sorted(unknown)}, which is no site; sites: {', '.join(s.name for s in walk.sites)}"
         )
     return Certificate(
-        walk.sites, walk.stopped, box, type(model).__name__, str(dtype).removeprefix("torch."), walk.unrecognised
+        walk.sites,
+        walk.stopped,
+        box,
+        type(model).__name__,
+        str(dtype).removeprefix("torch."),
+        walk.unrecognised,
+        weights_of(model),
     )
 
 
