@@ -16,7 +16,7 @@ from undying.certify.certificate import Certificate
 from undying.treat.convert import refuse_wrapped
 from undying.treat.edits import check_held, optimizers_in
 from undying.treat.probe import Probe, Seen
-from undying.treat.prune.evidence import Evidence, Shown
+from undying.treat.prune.evidence import Evidence, Shown, check_weights
 from undying.treat.prune.follow import CutFlow
 from undying.treat.prune.optimizers import Followed
 from undying.treat.prune.peer import Output, Peer
@@ -55,8 +55,8 @@ def prune_(
 
     Args:
         model: the network; its flags stay. Wrap or compile it afterwards.
-        evidence: who is silent or saturated: an :func:`undying.census`, whose data the outputs stay the same on, or a
-            certificate of :func:`undying.certify`, for every input of whose box they do.
+        evidence: who is silent or saturated, with the weights as they are now: an :func:`undying.census`, whose data the
+            outputs stay the same on, or a certificate of :func:`undying.certify`, for every input of whose box they do.
         example: an input: a tensor, a tuple of positional or a dict of keyword arguments.
         data: the census's data, or other batches as it takes them: outputs are compared on them too. Where they are the
             census's, silent and saturated units of any activation go that give the same number on all of them, as a
@@ -73,10 +73,11 @@ def prune_(
         :func:`undying.apply_recipe_` shapes a fresh network, so that it loads the pruned weights.
 
     Raises:
-        ValueError: evidence of another network or from before a conversion; a wrapped or compiled network; an optimizer
+        ValueError: evidence of another network, of other weights or from before a conversion; a wrapped or compiled network; an optimizer
             that does not hold what would change, LBFGS, or one whose memory has no part a row; no batch. Nothing was
             changed.
-        RuntimeError: the outputs would change beyond ``tolerance``. Nothing was changed.
+        RuntimeError: the outputs would change beyond ``tolerance``, or the cut network fails on a batch of ``data``. Nothing
+            was changed.
         TypeError: an argument is not of these kinds.
         UndyingError: torch-pruning is not installed.
 
@@ -93,7 +94,10 @@ def prune_(
         raise ValueError(f"tolerance must be at least 0, not {tolerance!r}")
     if rounds < 0:
         raise ValueError(f"rounds must be at least 0, not {rounds!r}")
+    if example is None:
+        raise TypeError("example must be an input: a tensor, a tuple of arguments or a dict of them, not None")
     refuse_wrapped(model, "prune_")
+    check_weights(evidence, model)
     optimizers = optimizers_in(optimizer)
     batches = _Batches(data)
     pruning = _Pruning(model, example, axes or {})
@@ -106,8 +110,8 @@ def prune_(
     followed = Followed(optimizers, cut, lambda t: names[id(t)])
 
     proof = Proof(model, trial, axes or {})
-    proof.run([example], lambda given: given)
-    proof.run(batches, inputs)
+    proof.run([example], lambda given: given, "the example")
+    proof.run(batches, inputs, "batch {} of data")
     allowed = max(tolerance, 4 * coarsest(model.parameters()))
     if not proof.relative <= allowed:
         raise RuntimeError(
@@ -123,7 +127,7 @@ def prune_(
     followed.commit()
     return PruneReport(
         tuple(_rows(plan, found, pruning.seen)),
-        _holds(evidence),
+        _holds(evidence, shown),
         recipe,
         plan.whole,
         *costs,
@@ -131,7 +135,7 @@ def prune_(
         relative=proof.relative,
         batches=proof.batches,
         latency=measured,
-        notes=_notes(evidence, shown),
+        notes=tuple(_notes(evidence, shown)),
     )
 
 
@@ -280,7 +284,7 @@ def _explained(model: nn.Module, trial: nn.Module, example: Any, axes: Mapping[s
     other = "the evidence is not of these weights or data, or something reads the units that cannot be followed"
     try:
         proof = Proof(_copied(model).double(), _copied(trial).double(), axes)
-        proof.run([_doubled(example)], lambda given: given)
+        proof.run([_doubled(example)], lambda given: given, "the example")
     except Exception:
         return other
     # A constant that was folded is itself rounded.
@@ -314,19 +318,28 @@ def _count(plan: Plan) -> int:
     return sum(int(units.sum()) for units in plan.units.values())
 
 
-def _holds(evidence: Census | Certificate) -> str:
+def _holds(evidence: Census | Certificate, shown: Shown | None) -> str:
     if isinstance(evidence, Certificate):
         return f"The outputs stay the same for every finite input of {evidence.box}, but for rounding."
-    return "The outputs stay the same on the data of the census, but for rounding."
-
-
-def _notes(evidence: Census | Certificate, shown: Shown | None) -> tuple[str, ...]:
-    if isinstance(evidence, Certificate):
-        return ()
     if shown is None:
-        return ("outputs were compared on the example alone: data= compares them on the data of the census",)
-    same = evidence.probe is not None and evidence.probe == shown.fingerprint
-    return () if same else ("the data are not those of the census, or it has no fingerprint",)
+        return (
+            "The outputs stay the same on the example, but for rounding. No other input was compared: what the network does "
+            "was followed on the example, and where its forward pass depends on the data, data= compares it."
+        )
+    which = "of the census" if _are_counted(evidence, shown) else "that were given"
+    return f"The outputs stay the same on the data {which}, but for rounding."
+
+
+def _notes(evidence: Census | Certificate, shown: Shown | None) -> Iterator[str]:
+    what = "census" if isinstance(evidence, Census) else "certificate"
+    if evidence.weights is None:
+        yield f"the {what} does not say of which weights it is: nothing tells whether the network has them still"
+    if isinstance(evidence, Census) and shown is not None and not _are_counted(evidence, shown):
+        yield "the data are not those of the census, or it has no fingerprint"
+
+
+def _are_counted(census: Census, shown: Shown) -> bool:
+    return census.probe is not None and census.probe == shown.fingerprint
 
 
 def _first_line(error: Exception) -> str:
