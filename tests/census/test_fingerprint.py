@@ -7,9 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn.utils.rnn import pack_sequence
-
 from torch import nn
+from torch.nn.utils.rnn import pack_sequence
 
 import undying
 from undying.census import fingerprint

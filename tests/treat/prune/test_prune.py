@@ -471,7 +471,9 @@ def changed(net):
 @pytest.mark.parametrize("kind", ["census", "certificate"])
 def test_evidence_of_other_weights_is_refused(change, kind):
     net, x, _ = mlp()
-    evidence = undying.census(net, x) if kind == "census" else undying.certify(net, (-torch.ones(1, 6), torch.ones(1, 6)))
+    evidence = (
+        undying.census(net, x) if kind == "census" else undying.certify(net, (-torch.ones(1, 6), torch.ones(1, 6)))
+    )
     change(net)
     weights = state(net)
     with pytest.raises(ValueError, match=f"the {kind} is of other weights than the network has now; c[a-z]+ again"):

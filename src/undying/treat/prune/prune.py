@@ -22,7 +22,7 @@ from undying.treat.prune.optimizers import Followed
 from undying.treat.prune.peer import Output, Peer
 from undying.treat.prune.plan import Plan, Planner
 from undying.treat.prune.proof import Latency, Proof, arguments, coarsest, cost, latency
-from undying.treat.prune.recipe import Cut, prepared, recipe_of
+from undying.treat.prune.recipe import Cut, prepared, recipe_of, shapes_after
 from undying.treat.prune.report import PrunedSite, PruneReport
 from undying.treat.prune.structure import mismatch
 from undying.treat.recycle import Optimizers
@@ -104,7 +104,9 @@ def prune_(
     shown = None if data is None else Shown(model, batches, inputs, axes or {})
     found = Evidence(evidence, model, pruning.seen, shown)
     plan, trial = pruning.decide(found.known)
-    cut = prepared(model, recipe_of(plan, model))
+    recipe = recipe_of(plan, model)
+    cut = prepared(model, recipe)
+    recipe["shapes"] = shapes_after(model, cut)
     names = {id(p): name for name, p in model.named_parameters()}
     check_held(optimizers, _changed(cut), lambda t: names[id(t)])
     followed = Followed(optimizers, cut, lambda t: names[id(t)])
@@ -121,7 +123,6 @@ def prune_(
         )
     costs = cost(model, example), cost(trial, example)
     measured: Latency | None = latency(model, trial, example, rounds) if rounds else None
-    recipe = recipe_of(plan, model)
     cut.commit()
     _fold(model, plan)
     followed.commit()
