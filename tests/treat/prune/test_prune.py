@@ -625,6 +625,21 @@ def test_gradients_attributes_and_memory_layout_of_parameters_stay():
     assert net[2].weight.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("register", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_hooks_on_parameters_that_are_cut_are_told(register):
+    """They may hold the old parameter, or its shape."""
+    net, x, _ = mlp()
+    called = []
+    for parameter in (net[0].weight, net[4].bias):  # of which one is cut
+        getattr(parameter, register)(lambda _: called.append(1))
+    net[0].register_forward_hook(lambda *_: called.append("module"))
+    report = pruned(net, x)
+    assert report.notes == ("hooks on parameters that were cut are gone, register them again: 0.weight",)
+    called.clear()
+    net(x).sum().backward()
+    assert called == ["module", 1]
+
+
 def test_a_network_can_be_pruned_again():
     net, x, _ = mlp()
     first = pruned(net, x)

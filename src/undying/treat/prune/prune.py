@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from undying._base.preserve_state import preserve_state
+from undying._torch import has_hooks
 from undying.census.batches import Inputs, batches_of
 from undying.census.results import Census
 from undying.certify.certificate import Certificate
@@ -123,6 +124,7 @@ def prune_(
         )
     costs = cost(model, example), cost(trial, example)
     measured: Latency | None = latency(model, trial, example, rounds) if rounds else None
+    hooked = [names[id(s.old)] for s in cut.slices if isinstance(s.old, nn.Parameter) and has_hooks(s.old)]
     cut.commit()
     _fold(model, plan)
     followed.commit()
@@ -136,7 +138,7 @@ def prune_(
         relative=proof.relative,
         batches=proof.batches,
         latency=measured,
-        notes=tuple(_notes(evidence, shown)),
+        notes=tuple(_notes(evidence, shown, hooked)),
     )
 
 
@@ -331,12 +333,14 @@ def _holds(evidence: Census | Certificate, shown: Shown | None) -> str:
     return f"The outputs stay the same on the data {which}, but for rounding."
 
 
-def _notes(evidence: Census | Certificate, shown: Shown | None) -> Iterator[str]:
+def _notes(evidence: Census | Certificate, shown: Shown | None, hooked: list[str]) -> Iterator[str]:
     what = "census" if isinstance(evidence, Census) else "certificate"
     if evidence.weights is None:
         yield f"the {what} does not say of which weights it is: nothing tells whether the network has them still"
     if isinstance(evidence, Census) and shown is not None and not _are_counted(evidence, shown):
         yield "the data are not those of the census, or it has no fingerprint"
+    if hooked:
+        yield f"hooks on parameters that were cut are gone, register them again: {', '.join(hooked)}"
 
 
 def _are_counted(census: Census, shown: Shown) -> bool:
