@@ -176,7 +176,7 @@ class _Walk:
 
     def _computed(self, node: Node) -> Any:
         if not _tensors(node):
-            return None  # a check
+            return None  # a check, or a number read of a tensor
         if any(isinstance(self._values[n], _Unknown) for n in node.all_input_nodes):
             return _Unknown()
         if node.target is operator.getitem:
@@ -193,6 +193,8 @@ class _Walk:
             return self._values[node.all_input_nodes[0]]
         if not isinstance(node.target, OpOverload) or (name in MOVES and _written(node)):
             raise Unbounded
+        if any(self._values[n] is None for n in node.all_input_nodes):
+            raise Unbounded("of a number that the forward pass reads of a tensor")
         arguments = {key: _resolved(value, self._values) for key, value in _bound(node).items()}
         varying = any(isinstance(v, (Interval, Undecided)) for v in _flat(arguments.values()))
         if name in MAKES or (not varying and _exact(node)):
