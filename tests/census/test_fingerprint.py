@@ -192,10 +192,17 @@ def test_where_and_how_weights_lie_does_not_matter():
         assert weights_of(net.cuda()) == wanted
 
 
+class Wrapper(torch.Tensor):
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        raise AssertionError(f"{func} was called")
+
+
 def test_what_cannot_be_read_has_no_fingerprint():
     assert weights_of(nn.LazyLinear(3)) is None
     assert weights_of(nn.Linear(2, 3, device="meta")) is None
     assert weights_of(holding(a=torch.eye(3).to_sparse())) is None
+    assert weights_of(holding(a=torch.ones(2).as_subclass(Wrapper))) is None  # as of torchao, or sharded
     assert weights_of(nn.ReLU()) is not None
 
 
