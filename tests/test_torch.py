@@ -224,6 +224,17 @@ def test_without_versions_they_do_not_count(monkeypatch):
     assert not module.SEES_WHAT_IS_SAVED
 
 
+def test_has_hooks():
+    for register in (torch.Tensor.register_hook, torch.Tensor.register_post_accumulate_grad_hook):
+        x = torch.ones(4, requires_grad=True)
+        assert not _torch.has_hooks(x)
+        handle = register(x, lambda _: None)
+        assert _torch.has_hooks(x)
+        handle.remove()
+        assert not _torch.has_hooks(x)
+    assert not _torch.has_hooks(object())  # as where the names are gone
+
+
 def test_base_of():
     x = torch.zeros(4)
     assert _torch.base_of(x) is None

@@ -35,6 +35,7 @@ __all__ = [
     "disable_torch_function",
     "dispatch_keys",
     "dispatch_mode_depth",
+    "has_hooks",
     "in_backward",
     "in_dual_level",
     "in_functorch",
@@ -150,6 +151,14 @@ def base_of(x: Tensor) -> Tensor | None:
     Where the name is gone, None: ``lean`` keeps more of what is viewed, and ``census`` knows less of unused units.
     """
     return getattr(x, "_base", None)
+
+
+def has_hooks(x: Tensor) -> bool:
+    """Whether somebody is called with the gradient of a tensor, or after it was added up.
+
+    Where the names are gone, False: ``prune_`` does not say that such hooks are gone.
+    """
+    return any(getattr(x, name, None) for name in ("_backward_hooks", "_post_accumulate_grad_hooks"))
 
 
 def not_a_view(x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import pytest
 
 from undying._base import files
 from undying._base.errors import UndyingError
-from undying._base.files import clear_temporary, write_or_say, write_text
+from undying._base.files import clear_temporary, write_named, write_or_say, write_text
 
 
 def test_a_file_is_replaced_and_nothing_left_beside_it(tmp_path):
@@ -45,6 +45,22 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
     path.parent.mkdir()
     write_or_say(path, "new")
     assert path.read_text() == "new"
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder" / "full").mkdir(parents=True)
+    for name, kind in [
+        ("absent/a.txt", FileNotFoundError),
+        ("file/a.txt", NotADirectoryError),
+        ("folder", IsADirectoryError),
+        ("n" * 300, OSError),
+    ]:
+        with pytest.raises(kind) as error:
+            write_named(tmp_path / name, "new")
+        assert error.value.filename == str(tmp_path / name)
+        assert str(error.value).endswith(f"{str(tmp_path / name)!r}")
+    assert {p.name for p in tmp_path.iterdir()} == {"file", "folder"}
 
 
 def test_writers_with_the_same_process_number_never_meet(tmp_path):

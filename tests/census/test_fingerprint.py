@@ -7,9 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
-from undying.census.fingerprint import Fingerprint
+import undying
+from undying.census import fingerprint
+from undying.census.fingerprint import Fingerprint, weights_of
 
 
 def of(batches):
@@ -116,3 +119,108 @@ def test_odd_shapes():
     assert of([]) == "0" * 16
     assert len(of([torch.tensor(1.5), ["text", None], torch.zeros(0, 3)])) == 16
     assert of([torch.rand(3, 4).t()]) != of([torch.zeros(4, 3)])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Of weights
+
+
+def holding(**tensors):
+    net = nn.Module()
+    for name, tensor in tensors.items():
+        net.register_buffer(name, tensor)
+    return net
+
+
+def truth(tensors):
+    """The sums by type, in Python's integers: of little-endian words of 8 bytes, by rows of 2**16."""
+
+    def mixed(h):
+        h = signed((h ^ (h >> 31)) * -4658895280553007687)
+        return h ^ (h >> 29)
+
+    def signed(h):
+        return (h + 2**63) % 2**64 - 2**63
+
+    def factor(i):
+        return mixed(signed(i * -7046029254386353131)) | 1
+
+    raw = b"".join(t.contiguous().view(torch.uint8).numpy().tobytes() for t in tensors)
+    total = 0
+    for i in range(0, len(raw), 8):
+        bits = int.from_bytes(raw[i : i + 8].ljust(8, b"\0"), "little", signed=True)
+        bits ^= bits >> 32
+        total += bits * factor(i // 8 % 2**16 + 1) * factor(i // 8 // 2**16 + 1)
+    return signed(total)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+def test_the_sum_is_that_of_whole_numbers_however_it_is_cut(dtype, monkeypatch):
+    tensors = [torch.randn(n, dtype=dtype) for n in (3, 2**18 // (8 * dtype.itemsize // 4), 5, 70_001)]
+    wanted = truth(tensors)
+    assert int(fingerprint._sum_of_bits(tensors)) == wanted
+    monkeypatch.setattr(fingerprint, "_CHUNK", 2**16 * 8 // dtype.itemsize)
+    assert int(fingerprint._sum_of_bits(tensors)) == wanted
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.complex64])
+def test_each_number_of_weights_its_place_shape_and_type_are_seen(dtype):
+    a, b = torch.randn(5, 7).to(dtype), torch.randn(9).to(dtype)
+    seen = [weights_of(holding(a=a, b=b))]
+    for t, at in ((a, (0, 0)), (a, (4, 6)), (b, (8,))):
+        kept = t[at].clone()
+        t[at] = -kept  # one bit
+        seen.append(weights_of(holding(a=a, b=b)))
+        t[at] = kept
+    seen += [weights_of(holding(a=a.flip(0), b=b)), weights_of(holding(a=b, b=a)), weights_of(holding(a=a.T, b=b))]
+    seen += [weights_of(holding(a=a.reshape(7, 5), b=b)), weights_of(holding(a=a)), weights_of(holding(a=-a, b=b))]
+    other = torch.complex128 if dtype.is_complex else torch.float16
+    seen.append(weights_of(holding(a=a.to(other), b=b.to(other))))
+    assert len(set(seen)) == len(seen)
+    assert weights_of(holding(a=a, b=b, n=torch.tensor(3))) == seen[0]
+
+
+def test_where_and_how_weights_lie_does_not_matter():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    wanted = weights_of(net)
+    assert weights_of(net.to(memory_format=torch.channels_last)) == wanted
+    net.eval().requires_grad_(False)
+    with torch.inference_mode():
+        assert weights_of(net) == wanted
+    assert weights_of(nn.Sequential(net)) == wanted  # as in DistributedDataParallel
+    if torch.cuda.is_available():
+        assert weights_of(net.cuda()) == wanted
+
+
+class Wrapper(torch.Tensor):
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        raise AssertionError(f"{func} was called")
+
+
+def test_what_cannot_be_read_has_no_fingerprint():
+    assert weights_of(nn.LazyLinear(3)) is None
+    assert weights_of(nn.Linear(2, 3, device="meta")) is None
+    assert weights_of(holding(a=torch.eye(3).to_sparse())) is None
+    assert weights_of(holding(a=torch.ones(2).as_subclass(Wrapper))) is None  # as of torchao, or sharded
+    assert weights_of(nn.ReLU()) is not None
+
+
+def test_a_census_and_a_certificate_say_of_which_weights_they_are(tmp_path):
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.BatchNorm1d(6), nn.Linear(6, 2))
+    net(torch.randn(9, 4))  # so that the running statistics are not at their start
+    x = torch.randn(8, 4)
+    counted = undying.census(net, x)
+    proved = undying.certify(net, (torch.zeros(1, 4), torch.ones(1, 4)))
+    assert counted.weights == proved.weights == weights_of(net) is not None
+    for found in (counted, proved):
+        found.save(tmp_path / "found.json")
+        assert type(found).load(tmp_path / "found.json").weights == found.weights
+        content = found.to_dict()
+        content.pop("weights")
+        assert type(found).from_dict(content).weights is None
+        with pytest.raises(ValueError, match="weights 3"):
+            type(found).from_dict(content | {"weights": 3})
+    assert (counted + undying.census(net, x + 1)).weights == counted.weights
+    nn.init.zeros_(net[3].bias)
+    assert (counted + undying.census(net, x)).weights is None

@@ -126,6 +126,9 @@ def test_ambiguous_axes_are_refused_and_can_be_named():
         certify(Odd(), box, axes={"act": 1, "nope": 0})
 
 
+NUMBER = "of a number that the forward pass reads of a tensor"
+
+
 class Attention(nn.Module):
     def forward(self, x):
         return F.scaled_dot_product_attention(x[None], x[None], x[None])[0]
@@ -143,6 +146,8 @@ class Attention(nn.Module):
         (lambda x: x + torch.rand(4), "Ends (rand)"),
         (lambda x: F.dropout(x, 0.5, True), "Ends (dropout)"),
         (lambda x: x + x.argmax(-1, keepdim=True), "Ends (add)"),
+        (lambda x: x * x.sum().tolist(), f"Ends (mul {NUMBER})"),
+        (lambda x: x + torch.tensor(x[0].tolist()), f"Ends (scalar_tensor {NUMBER})"),
     ],
 )
 def test_an_operation_without_a_rule_ends_it_and_is_named(step, stopped):
@@ -194,6 +199,10 @@ def test_what_cannot_be_traced_is_refused_with_a_way_out():
         def forward(self, x):
             return F.relu(x) if x.sum() > 0 else x
 
+    class Arrays(nn.Module):
+        def forward(self, x):
+            return F.relu(x + torch.from_numpy(x.detach().numpy()))
+
     class Two(nn.Module):
         def forward(self, x, y):
             return F.relu(x + y)
@@ -201,6 +210,8 @@ def test_what_cannot_be_traced_is_refused_with_a_way_out():
     box = Box(torch.zeros(1, 4), torch.ones(1, 4))
     with pytest.raises(UndyingError, match=r"cannot trace Decides.*torch\.where.*certify\(model\.features, box\)"):
         certify(Decides(), box)
+    with pytest.raises(UndyingError, match=r"certify cannot trace Arrays.*numpy"):
+        certify(Arrays(), box)
     with pytest.raises(UndyingError, match=r"cannot trace Two.*one input"):
         certify(Two(), box)
     with pytest.raises(UndyingError, match=r"\(1, 4\)"):

@@ -38,8 +38,13 @@ def write_bytes(path: Path, content: bytes | memoryview, ready: Callable[[], obj
             os.fsync(file.fileno())
         ready()
         beside.replace(path)
+    except OSError as error:
+        if error.filename != os.fspath(beside):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None  # nobody knows the other name
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # as where there is no such folder
+            beside.unlink()
 
 
 def write_named(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from undying._base.unwrap import uncompiled, unwrap_model
 from undying.activations.known import is_flat_below_zero, is_two_sided
 from undying.census.batches import Inputs, Mask, batches_of, entry, mask_of, moved, unpacked
 from undying.census.counting import Counter, SiteCounts
-from undying.census.fingerprint import Fingerprint
+from undying.census.fingerprint import Fingerprint, weights_of
 from undying.census.inputs import FirstLayers
 from undying.census.outputs import Given
 from undying.census.results import Census
@@ -173,7 +173,7 @@ def counted(
     sites = [site_of(counts, tau, gradients, uses.unused(counts.name)) for counts in counter.counts.values()]
     found = Census(sites, tau, name, fingerprint.read(), counter.ambiguous, unrecognised, counter.left_out)
     counter.inputs = None  # else the two keep each other, and the network with them
-    return replace(found, inputs=first_layers.read()), counter.counts
+    return replace(found, inputs=first_layers.read(), weights=weights_of(model)), counter.counts
 
 
 def _given_whole(call: Callable[..., Any], batch: Any, counter: Counter, failure: Exception) -> Any:

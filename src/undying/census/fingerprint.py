@@ -1,20 +1,25 @@
-"""Tell whether two censuses saw the same data, whatever the batch size and order."""
+"""Tell whether two censuses saw the same data, whatever the batch size and order, and the same weights."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 # Odd 64-bit constants, so that multiplication permutes the integers (Knuth's multiplicative hashing).
 _POSITION = -7046029254386353131
 _MIX = -4658895280553007687
 _INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_CHUNK = 2**22
+"""Most elements of weights that are taken at once; a multiple of what makes a row."""
+_ROW = 2**16
+"""int64 of weights in a row."""
 
 
 class Fingerprint:
@@ -48,6 +53,65 @@ class Fingerprint:
     def read(self) -> str | None:
         """16 hexadecimal digits; None if a batch held what could not be read."""
         return None if self.unknown else f"{int(self._sum) & (2**64 - 1):016x}"
+
+
+@torch.no_grad()
+def weights_of(model: nn.Module) -> str | None:
+    """16 hexadecimal digits of the bits, shapes and types of all floating point and complex parameters and buffers, the same
+    on every device; None where one cannot be read, as of a sharded or quantized tensor. Not cryptographic.
+
+    >>> weights_of(nn.Linear(2, 1)) == weights_of(nn.Linear(2, 1))
+    False
+    """
+    held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    if not all(map(_is_plain, held.values())):
+        return None
+    tensors = [t.detach() for _, t in sorted(held.items()) if t.is_floating_point() or t.is_complex()]
+    by_type: dict[torch.dtype, list[Tensor]] = {}
+    for t in tensors:
+        by_type.setdefault(t.dtype, []).append(t)
+    sums = [_sum_of_bits(group) for group in by_type.values()]
+    read = torch.stack([total.to(sums[0].device) for total in sums]).tolist() if sums else []
+    content = repr(([(str(t.dtype), tuple(t.shape)) for t in tensors], read))
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+
+def _is_plain(t: Tensor) -> bool:
+    """Whether its memory holds its numbers."""
+    dispatches = type(t).__torch_dispatch__ != Tensor.__torch_dispatch__
+    return not (is_lazy(t) or t.is_meta or dispatches) and t.layout is torch.strided
+
+
+def _sum_of_bits(tensors: Sequence[Tensor]) -> Tensor:
+    """0-dimensional int64: of tensors of one type, one behind the other, each eight bytes times an odd factor of their own."""
+    weights = _weights(_ROW, tensors[0].device)
+    total, rows = weights.new_zeros(()), 0
+    for chunk in _chunks(tensors):
+        raw = chunk.view(torch.uint8)
+        fill = -len(raw) % (8 if len(raw) <= 8 * _ROW else 8 * _ROW)
+        bits = (torch.cat([raw, raw.new_zeros(fill)]) if fill else raw).view(torch.int64)
+        bits = (bits ^ (bits >> 32)).view(-1, min(len(bits), _ROW))
+        hashes = (bits * weights[: bits.shape[1]]).sum(1)
+        numbers = torch.arange(rows + 1, rows + 1 + len(hashes), device=hashes.device)
+        total = total + (hashes * (_mixed(numbers * _POSITION) | 1)).sum()
+        rows += len(hashes)
+    return total
+
+
+def _chunks(tensors: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Copies of all their numbers in order, of one length but for the last, on the device of the first."""
+    parts: list[Tensor] = []
+    room = _CHUNK
+    for t in tensors:
+        flat = t.resolve_conj().resolve_neg().reshape(-1)
+        while len(flat):
+            parts.append(flat[:room].to(tensors[0].device))
+            flat, room = flat[room:], room - len(parts[-1])
+            if not room:
+                yield torch.cat(parts)
+                parts, room = [], _CHUNK
+    if parts:
+        yield torch.cat(parts)
 
 
 class _UnknownError(TypeError):

@@ -47,6 +47,9 @@ class Census(Mapping[str, Site]):
     inputs: dict[str, InputStatistics] = field(default_factory=dict)
     """What the layers read that read the network's input, by their names; its ``gamma`` tells how many units are dead from
     the start. A layer is left out where what it reads is not followed."""
+    weights: str | None = field(default=None, compare=False)
+    """Fingerprint of the network's parameters and buffers, of their bits, shapes and types. None where they cannot be read,
+    as on another rank, in a training step, and in a file that does not say."""
 
     def __getitem__(self, name: str) -> Site:
         for site in self.sites:
@@ -117,7 +120,8 @@ class Census(Mapping[str, Site]):
             for layer, mine in self.inputs.items()
             if layer in other.inputs and len(mine.mean) == len(other.inputs[layer].mean)
         }
-        return Census(sites, self.tau, self.loss, probe, ambiguous, unrecognised, left_out, inputs)
+        weights = self.weights if self.weights == other.weights else None
+        return Census(sites, self.tau, self.loss, probe, ambiguous, unrecognised, left_out, inputs, weights)
 
     def all_reduce(self, group: torch.distributed.ProcessGroup | None = None) -> Census:
         """The census of all ranks' shares of the data together, the same on every rank; call it on every rank. Sites with
@@ -240,6 +244,7 @@ class Census(Mapping[str, Site]):
             "tau": self.tau,
             "loss": self.loss,
             "probe": self.probe,
+            "weights": self.weights,
             "ambiguous": {name: list(shape) for name, shape in self.ambiguous.items()},
             "unrecognised": {name: asdict(place) for name, place in self.unrecognised.items()},
             "left_out": self.left_out,
@@ -273,7 +278,10 @@ class Census(Mapping[str, Site]):
             left_out = {str(name): str(reason) for name, reason in content.get("left_out", {}).items()}
             inputs = {str(layer): _input(each) for layer, each in content.get("inputs", {}).items()}
             tau, loss, probe = float(content["tau"]), content["loss"], content["probe"]
-            return cls(sites, tau, loss, probe, ambiguous, unrecognised, left_out, inputs)
+            weights = content.get("weights")
+            if not isinstance(weights, str | None):
+                raise TypeError(f"weights {weights!r:.80}")
+            return cls(sites, tau, loss, probe, ambiguous, unrecognised, left_out, inputs, weights)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise ValueError(f"this does not hold a census: {error!r}") from None
 

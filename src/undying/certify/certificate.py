@@ -71,6 +71,9 @@ class Certificate:
     unrecognised: list[str] = field(default_factory=list)
     """Operations that act as an activation and are none that is known, such as ``x.clamp(min=0)``, as ``module.operation``:
     what their units do is not certified."""
+    weights: str | None = field(default=None, compare=False)
+    """Fingerprint of the network's parameters and buffers, of their bits, shapes and types; None where they cannot be read,
+    and in a file that does not say."""
 
     def __getitem__(self, name: str) -> CertifiedSite:
         for site in self.sites:
@@ -111,6 +114,7 @@ class Certificate:
             "kind": "undying.Certificate",
             "model": self.model,
             "dtype": self.dtype,
+            "weights": self.weights,
             "box": {"shape": list(self.box.shape), "low": _packed(self.box.low), "high": _packed(self.box.high)},
             "stopped": list(self.stopped),
             "unrecognised": list(self.unrecognised),
@@ -139,7 +143,9 @@ class Certificate:
                 f"certificate has format {data['format']}, and this undying reads up to {_FORMAT}: upgrade undying to read it"
             )
         try:
-            box, shape = data["box"], data["box"]["shape"]
+            box, shape, weights = data["box"], data["box"]["shape"], data.get("weights")
+            if not isinstance(weights, str | None):
+                raise TypeError(f"weights {weights!r:.80}")
             return cls(
                 [
                     CertifiedSite(site["name"], site["kind"], _tensor(site["upper"]), _tensor(site["lower"]))
@@ -150,6 +156,7 @@ class Certificate:
                 data["model"],
                 data["dtype"],
                 list(data.get("unrecognised", [])),
+                weights,
             )
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"damaged certificate: {type(error).__name__} {error}") from error

@@ -17,6 +17,7 @@ from undying._base.places import Places
 from undying._base.preserve_state import device_of, preserve_state
 from undying._torch import OpOverload, schema_of
 from undying.activations.known import OPERATORS, is_activation
+from undying.census.fingerprint import weights_of
 from undying.certify.arithmetic import Arithmetic, Interval, Unbounded
 from undying.certify.backends import Backends
 from undying.certify.box import Box
@@ -76,7 +77,13 @@ def certify(
             f"axes names {sorted(unknown)}, which is no site; sites: {', '.join(s.name for s in walk.sites)}"
         )
     return Certificate(
-        walk.sites, walk.stopped, box, type(model).__name__, str(dtype).removeprefix("torch."), walk.unrecognised
+        walk.sites,
+        walk.stopped,
+        box,
+        type(model).__name__,
+        str(dtype).removeprefix("torch."),
+        walk.unrecognised,
+        weights_of(model),
     )
 
 
@@ -169,7 +176,7 @@ class _Walk:
 
     def _computed(self, node: Node) -> Any:
         if not _tensors(node):
-            return None  # a check
+            return None  # a check, or a number read of a tensor
         if any(isinstance(self._values[n], _Unknown) for n in node.all_input_nodes):
             return _Unknown()
         if node.target is operator.getitem:
@@ -186,6 +193,8 @@ class _Walk:
             return self._values[node.all_input_nodes[0]]
         if not isinstance(node.target, OpOverload) or (name in MOVES and _written(node)):
             raise Unbounded
+        if any(self._values[n] is None for n in node.all_input_nodes):
+            raise Unbounded("of a number that the forward pass reads of a tensor")
         arguments = {key: _resolved(value, self._values) for key, value in _bound(node).items()}
         varying = any(isinstance(v, (Interval, Undecided)) for v in _flat(arguments.values()))
         if name in MAKES or (not varying and _exact(node)):

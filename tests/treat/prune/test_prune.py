@@ -1,6 +1,7 @@
 """What prune_ cuts, folds and refuses, on networks small enough to say by hand what is right."""
 
 import copy
+import dataclasses
 import json
 import re
 
@@ -460,16 +461,72 @@ def test_rounding_beyond_the_tolerance_is_told_from_a_change():
 # Evidence, proof, wrappers
 
 
-def test_a_census_of_other_weights_is_caught():
-    net, x, _ = mlp()
-    counted = undying.census(net, x)
+def changed(net):
     with torch.no_grad():
         net[0].bias[1] = 5.0
         net[0].bias[4] = 0.5
+
+
+@pytest.mark.parametrize("change", [changed, lambda net: net.double(), lambda net: net[4].reset_parameters()])
+@pytest.mark.parametrize("kind", ["census", "certificate"])
+def test_evidence_of_other_weights_is_refused(change, kind):
+    net, x, _ = mlp()
+    evidence = (
+        undying.census(net, x) if kind == "census" else undying.certify(net, (-torch.ones(1, 6), torch.ones(1, 6)))
+    )
+    change(net)
+    weights = state(net)
+    with pytest.raises(ValueError, match=f"the {kind} is of other weights than the network has now; c[a-z]+ again"):
+        undying.prune_(net, evidence, x.to(net[0].weight.dtype))
+    assert same(weights, net.state_dict())
+
+
+def test_evidence_that_does_not_say_of_which_weights_is_tried():
+    """A file of before, or the sum of two ranks' censuses."""
+    net, x, _ = mlp()
+    counted = dataclasses.replace(undying.census(net, x), weights=None)
+    changed(net)
     before = output(net, x)
     report = undying.prune_(net, counted, x)
     assert all("the weights or the data are others now" in report["1"].refused[unit] for unit in (1, 4))
+    assert "the census does not say of which weights it is" in str(report)
     assert close(output(net, x), before)
+
+
+def by_the_data():
+    """A network with a branch that the example does not take, which reads the units by their number."""
+
+    def forward(net, x):
+        h = F.relu(net.a(x))
+        return net.b(h) if x.mean() < 3 else net.c(h)
+
+    net = Net(forward, a=nn.Linear(4, 6), b=nn.Linear(6, 2), c=nn.Linear(6, 2))
+    die(net.a.bias, 1)
+    return net, torch.randn(9, 4)
+
+
+def test_a_branch_that_only_other_data_take_is_told_with_its_batch():
+    net, x = by_the_data()
+    data = [x, x + 5]
+    counted, weights = undying.census(net, data), state(net)
+    with pytest.raises(RuntimeError, match=r"fails on batch 1 of data.* than on the example, .*; nothing was changed"):
+        undying.prune_(net, counted, x, data=data)
+    assert same(weights, net.state_dict())
+    assert net.a.out_features == 6
+
+
+def test_what_is_said_to_hold_is_what_was_compared():
+    net, x = by_the_data()
+    report = undying.prune_(net, undying.census(net, [x, x + 5]), x)
+    assert report.holds.startswith("The outputs stay the same on the example, but")
+    assert "where its forward pass depends on the data, data= compares it" in report.holds
+    assert "of the census" not in report.holds
+    net, x, _ = mlp()
+    counted = undying.census(net, x)
+    report = undying.prune_(copy.deepcopy(net), counted, x, data=[x, x])
+    assert report.holds == "The outputs stay the same on the data that were given, but for rounding."
+    report = undying.prune_(net, counted, x[:3], data=x)
+    assert report.holds == "The outputs stay the same on the data of the census, but for rounding."
 
 
 def test_data_on_which_a_unit_fires_are_heard():
@@ -483,10 +540,15 @@ def test_data_on_which_a_unit_fires_are_heard():
 
 def test_evidence_of_another_network_is_an_error():
     net, x, _ = mlp()
+    counted = undying.census(nn.Sequential(nn.Linear(6, 8), nn.ReLU()), x)
+    with pytest.raises(ValueError, match="of other weights"):
+        undying.prune_(net, counted, x)
     with pytest.raises(ValueError, match=r"the network has a site|which the network does not have"):
-        undying.prune_(net, undying.census(nn.Sequential(nn.Linear(6, 8), nn.ReLU()), x), x)
+        undying.prune_(net, dataclasses.replace(counted, weights=None), x)
     with pytest.raises(TypeError, match=r"must be an undying.Census or an undying.Certificate"):
         undying.prune_(net, "silent", x)
+    with pytest.raises(TypeError, match="example must be an input"):
+        undying.prune_(net, undying.census(net, x), None)
 
 
 def test_sites_that_the_census_skips_stay():
@@ -561,6 +623,21 @@ def test_gradients_attributes_and_memory_layout_of_parameters_stay():
     assert torch.equal(net[2].weight.grad, gradient[:, [0, 2, 3, 4, 5, 6, 7]])
     assert net[2].weight.tag == "mine"
     assert net[2].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("register", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_hooks_on_parameters_that_are_cut_are_told(register):
+    """They may hold the old parameter, or its shape."""
+    net, x, _ = mlp()
+    called = []
+    for parameter in (net[0].weight, net[4].bias):  # of which one is cut
+        getattr(parameter, register)(lambda _: called.append(1))
+    net[0].register_forward_hook(lambda *_: called.append("module"))
+    report = pruned(net, x)
+    assert report.notes == ("hooks on parameters that were cut are gone, register them again: 0.weight",)
+    called.clear()
+    net(x).sum().backward()
+    assert called == ["module", 1]
 
 
 def test_a_network_can_be_pruned_again():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from undying.activations.known import ends, is_flat_below_zero, is_rectifier
 from undying.census.batches import Inputs
-from undying.census.fingerprint import Fingerprint
+from undying.census.fingerprint import Fingerprint, weights_of
 from undying.census.results import Census
 from undying.census.site import Site
 from undying.certify.certificate import Certificate
@@ -22,6 +22,21 @@ _FLAT_ENDS = (nn.ReLU6, nn.Hardtanh, nn.Hardsigmoid)
 """Exactly constant at the ends of their range; of tanh and sigmoid "saturated" says within 1 %."""
 
 Ranges = Mapping[str, tuple[Tensor, Tensor]]
+
+
+def check_weights(given: Any, model: nn.Module) -> None:
+    """Whether evidence is of the weights that a network has, as far as either says.
+
+    Raises:
+        ValueError: it is of others.
+        TypeError: it is neither a census nor a certificate.
+    """
+    if not isinstance(given, Census | Certificate):
+        raise TypeError(f"evidence must be an undying.Census or an undying.Certificate, not {given!r}")
+    now = weights_of(model)
+    if None not in (given.weights, now) and given.weights != now:
+        what, again = ("census", "count") if isinstance(given, Census) else ("certificate", "certify")
+        raise ValueError(f"the {what} is of other weights than the network has now; {again} again; nothing was changed")
 
 
 class Evidence:
@@ -36,7 +51,6 @@ class Evidence:
 
     Raises:
         ValueError: it is of another network.
-        TypeError: it is neither a census nor a certificate.
     """
 
     def __init__(self, given: Census | Certificate, model: nn.Module, example: Seen, shown: Shown | None) -> None:
@@ -50,13 +64,11 @@ class Evidence:
             same_data = shown is not None and given.probe is not None and shown.fingerprint == given.probe
             for site in given.sites:
                 self._counted(site, shown.ranges.get(site.name) if same_data and shown is not None else None)
-        elif isinstance(given, Certificate):
+        else:
             check_certificate(given, type(model).__name__, example)
             for proved in given.sites:
                 if proved.upper is not None and proved.lower is not None:
                     self._proved(proved.name, proved.upper, proved.lower)
-        else:
-            raise TypeError(f"evidence must be an undying.Census or an undying.Certificate, not {given!r}")
         self._check(example.flow.ranges, "the example")
         self._check({} if shown is None else shown.ranges, "the data")
 

@@ -26,12 +26,27 @@ class Proof:
         self._sizes: list[float] = []
         self.batches = 0
 
-    def run(self, data: Iterable[Any], inputs: Inputs | None) -> None:
-        """Take in batches, as a census does."""
-        for batch in data:
-            one, other = (Probe(model, [batch], inputs, self._axes).check() for model in (self._before, self._after))
+    def run(self, data: Iterable[Any], inputs: Inputs | None, where: str) -> None:
+        """Take in batches, as a census does; ``where`` names one, with ``{}`` for its number from 0.
+
+        Raises:
+            RuntimeError: the cut network fails on one, or gives another number of tensors.
+        """
+        for i, batch in enumerate(data):
+            one = Probe(self._before, [batch], inputs, self._axes).check()
+            try:
+                other = Probe(self._after, [batch], inputs, self._axes).check()
+            except Exception as error:
+                raise RuntimeError(
+                    f"without the units that could go the network fails on {where.format(i)}, and with them it does not "
+                    f"({type(error).__name__}: {error}): its forward pass may do other things there than on the example, on "
+                    "which it was followed; nothing was changed"
+                ) from error
             if len(one.outputs) != len(other.outputs):
-                raise RuntimeError("the cut network gives another number of tensors")
+                raise RuntimeError(
+                    f"without the units that could go the network gives another number of tensors on {where.format(i)}; "
+                    "nothing was changed"
+                )
             self._take(self._changes, other.changes_from(one))
             self._take(self._sizes, one.sizes)
             self.batches += 1

@@ -10,19 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from undying._base.preserve_state import preserve_state
+from undying._torch import has_hooks
 from undying.census.batches import Inputs, batches_of
 from undying.census.results import Census
 from undying.certify.certificate import Certificate
 from undying.treat.convert import refuse_wrapped
 from undying.treat.edits import check_held, optimizers_in
 from undying.treat.probe import Probe, Seen
-from undying.treat.prune.evidence import Evidence, Shown
+from undying.treat.prune.evidence import Evidence, Shown, check_weights
 from undying.treat.prune.follow import CutFlow
 from undying.treat.prune.optimizers import Followed
 from undying.treat.prune.peer import Output, Peer
 from undying.treat.prune.plan import Plan, Planner
 from undying.treat.prune.proof import Latency, Proof, arguments, coarsest, cost, latency
-from undying.treat.prune.recipe import Cut, prepared, recipe_of
+from undying.treat.prune.recipe import Cut, prepared, recipe_of, shapes_after
 from undying.treat.prune.report import PrunedSite, PruneReport
 from undying.treat.prune.structure import mismatch
 from undying.treat.recycle import Optimizers
@@ -55,8 +56,8 @@ def prune_(
 
     Args:
         model: the network; its flags stay. Wrap or compile it afterwards.
-        evidence: who is silent or saturated: an :func:`undying.census`, whose data the outputs stay the same on, or a
-            certificate of :func:`undying.certify`, for every input of whose box they do.
+        evidence: who is silent or saturated, with the weights as they are now: an :func:`undying.census`, whose data the
+            outputs stay the same on, or a certificate of :func:`undying.certify`, for every input of whose box they do.
         example: an input: a tensor, a tuple of positional or a dict of keyword arguments.
         data: the census's data, or other batches as it takes them: outputs are compared on them too. Where they are the
             census's, silent and saturated units of any activation go that give the same number on all of them, as a
@@ -73,10 +74,11 @@ def prune_(
         :func:`undying.apply_recipe_` shapes a fresh network, so that it loads the pruned weights.
 
     Raises:
-        ValueError: evidence of another network or from before a conversion; a wrapped or compiled network; an optimizer
+        ValueError: evidence of another network, of other weights or from before a conversion; a wrapped or compiled network; an optimizer
             that does not hold what would change, LBFGS, or one whose memory has no part a row; no batch. Nothing was
             changed.
-        RuntimeError: the outputs would change beyond ``tolerance``. Nothing was changed.
+        RuntimeError: the outputs would change beyond ``tolerance``, or the cut network fails on a batch of ``data``. Nothing
+            was changed.
         TypeError: an argument is not of these kinds.
         UndyingError: torch-pruning is not installed.
 
@@ -93,21 +95,26 @@ def prune_(
         raise ValueError(f"tolerance must be at least 0, not {tolerance!r}")
     if rounds < 0:
         raise ValueError(f"rounds must be at least 0, not {rounds!r}")
+    if example is None:
+        raise TypeError("example must be an input: a tensor, a tuple of arguments or a dict of them, not None")
     refuse_wrapped(model, "prune_")
+    check_weights(evidence, model)
     optimizers = optimizers_in(optimizer)
     batches = _Batches(data)
     pruning = _Pruning(model, example, axes or {})
     shown = None if data is None else Shown(model, batches, inputs, axes or {})
     found = Evidence(evidence, model, pruning.seen, shown)
     plan, trial = pruning.decide(found.known)
-    cut = prepared(model, recipe_of(plan, model))
+    recipe = recipe_of(plan, model)
+    cut = prepared(model, recipe)
+    recipe["shapes"] = shapes_after(model, cut)
     names = {id(p): name for name, p in model.named_parameters()}
     check_held(optimizers, _changed(cut), lambda t: names[id(t)])
     followed = Followed(optimizers, cut, lambda t: names[id(t)])
 
     proof = Proof(model, trial, axes or {})
-    proof.run([example], lambda given: given)
-    proof.run(batches, inputs)
+    proof.run([example], lambda given: given, "the example")
+    proof.run(batches, inputs, "batch {} of data")
     allowed = max(tolerance, 4 * coarsest(model.parameters()))
     if not proof.relative <= allowed:
         raise RuntimeError(
@@ -117,13 +124,13 @@ def prune_(
         )
     costs = cost(model, example), cost(trial, example)
     measured: Latency | None = latency(model, trial, example, rounds) if rounds else None
-    recipe = recipe_of(plan, model)
+    hooked = [names[id(s.old)] for s in cut.slices if isinstance(s.old, nn.Parameter) and has_hooks(s.old)]
     cut.commit()
     _fold(model, plan)
     followed.commit()
     return PruneReport(
         tuple(_rows(plan, found, pruning.seen)),
-        _holds(evidence),
+        _holds(evidence, shown),
         recipe,
         plan.whole,
         *costs,
@@ -131,7 +138,7 @@ def prune_(
         relative=proof.relative,
         batches=proof.batches,
         latency=measured,
-        notes=_notes(evidence, shown),
+        notes=tuple(_notes(evidence, shown, hooked)),
     )
 
 
@@ -280,7 +287,7 @@ def _explained(model: nn.Module, trial: nn.Module, example: Any, axes: Mapping[s
     other = "the evidence is not of these weights or data, or something reads the units that cannot be followed"
     try:
         proof = Proof(_copied(model).double(), _copied(trial).double(), axes)
-        proof.run([_doubled(example)], lambda given: given)
+        proof.run([_doubled(example)], lambda given: given, "the example")
     except Exception:
         return other
     # A constant that was folded is itself rounded.
@@ -314,19 +321,30 @@ def _count(plan: Plan) -> int:
     return sum(int(units.sum()) for units in plan.units.values())
 
 
-def _holds(evidence: Census | Certificate) -> str:
+def _holds(evidence: Census | Certificate, shown: Shown | None) -> str:
     if isinstance(evidence, Certificate):
         return f"The outputs stay the same for every finite input of {evidence.box}, but for rounding."
-    return "The outputs stay the same on the data of the census, but for rounding."
-
-
-def _notes(evidence: Census | Certificate, shown: Shown | None) -> tuple[str, ...]:
-    if isinstance(evidence, Certificate):
-        return ()
     if shown is None:
-        return ("outputs were compared on the example alone: data= compares them on the data of the census",)
-    same = evidence.probe is not None and evidence.probe == shown.fingerprint
-    return () if same else ("the data are not those of the census, or it has no fingerprint",)
+        return (
+            "The outputs stay the same on the example, but for rounding. No other input was compared: what the network does "
+            "was followed on the example, and where its forward pass depends on the data, data= compares it."
+        )
+    which = "of the census" if _are_counted(evidence, shown) else "that were given"
+    return f"The outputs stay the same on the data {which}, but for rounding."
+
+
+def _notes(evidence: Census | Certificate, shown: Shown | None, hooked: list[str]) -> Iterator[str]:
+    what = "census" if isinstance(evidence, Census) else "certificate"
+    if evidence.weights is None:
+        yield f"the {what} does not say of which weights it is: nothing tells whether the network has them still"
+    if isinstance(evidence, Census) and shown is not None and not _are_counted(evidence, shown):
+        yield "the data are not those of the census, or it has no fingerprint"
+    if hooked:
+        yield f"hooks on parameters that were cut are gone, register them again: {', '.join(hooked)}"
+
+
+def _are_counted(census: Census, shown: Shown) -> bool:
+    return census.probe is not None and census.probe == shown.fingerprint
 
 
 def _first_line(error: Exception) -> str:

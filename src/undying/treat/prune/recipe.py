@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from reprlib import repr as short  # what is damaged may be nested without end
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from undying.treat.prune.layers import CONVOLUTIONS, NORMS, WEIGHING, axes_of
 from undying.treat.prune.plan import Plan
 
-_KIND, _FORMAT = "undying.Recipe", 1
+_KIND, _FORMAT = "undying.Recipe", 2
 
 
 def recipe_of(plan: Plan, model: nn.Module) -> dict[str, Any]:
-    """Plain data, ready for JSON; runs of numbers are pairs (first, one beyond the last)."""
+    """Plain data, ready for JSON, but for the shapes; runs of numbers are pairs (first, one beyond the last)."""
     added = {fold.layer for fold in plan.folds if fold.added}
     modules: dict[str, Any] = {}
     for name in [name for name, _ in model.named_modules() if name in plan.kept or name in added]:
@@ -33,11 +35,24 @@ def recipe_of(plan: Plan, model: nn.Module) -> dict[str, Any]:
     return {"kind": _KIND, "format": _FORMAT, "model": type(model).__name__, "modules": modules}
 
 
+def shapes_after(model: nn.Module, cut: Cut) -> dict[str, list[int] | None]:
+    """By name: the shape of each parameter and buffer of a network when it is cut; None of one without a shape yet."""
+    changed = {(s.module, s.key): s.new for s in cut.slices}
+    shapes: dict[str, list[int] | None] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        for key, old in {**module._parameters, **module._buffers}.items():
+            tensor = changed.get((module, key), old)
+            if tensor is not None:
+                shapes[f"{path}.{key}" if path else key] = None if is_lazy(tensor) else list(tensor.shape)
+    return shapes
+
+
 def apply_recipe_(model: nn.Module, recipe: Mapping[str, Any] | str | os.PathLike[str]) -> None:
     """Cut a fresh network to the shape of a pruned one, in place, so that it loads its weights. torch-pruning is not needed.
 
     The values are those of the rows that are left; ``load_state_dict`` brings the pruned network's. Recipes of a network
-    that was pruned several times are applied one after the other.
+    that was pruned several times are applied one after the other. All parameters and buffers must then have the shapes of
+    the pruned network's. Hooks on parameters that are cut are lost.
 
     Args:
         model: the network as it was built before :func:`undying.prune_`, on any device, "meta" too.
@@ -50,12 +65,28 @@ def apply_recipe_(model: nn.Module, recipe: Mapping[str, Any] | str | os.PathLik
     >>> import torch, undying
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> undying.apply_recipe_(net, {
-    ...     "kind": "undying.Recipe", "format": 1, "model": "Sequential", "modules": {
-    ...         "0": {"outputs": {"of": 8, "kept": [[0, 3], [5, 8]]}}, "2": {"inputs": {"of": 8, "kept": [[0, 3], [5, 8]]}}}})
+    ...     "kind": "undying.Recipe", "format": 2, "model": "Sequential", "modules": {
+    ...         "0": {"outputs": {"of": 8, "kept": [[0, 3], [5, 8]]}}, "2": {"inputs": {"of": 8, "kept": [[0, 3], [5, 8]]}}},
+    ...     "shapes": {"0.weight": [6, 4], "0.bias": [6], "2.weight": [2, 6], "2.bias": [2]}})
     >>> net[0].weight.shape, net[2].weight.shape
     (torch.Size([6, 4]), torch.Size([2, 6]))
     """
-    prepared(model, _read(recipe)).commit()
+    content = _read(recipe)
+    cut = prepared(model, content)
+    _check_shapes(shapes_after(model, cut), content.get("shapes"))
+    cut.commit()
+
+
+def _check_shapes(ours: Mapping[str, list[int] | None], given: Any) -> None:
+    if not isinstance(given, Mapping) or not all(isinstance(shape, list) for shape in given.values()):
+        raise ValueError(f"damaged recipe: shapes is {short(given)}")
+    for name in {**ours, **given}:
+        if ours.get(name) != given.get(name):
+            would, has = (shapes.get(name, "none of this name") for shapes in (ours, given))
+            raise ValueError(
+                f"{name!r} would have the shape {would}, and the recipe's network has {short(has)}: build the network with the "
+                "same layers and options, or the recipe is damaged; nothing was changed"
+            )
 
 
 @dataclass
@@ -112,7 +143,7 @@ def prepared(model: nn.Module, recipe: Mapping[str, Any]) -> Cut:
         )
     entries = recipe.get("modules")
     if not isinstance(entries, Mapping):
-        raise ValueError(f"damaged recipe: modules is {entries!r}")
+        raise ValueError(f"damaged recipe: modules is {short(entries)}")
     modules, cut = dict(model.named_modules()), Cut()
     for name, entry in entries.items():
         module = modules.get(name)
@@ -126,7 +157,7 @@ def prepared(model: nn.Module, recipe: Mapping[str, Any]) -> Cut:
                 f"the recipe cuts {name!r}, which is a {type(module).__name__} here and no layer that can be cut"
             )
         if not isinstance(entry, Mapping) or entry.keys() - {"outputs", "inputs", "bias"}:
-            raise ValueError(f"damaged recipe: {name!r} is {entry!r}")
+            raise ValueError(f"damaged recipe: {name!r} is {short(entry)}")
         _add(cut, name, module, entry)
     return cut
 
@@ -217,34 +248,40 @@ def _runs(kept: Tensor) -> list[list[int]]:
 def _numbers(name: str, side: str, size: int, given: Any) -> Tensor:
     """int64: those that are left."""
     if not isinstance(given, Mapping) or not isinstance(given.get("kept"), list) or type(given.get("of")) is not int:
-        raise ValueError(f"damaged recipe: {side} of {name!r} are {given!r}")
+        raise ValueError(f"damaged recipe: {side} of {name!r} are {short(given)}")
     if given["of"] != size:
         raise ValueError(
             f"{name!r} has {size} {side} and the recipe is of one with {given['of']}: give a network as it was before it was "
             "pruned, built with the same options, and apply the recipe once"
         )
-    numbers = torch.tensor(list(_flat(name, side, given["kept"])), dtype=torch.int64)
-    if not len(numbers) or bool((numbers.diff() <= 0).any()) or int(numbers[0]) < 0 or int(numbers[-1]) >= size:
-        raise ValueError(
-            f"damaged recipe: {side} kept of {name!r} are {given['kept']!r}, not runs that rise from 0 to {size}"
-        )
-    return numbers
-
-
-def _flat(name: str, side: str, runs: list[Any]) -> Iterator[int]:
+    runs, end = given["kept"], 0
     for run in runs:
-        if not isinstance(run, (list, tuple)) or len(run) != 2 or any(type(n) is not int for n in run):
-            raise ValueError(f"damaged recipe: {side} kept of {name!r} hold {run!r}, no pair of numbers")
-        yield from range(*run)
+        if not isinstance(run, list | tuple) or len(run) != 2 or any(type(n) is not int for n in run):
+            raise ValueError(f"damaged recipe: {side} kept of {name!r} hold {short(run)}, no pair of numbers")
+        if not end <= run[0] < run[1] <= size:
+            raise ValueError(f"damaged recipe: {side} kept of {name!r} hold {run}, not runs that rise from 0 to {size}")
+        end = run[1]
+    if not runs:
+        raise ValueError(f"damaged recipe: {side} kept of {name!r} are [], not runs that rise from 0 to {size}")
+    return torch.cat([torch.arange(*run) for run in runs])
 
 
 def _read(recipe: Mapping[str, Any] | str | os.PathLike[str]) -> Mapping[str, Any]:
     if isinstance(recipe, Mapping):
         return recipe
     try:
-        content = json.loads(Path(recipe).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{os.fspath(recipe)}: not a recipe: {error}") from None
+        content = json.loads(Path(recipe).read_text(encoding="utf-8"), object_pairs_hook=_once)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{os.fspath(recipe)}: not a recipe: {type(error).__name__}: {error}") from None
     if not isinstance(content, Mapping):
         raise ValueError(f"{os.fspath(recipe)}: not a recipe, but a {type(content).__name__}")
+    return content
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f'it says "{key}" twice')
+        content[key] = value
     return content
