@@ -10,11 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import litert_torch
 import numpy as np
 import torch
-from ai_edge_litert import schema_py_generated as schema
-from test_ship import NETWORKS, ship
 
 RELU = 1
 """Of schema.ActivationFunctionType; 19 is the operator of a Relu that is fused into none."""
@@ -22,6 +19,8 @@ RELU = 1
 
 def relus(path: Path) -> tuple[int, int]:
     """(Relus that are part of another operator, Relus of their own)."""
+    from ai_edge_litert import schema_py_generated as schema
+
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(path.read_bytes(), 0))
     operators = [operator for graph in model.subgraphs for operator in graph.operators]
     fused = sum(getattr(o.builtinOptions, "fusedActivationFunction", 0) == RELU for o in operators)
@@ -30,6 +29,9 @@ def relus(path: Path) -> tuple[int, int]:
 
 
 def main() -> None:
+    import litert_torch
+    from test_ship import NETWORKS, ship
+
     print(
         "| network | Relu sites | Relus in the file | largest difference, of the largest output |\n| --- | --- | --- | --- |"
     )

@@ -134,10 +134,9 @@ def _changed(x: Tensor, out: Any) -> bool | Tensor:
 
 def _flattened(x: Any, out: Any) -> bool | Tensor:
     """Whether values became 0 by being below some bound, and all others did not, whatever computed that."""
-    tensors = isinstance(x, Tensor) and isinstance(out, Tensor)
-    if not tensors or x is out or x.shape != out.shape or not x.is_floating_point() or in_functorch():
+    if type(out) is not Tensor or not isinstance(x, Tensor) or in_functorch():  # no values to be compared
         return False
-    if not x.numel() or x.data_ptr() == out.data_ptr():
+    if x.shape != out.shape or not x.is_floating_point() or not x.numel() or x.data_ptr() == out.data_ptr():
         return False
     with disable_torch_function():
         gone = out == 0

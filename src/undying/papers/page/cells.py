@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from undying.papers.analysis import ArmAnalysis, Seeds, TaskAnalysis
 from undying.papers.table import LOGARITHMS, Table
-from undying.report.words import MISSING, listed, points, signed
+from undying.report.words import MISSING, listed, signed
 from undying.statistics.interval import Interval
 
 
 def points_of(found: Interval | None) -> str:
     """A difference in percentage points, with its interval."""
-    return found.in_words(points) if found else MISSING
+    return found.in_words(lambda share: signed(100 * share)) if found else MISSING
 
 
 def count(runs: Seeds) -> str:
