@@ -77,7 +77,7 @@ def test_every_table_runs_at_smoke_scale(name, tmp_path, in_this_process, capsys
         assert (
             row.items() >= {name: environment[name] for name in MACHINE if name in row}.items()
         )  # those of CartPole and of dying networks have none
-    if any(row["arm"] == "barelu" for row in rows):  # without eps it is LeakyReLU, bit for bit
+    if "barelu" in name and any(row["arm"] == "barelu" for row in rows):  # without eps it is LeakyReLU, bit for bit
         weights = {(row["arm"], row["lr"], row["seed"]): row["weights_sha256"] for row in rows}
         rate = rows[0]["lr"]
         for seed in ("42", "1337"):
