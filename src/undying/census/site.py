@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from undying._base.text import ranges
 from undying.census.views import STATES, frame_of_units, plot_units
 
 
@@ -141,14 +142,8 @@ def numbers(units: Tensor) -> str:
     >>> numbers(torch.tensor([True, False, True, True, True]))
     '0, 2-4'
     """
-    runs: list[list[int]] = []
-    for unit in units.nonzero().flatten().tolist():
-        if runs and unit == runs[-1][1] + 1:
-            runs[-1][1] = unit
-        else:
-            runs.append([unit, unit])
-    said = [str(first) if first == last else f"{first}-{last}" for first, last in runs[:_SHOWN]]
-    return ", ".join(said + (["..."] if len(runs) > _SHOWN else []))
+    said = ranges(units.nonzero().flatten().tolist())
+    return ", ".join([*said[:_SHOWN], *(["..."] if len(said) > _SHOWN else [])])
 
 
 def labelled(sites: Sequence[Site]) -> list[str]:
