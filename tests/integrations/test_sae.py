@@ -128,3 +128,18 @@ def test_since_fired_says_which():
     dead = since.dead(200)["1"]
     losses = (named(x) - x).square().sum(1)
     assert set(resample_(net.encoder, net.decoder, dead, x, losses, optimizer).tolist()) >= {1, 5, 20}
+
+
+def test_of_square_layers_the_memory_of_the_same_latents_is_reset():
+    torch.manual_seed(0)
+    encoder, decoder, x = nn.Linear(5, 5), nn.Linear(5, 5), torch.randn(60, 5)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()])
+    (decoder(encoder(x).relu()) - x).square().mean().backward()
+    optimizer.step()
+    dead = torch.tensor([False, True, False, False, True])
+    resample_(encoder, decoder, dead, x, torch.ones(60), optimizer)
+    for weight, by_latent in ((encoder.weight, 0), (decoder.weight, 1)):
+        memory = optimizer.state[weight]["exp_avg"].movedim(by_latent, 0)
+        assert not memory[dead].any()
+        assert memory[~dead].any(1).all()
+    torch.testing.assert_close(decoder.weight.T[dead].norm(dim=1), torch.ones(2))

@@ -61,7 +61,8 @@ def resample_(
     latents = len(dead)
     if dead.dtype != torch.bool or dead.dim() != 1:
         raise ValueError(f"dead must be a bool mask of the latents, not {tuple(dead.shape)} of {dead.dtype}")
-    rows, columns = _by_latent(encoder, latents, "encoder", 0), _by_latent(decoder, latents, "decoder", 1)
+    rows_at, columns_at = _latent_axis(encoder, latents, "encoder", 0), _latent_axis(decoder, latents, "decoder", 1)
+    rows, columns = _parameter(encoder).movedim(rows_at, 0), _parameter(decoder).movedim(columns_at, 0)
     own_bias = encoder.bias if isinstance(encoder, nn.Linear) else bias
     width = rows.shape[1]
     if columns.shape[1] != width or inputs.shape[1:] != (width,) or losses.shape != inputs.shape[:1]:
@@ -87,13 +88,13 @@ def resample_(
     directions = nn.functional.normalize(inputs.detach()[drawn], dim=1).to(rows.device)
     living = rows[~dead.to(rows.device)].norm(dim=1)
     length = scale * (living.mean() if len(living) else 1.0)
-    at = which.to(rows.device)
-    rows[at] = (directions * length).to(rows.dtype)
+    rows[which.to(rows.device)] = (directions * length).to(rows.dtype)
     columns[which.to(columns.device)] = directions.to(columns.device, columns.dtype)
     if own_bias is not None:
         own_bias[which.to(own_bias.device)] = 0
     torch.clear_autocast_cache()
-    reset_state(optimizers, [(parameter, _numbers(parameter, which, latents)) for parameter in changed])
+    at = zip(changed, (rows_at, columns_at, 0), strict=False)
+    reset_state(optimizers, [(parameter, _numbers(parameter, axis, which)) for parameter, axis in at])
     return which.cpu()
 
 
@@ -102,8 +103,8 @@ def _parameter(layer: nn.Linear | nn.Parameter) -> nn.Parameter:
     return weight
 
 
-def _by_latent(layer: nn.Linear | nn.Parameter, latents: int, name: str, axis: int) -> Tensor:
-    """A view of the weight, (latents, width), which writes into it."""
+def _latent_axis(layer: nn.Linear | nn.Parameter, latents: int, name: str, axis: int) -> int:
+    """Which axis of the weight holds the latents; ``axis`` where it is a layer's."""
     weight = _parameter(layer)
     if weight.dim() != 2 or latents not in weight.shape:
         raise ValueError(f"{name} must have {latents} latents, as dead has, not a weight {tuple(weight.shape)}")
@@ -113,11 +114,10 @@ def _by_latent(layer: nn.Linear | nn.Parameter, latents: int, name: str, axis: i
         axis = list(weight.shape).index(latents)
     if weight.shape[axis] != latents:
         raise ValueError(f"{name} must have {latents} latents, as dead has, not a weight {tuple(weight.shape)}")
-    return weight if axis == 0 else weight.T
+    return axis
 
 
-def _numbers(parameter: Tensor, which: Tensor, latents: int) -> Tensor:
+def _numbers(parameter: Tensor, axis: int, which: Tensor) -> Tensor:
     """int64: those of the elements that belong to these latents, as the parameter is flattened."""
     numbers = torch.arange(parameter.numel()).view(parameter.shape)
-    axis = 0 if parameter.dim() == 1 or parameter.shape[0] == latents else 1
     return numbers.index_select(axis, which.cpu()).flatten()
