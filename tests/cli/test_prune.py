@@ -150,6 +150,25 @@ def test_an_onnx_that_computes_something_else_is_not_written(own, monkeypatch, c
     assert "more than rounding; nothing was written" in capsys.readouterr().err
 
 
+def test_an_onnx_that_gives_nan_is_not_taken_for_equal(own, monkeypatch):
+    from undying._base.errors import UndyingError
+    from undying.cli.exported import exported
+
+    class Session:
+        def __init__(self, *_, **__):
+            pass
+
+        def get_inputs(self):
+            return [type("Input", (), {"name": "x"})]
+
+        def run(self, *_):
+            return [np.full((2, 2), np.nan, np.float32)]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    with pytest.raises(UndyingError, match="differ by nan"):
+        exported(own, [torch.rand(2, 3, 12, 12)])
+
+
 def test_networks_of_two_tensors_have_no_onnx(monkeypatch):
     from undying._base.errors import UndyingError
     from undying.cli.exported import exported

@@ -33,7 +33,7 @@ def exported(model: nn.Module, data: Iterable[Any]) -> tuple[bytes, float]:
     """
     onnxruntime = need("onnxruntime", "onnx", "--onnx")
     session, content = None, b""
-    difference = largest = 0.0
+    difference = largest = torch.zeros(())
     for batch in data:
         args, kwargs, _ = unpacked(batch, None)
         if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
@@ -46,9 +46,10 @@ def exported(model: nn.Module, data: Iterable[Any]) -> tuple[bytes, float]:
             wanted = list(tensors_in([model(x)]))
         found = session.run(None, {session.get_inputs()[0].name: x.numpy()})
         for one, other in zip(wanted, found, strict=True):
-            difference = max(difference, float((one - torch.from_numpy(other)).abs().max()))
-            largest = max(largest, float(one.abs().max()))
-    share = difference / largest if largest else difference
+            # Unlike max, it keeps a NaN.
+            difference = torch.maximum(difference, (one - torch.from_numpy(other)).abs().max())
+            largest = torch.maximum(largest, one.abs().max())
+    share = float(difference / largest if largest else difference)
     if not share <= _MOST:
         raise UndyingError(
             f"--onnx: outputs in onnxruntime differ by {share:.2g} of the largest, more than rounding; nothing was written"
@@ -57,7 +58,6 @@ def exported(model: nn.Module, data: Iterable[Any]) -> tuple[bytes, float]:
 
 
 def _file(model: nn.Module, x: Tensor) -> bytes:
-    need("onnxscript", "onnx", "--onnx")
     example = x if len(x) > 1 else torch.cat([x, x])  # a batch of one would be taken for a size that never changes
     name = next(iter(inspect.signature(model.forward).parameters))
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
