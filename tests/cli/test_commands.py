@@ -9,6 +9,7 @@ import sys
 from importlib import import_module
 from importlib.metadata import requires
 from importlib.util import find_spec
+from itertools import pairwise
 
 import pytest
 import torch
@@ -102,6 +103,21 @@ def test_help_has_a_line_for_each(flag, capsys, monkeypatch):
     for name, command in COMMANDS.items():
         assert f"• {name} {command.says}" in shown
     assert "--version" in shown
+
+
+@pytest.mark.parametrize("words", ["compare", "report", "census", "bench activations"])
+def test_help_says_each_option_in_one_paragraph_and_no_empty_default(words, fresh):
+    done = fresh(f"from undying import cli; cli.main({[*words.split(), '--help']!r})", COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    assert "(default: )" not in done.stdout
+    assert not re.search(r"\(default: (None|True|False|'')\)|\{None\}", done.stdout)
+    inside = [line[1:-1] for line in done.stdout.splitlines() if line.startswith("│")]
+    for line, below in pairwise(inside):
+        indent = len(below) - len(below.lstrip())
+        begins = re.match(r" +(-|STR|PATH|\[|•|\()", line)
+        if indent > 8 and not re.match(r" -", below) and not begins:  # the same paragraph
+            room = len(line) - len(line.rstrip()) - 1
+            assert len(below.split()[0]) >= room, (line, below)
 
 
 @pytest.mark.parametrize(

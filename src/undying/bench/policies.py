@@ -47,7 +47,7 @@ class PolicySettings:
     seconds: float = 60.0
     """For all policies together at one network and number of threads, after warming up; at least six rounds."""
     cpu_time: bool = False
-    """Take the time that the process computes, not what passes: for a machine that is doing something else."""
+    """Measure CPU time instead of wall time, for a machine that has other work too."""
     seed: int = 0
     """Of the weights, the data and the order within a round."""
 

@@ -30,34 +30,34 @@ COMMANDS = {
     "compare": Command(
         "compare",
         "CompareCommand",
-        "Train the same network with several activations and seeds, and report what changed.",
+        "Train one network with several activations and seeds, and report what changed.",
     ),
     "report": Command("compare", "ReportCommand", "Write the report of a comparison again, without training."),
     "runs": Command("runs", "RunsCommand", "List the runs in a folder of 'undying compare', also while it works."),
     "reproduce": Command(
         "reproduce",
         "ReproduceCommand",
-        "Run a table of the SUGAR or BAReLU paper, and write a page with what was published, our numbers and a verdict.",
+        "Run a table of the SUGAR or BAReLU paper, and judge each of its claims.",
     ),
     "census": Command(
         "census",
         "CensusCommand",
-        "Count which units of a network fire, and which are silent, dead, dormant, saturated or unused.",
+        "Count which units of a network fire, and which are silent, dead or dormant.",
     ),
     "prune": Command(
         "prune",
         "PruneCommand",
-        "Cut out the units of a network that never fire on given data, and write the smaller network's weights.",
+        "Cut out units that never fire on given data, and write the smaller network.",
     ),
     "audit": Command(
         "audit",
         "AuditCommand",
-        "Show where a network holds or calls its activations, and what convert_ would leave alone.",
+        "Show where a network has its activations, and what convert_ would leave alone.",
     ),
     "bench": Command(
         "bench",
         "BenchCommand",
-        "Measure speed and memory on this machine's CPU, beside PyTorch's activations and the forms in public use.",
+        "Measure speed and memory on this CPU, beside PyTorch's own activations.",
     ),
     "doctor": Command("doctor", "DoctorCommand", "Show how activations are computed here, and why."),
 }
@@ -120,6 +120,10 @@ def _run(command: Any, prog: str, words: list[str]) -> int:
 
     from undying.cli.console import SafeConsole
 
+    if prog != "undying" and {"-h", "--help"} & set(words):
+        from undying.cli.helptext import describe
+
+        describe(command)
     given = tyro.cli(command, prog=prog, args=words, config=(tyro.conf.FlagCreatePairsOff,))
     return int(given(SafeConsole()))
 

@@ -16,7 +16,7 @@ from undying.treat.convert import audit
 
 @dataclass(frozen=True)
 class AuditCommand:
-    """Show where a network holds or calls its activations, and what convert_ would leave alone."""
+    """Show where a network has its activations, and what convert_ would leave alone."""
 
     model: tyro.conf.Positional[str]
     """Network: torchvision:NAME, timm:NAME, or package.module:function, which takes no arguments and returns one."""

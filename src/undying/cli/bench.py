@@ -104,7 +104,7 @@ class BenchPolicies:
 
 @dataclass(frozen=True)
 class BenchCommand:
-    """Measure speed and memory on this machine's CPU, beside PyTorch's activations and the forms in public use."""
+    """Measure speed and memory on this CPU, beside PyTorch's own activations."""
 
     what: Annotated[
         Annotated[BenchActivations, tyro.conf.subcommand("activations")]

@@ -31,7 +31,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class CensusCommand:
-    """Count which units of a network fire, and which are silent, dead, dormant, saturated or unused.
+    """Count which units of a network fire, and which are silent, dead or dormant.
 
     With --max-dead, --max-silent or --baseline a gate: exit status 0 within the limits, 1 beyond them, 2 where that
     cannot be judged.
@@ -66,8 +66,8 @@ class CensusCommand:
     """Judge by the counted units where activations that the network holds are never called on the data, such as those of an
     auxiliary head; experts that a router never chooses are dead."""
     certify: Path | None = None
-    """Also certify which units fire for no image at all that the preprocessing can give, and write the certificate to this
-    file, for undying.Certificate.load."""
+    """Also prove which units fire for no image that the preprocessing can give, and write the certificate to this file.
+    undying.Certificate.load reads it."""
     json: Path | None = None
     """Also write the census, and what was judged, to this file, for undying.Census.load."""
     html: Path | None = None

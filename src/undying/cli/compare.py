@@ -27,7 +27,7 @@ _OUT = Path("undying-compare")
 
 @dataclass(frozen=True)
 class CompareCommand:
-    """Train the same network with several activations and seeds, and report what changed.
+    """Train one network with several activations and seeds, and report what changed.
 
     By default it needs nothing but the package. To resume after a stop or a crash, run the same command again.
     """

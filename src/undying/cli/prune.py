@@ -29,7 +29,7 @@ WEIGHTS, RECIPE, REPORT, PAGE, ONNX = "weights.safetensors", "recipe.json", "rep
 
 @dataclass(frozen=True)
 class PruneCommand:
-    """Cut out the units of a network that never fire on given data, and write the smaller network's weights.
+    """Cut out units that never fire on given data, and write the smaller network.
 
     The outputs on the data stay the same, which is checked. Beside the weights stands a recipe, by which
     undying.apply_recipe_ shapes a fresh network that takes them.
@@ -40,11 +40,12 @@ class PruneCommand:
     """Folder for weights.safetensors, recipe.json, report.json and report.html; a new one, or one that this command wrote."""
     options: Annotated[ProbeOptions, tyro.conf.arg(name="")] = field(default_factory=ProbeOptions)
     certify: bool = False
-    """Cut out only what can fire for no image at all that the preprocessing can give, in place of what does not on the data."""
+    """Cut out only units that are proved to fire for no image that the preprocessing can give, instead of those that do not
+    fire on the data."""
     tolerance: float = 1e-5
-    """Largest change of an output that is rounding, as a share of the largest."""
+    """Largest change of an output that counts as rounding, as a share of the largest output."""
     rounds: int = 21
-    """Rounds of measuring the time of a forward pass of one sample before and after; 0: none."""
+    """Rounds of timing a forward pass of one sample, before and after; 0: none."""
     onnx: bool = False
     """Also write network.onnx, and compare what onnxruntime makes of the data with it."""
     axes: tuple[str, ...] = ()

@@ -25,7 +25,7 @@ from undying.papers.tables import TABLES, TIMED
 
 @dataclass(frozen=True)
 class ReproduceCommand:
-    """Run a table of the SUGAR or BAReLU paper, and write a page with what was published, our numbers and a verdict.
+    """Run a table of the SUGAR or BAReLU paper, and judge each of its claims.
 
     To resume after a stop or a crash, run the same command again. Runs are shared by tables of one folder.
     """
@@ -37,7 +37,7 @@ class ReproduceCommand:
     scale: str = "full"
     """Size: full (published; for a GPU), small (hours on two cores) or smoke (seconds, which say nothing)."""
     seeds: tuple[int, ...] = ()
-    """One number: the first so many of the table's seeds, and more. Several: these seeds. Default: the table's."""
+    """One number: how many of the table's seeds to take. Several: the seeds themselves. Default: the table's."""
     run: tuple[str, ...] = ()
     """Train only the runs with these ids, of NAME.runs.csv, and print their numbers; no page is written."""
     recorded: Path | None = None

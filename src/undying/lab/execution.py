@@ -34,10 +34,10 @@ class Execution:
     executor: str = "processes"
     """Where runs are executed: processes (on this machine), submitit (Slurm) or ray (a Ray cluster)."""
     job: tuple[str, ...] = ()
-    """What each submitit job asks for, in submitit's words: timeout_min=240 slurm_partition=gpu gpus_per_node=1."""
+    """What each submitit job asks for, as submitit names it: timeout_min=240 slurm_partition=gpu gpus_per_node=1."""
     together: str = "auto"
-    """Train runs that differ in their seed alone in one go: auto (where every number of a run is, bit by bit, that of the
-    run alone: see docs/compare.md) or off."""
+    """Train runs that differ only in their seed at once: auto (where that changes no bit of any run, see docs/compare.md)
+    or off."""
     device: str = "cpu"
     """Device: cpu, cuda (a GPU for each run) or another of torch's."""
     devices: int = 1
@@ -48,8 +48,8 @@ class Execution:
     compile: bool = False
     """Train through torch.compile."""
     deterministic: bool = True
-    """--no-deterministic also allows algorithms that give other numbers each time. Without it only those are used that always
-    give the same."""
+    """--no-deterministic also allows algorithms whose numbers differ from run to run. Without it, only those are used that
+    always give the same numbers."""
     data_root: Path | None = None
     """Folder for downloaded data; default: $UNDYING_DATA, or else undying in the user's cache."""
     checkpoint_seconds: float = 60.0

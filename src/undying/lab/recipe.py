@@ -24,8 +24,8 @@ class Recipe:
     columns: tuple[str, ...] = ()
     """Columns of a .csv that are to be predicted; default: the last one."""
     tasks: int = 1
-    """So many tasks in a row on the same data, each with the classes renamed at random, for as many epochs each: what is learned
-    last is what is tested last. A classification's."""
+    """Number of tasks in a row on the same data, for classification. Each renames the classes at random and gets an equal part
+    of --epochs. The last one is tested."""
     subset: int = 0
     """Train on this many samples only, with the same share of each class; 0: on all."""
     validation: float = 0.0

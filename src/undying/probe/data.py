@@ -43,7 +43,7 @@ class ProbeOptions:
     batch_size: int = 256
     """Samples in a batch."""
     preprocess: str = ""
-    """What is done to images, as the checkpoint was trained with: imagenet; torchvision or timm, the transforms that the
+    """How images are preprocessed, as in the training of the checkpoint: imagenet; torchvision or timm, the transforms that the
     library has for the network; mean,std of pixels from 0 to 1, or three of each; package.module:function of an image; or
     compare, mean and standard deviation of the training data, as compare does. Default: for a folder of images and a network
     of torchvision or timm the library's, else compare."""
