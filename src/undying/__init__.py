@@ -28,6 +28,7 @@ from undying.ops.lean import lean
 from undying.surrogates import SURROGATES, Surrogate, register_surrogate, surrogate, unit_scaled
 from undying.treat.convert import audit, convert_
 from undying.treat.policies.continual_backprop import ContinualBackprop
+from undying.treat.policies.dead_latents import DeadLatents
 from undying.treat.policies.gradient_dormancy import GradientDormancy
 from undying.treat.policies.recycler import Recycler
 from undying.treat.policies.redo import ReDo
@@ -53,6 +54,7 @@ __all__ = [
     "Changes",
     "ContinualBackprop",
     "ConversionReport",
+    "DeadLatents",
     "GradientDormancy",
     "Indexed",
     "Memory",

@@ -16,10 +16,12 @@ from undying._base.unwrap import is_compiled, unwrap_model
 from undying.census.batches import Inputs
 from undying.census.sinks import Sinks, sinks_of
 from undying.treat.edits import check_held, optimizers_in, remembered
+from undying.treat.policies.dead_latents import DeadLatents
 from undying.treat.policies.parts import Part
 from undying.treat.policies.policy import Chosen, Look, Policy, whole
 from undying.treat.policies.record import RecycleRecord
 from undying.treat.policies.renewal import INITS, Draws, heard_elsewhere, renew, silence
+from undying.treat.policies.resampling import Resampling
 from undying.treat.policies.taps import Measured, Taps
 from undying.treat.policies.wiring import is_frozen, wire
 from undying.treat.probe import Probe, Seen
@@ -42,9 +44,10 @@ class Recycler:
     Args:
         model: the network; one in DistributedDataParallel is changed inside, and all ranks do the same.
         optimizer: what trains it: one, several, or None.
-        policy: :class:`undying.ReDo`, :class:`undying.ContinualBackprop`, :class:`undying.SelfNormalizedResets` or
-            :class:`undying.GradientDormancy`.
-        probe: batches, as :func:`undying.census` takes them; a few samples, by which the network is followed.
+        policy: :class:`undying.ReDo`, :class:`undying.ContinualBackprop`, :class:`undying.SelfNormalizedResets`,
+            :class:`undying.GradientDormancy` or, for autoencoders, :class:`undying.DeadLatents`.
+        probe: batches, as :func:`undying.census` takes them; a few samples, by which the network is followed. DeadLatents draws its
+            directions from them.
         init: the incoming weights. ``"default"``: as the layer's own ``reset_parameters`` draws them; ``"kaiming"``: normal
             with variance 2 / fan_in, and biases 0.
         inputs, axes: as in :func:`undying.census`.
@@ -139,6 +142,7 @@ class Recycler:
             name: [part.target for part in site.parts if site.able[part.units].any()]
             for name, site in self.sites.items()
         }
+        self._resampling = self._resampled_by(tracing)
         targets = {id(t): t for site in self.sites.values() for t in site.targets}
         check_held(self._optimizers, targets.values(), lambda t: names[id(t)])
         self._able = {name: site.able.to(site.makers[0].part.target.device) for name, site in self.sites.items()}
@@ -160,6 +164,20 @@ class Recycler:
         # class of all modules, which would keep the taps, and the compiler off, as long as the process lives.
         weakref.finalize(self, self._taps.listen, frozenset()).atexit = False
         self._listen()
+
+    def _resampled_by(self, probe: Probe) -> Resampling | None:
+        if not isinstance(self.policy, DeadLatents):
+            return None
+        if self._group is not None:
+            raise ValueError(
+                "DeadLatents draws from the samples of one process, and with distributed each has its own: give all the same "
+                "latents with undying.integrations.sae.resample_, or pass distributed=False where one process trains"
+            )
+        if self._draws.init != INITS[0]:
+            raise ValueError(
+                f"init={self._draws.init!r} goes with no DeadLatents, whose new rows are directions of samples"
+            )
+        return Resampling(self.sites, probe, self.policy.scale)
 
     def __enter__(self) -> Recycler:
         return self
@@ -279,17 +297,28 @@ class Recycler:
     def _recycle(self, chosen: Mapping[str, Chosen]) -> None:
         """All outgoing weights first: a row that is itself made anew may read recycled units, whose outputs are new too."""
         self._check_there(chosen)
+        if self._resampling is not None and not self._resample(self._resampling, chosen):
+            return
         units = {name: found.units.tolist() for name, found in chosen.items()}
-        for name, found in chosen.items():
-            silence(self.sites[name], units[name], found.means, self._put)
-        for name, numbers in units.items():
-            renew(self.sites[name], numbers, self._draws, self._put)
-        torch.clear_autocast_cache()  # which holds copies of the weights as they were
+        if self._resampling is None:
+            for name, found in chosen.items():
+                silence(self.sites[name], units[name], found.means, self._put)
+            for name, numbers in units.items():
+                renew(self.sites[name], numbers, self._draws, self._put)
+            torch.clear_autocast_cache()  # which holds copies of the weights as they were
         for name, numbers in units.items():
             self.recycled += len(numbers)
             self._since[name][numbers] = True
             self._waiting[name][numbers] = True
             self._revived[name][numbers] = False
+
+    def _resample(self, resampling: Resampling, chosen: Mapping[str, Chosen]) -> bool:
+        (found,) = chosen.values()
+        reason = resampling.turn(found.units, self._optimizers, self._draws.generator)
+        if reason and "resampling" not in self._said:
+            self._said.add("resampling")
+            self._say(f"{reason} in step {self.steps}, so that no latent is resampled in such a step")
+        return not reason
 
     def _put(self, part: Part, places: Tensor, values: Tensor | float) -> None:
         """Write, and have the optimizers forget."""

@@ -42,6 +42,8 @@ class Measured:
     """Mean \\|dL/dx\\|, but for one factor for all units; x: what reaches the activation."""
     astray: bool = False
     """Whether a call was not the one that the probe showed, so that this may be of other units."""
+    values: int = 0
+    """How many of each unit were seen: samples, times positions. Not counted for ``gradient`` alone."""
 
 
 class Taps(TorchFunctionMode):
@@ -99,7 +101,13 @@ class Taps(TorchFunctionMode):
         for name, of in sums.items():
             size, mean = (of[key] / values[name] if key in of else None for key in ("size", "mean"))
             if of and name not in astray:  # a site that gives nothing below 0 has one sum for both
-                found[name] = Measured(size, size if mean is None else mean, of.get("fired"), of.get("gradient"))
+                found[name] = Measured(
+                    size,
+                    size if mean is None else mean,
+                    of.get("fired"),
+                    of.get("gradient"),
+                    values=values.get(name, 0),
+                )
         return found
 
     @contextlib.contextmanager
