@@ -12,7 +12,6 @@ from undying.lab.execution import Execution
 from undying.lab.runs.kind import kind_of
 from undying.lab.settings import AnyRun
 from undying.lab.store import Store
-from undying.lab.treatments import build_treatment
 
 __all__ = ["check_treatments", "run"]
 
@@ -52,7 +51,7 @@ def check_treatments(configs: Sequence[AnyRun], execution: Execution) -> None:
         UndyingError: one does not fit.
     """
     here = replace(execution, device="cpu", devices=1, compile=False)
-    treated = (config for config in configs if build_treatment(config.activation).parts)
+    treated = (config for config in configs if kind_of(config).is_treated(config))
     state = random_state()
     for config in {replace(config, seed=0, lr=1.0): config for config in treated}.values():
         try:

@@ -19,6 +19,7 @@ from undying.lab.checkpoints import Checkpoint
 from undying.lab.execution import Execution
 from undying.lab.runs.start import Start
 from undying.lab.settings import AnyRun
+from undying.lab.treatments import build_treatment
 
 Config = TypeVar("Config", bound=AnyRun)
 Lines = Sequence[dict[str, Any]]
@@ -31,6 +32,7 @@ KINDS = {
     "dying": "undying.lab.runs.dying",
     "rl": "undying.lab.runs.reinforcement",
     "dying-dqn": "undying.lab.runs.dying_dqn",
+    "sae": "undying.lab.runs.sae",
 }
 """What config.json calls it (nothing: those of ``undying compare``) -> its module, imported when it is asked for."""
 
@@ -110,6 +112,14 @@ class Kind(ABC, Generic[Config]):
         Raises:
             UndyingError: no run with its network can be trusted.
         """
+
+    def is_treated(self, config: Config) -> bool:
+        """Whether more is done than an activation put in, which may not fit its network: then it is rehearsed.
+
+        Raises:
+            UndyingError: there is no such treatment.
+        """
+        return bool(build_treatment(config.activation).parts)
 
     @abstractmethod
     def rehearse(self, config: Config, execution: Execution) -> None:

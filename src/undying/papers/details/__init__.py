@@ -10,6 +10,7 @@ from undying.papers.details.norms import Norms
 from undying.papers.details.profile import Profile
 from undying.papers.details.protocol import Section
 from undying.papers.details.readings import Readings
+from undying.papers.details.sparsity import Sparsity
 from undying.papers.plan import Plan
 from undying.papers.results import RunResult
 from undying.papers.table import Table
@@ -21,6 +22,7 @@ SECTIONS: dict[str, type[Section]] = {
     "profile": Profile,
     "landscape": Landscapes,
     "readings": Readings,
+    "sparsity": Sparsity,
 }
 """By what ``Table.shows`` calls them."""
 

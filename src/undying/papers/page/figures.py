@@ -22,7 +22,7 @@ def draw(analysis: Analysis, sections: Sequence[Section] = ()) -> dict[str, tupl
     drawn: dict[str, tuple[str, str]] = {}
     with styled():
         for name, task in analysis.tasks.items():
-            for kind, figure in (_of_curves(task.task) or _FIGURES).items():
+            for kind, figure in _kinds(task.task).items():
                 found = figure(task, analysis.scale_name)
                 if found is not None:
                     canvas, title, alt = found
@@ -114,7 +114,10 @@ def _curve(task: TaskAnalysis, scale: str, metric: Metric, over: str) -> tuple[C
     return canvas, title, f"{title}. Median over the seeds, first and last point: {said}."
 
 
-def _of_curves(task: Task) -> dict[str, Callable[[TaskAnalysis, str], tuple[Canvas, str, str] | None]]:
+def _kinds(task: Task) -> dict[str, Callable[[TaskAnalysis, str], tuple[Canvas, str, str] | None]]:
+    """Of curves where it has any; those of accuracies are of tasks without metrics of their own."""
+    if not task.metrics:
+        return _FIGURES
     return {metric.metric.replace("_", "-"): partial(_curve, metric=metric, over=task.over) for metric in task.curves}
 
 

@@ -21,6 +21,7 @@ from undying.papers.tables import (
     sugar_landscape,
     sugar_profile,
     undying_death,
+    undying_sae,
     undying_treat,
 )
 
@@ -39,6 +40,7 @@ TABLES: dict[str, Table] = {
         sugar_landscape.TABLE,
         *undying_death.TABLES,
         undying_treat.TABLE,
+        undying_sae.TABLE,
     )
 }
 """In the order of ``undying reproduce --list``."""
