@@ -12,6 +12,7 @@ from undying.activations.register import register_activation
 from undying.activations.schedule import StrengthSchedule
 from undying.activations.sugar import SUGAR, sugar
 from undying.census.census import census
+from undying.census.examples import Examples, SiteExamples
 from undying.census.outputs import Indexed
 from undying.census.plasticity import Plasticity, PlasticSite, plasticity
 from undying.census.record import Record
@@ -55,6 +56,7 @@ __all__ = [
     "ContinualBackprop",
     "ConversionReport",
     "DeadLatents",
+    "Examples",
     "GradientDormancy",
     "Indexed",
     "Memory",
@@ -72,6 +74,7 @@ __all__ = [
     "SelfNormalizedResets",
     "SinceFired",
     "Site",
+    "SiteExamples",
     "StrengthSchedule",
     "Surrogate",
     "Watch",

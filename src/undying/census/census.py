@@ -17,6 +17,7 @@ from undying._base.unwrap import uncompiled, unwrap_model
 from undying.activations.known import is_flat_below_zero, is_two_sided
 from undying.census.batches import Inputs, Mask, batches_of, entry, mask_of, moved, unpacked
 from undying.census.counting import Counter, SiteCounts
+from undying.census.examples import Keeper
 from undying.census.fingerprint import Fingerprint, weights_of
 from undying.census.inputs import FirstLayers
 from undying.census.outputs import Given
@@ -44,6 +45,7 @@ def census(
     mask: Mask | None = None,
     axes: Mapping[str, int] | None = None,
     skip: str | Sequence[str] | Skip = (),
+    examples: int = 0,
     device: torch.device | str | None = None,
 ) -> Census:
     """Run ``model`` in eval mode over ``data`` and count, for each unit of each activation call, how it fires.
@@ -72,6 +74,9 @@ def census(
         axes: unit axis by site name, where the producer of a tensor does not decide it.
         skip: patterns (``fnmatch``) of sites to leave out, and of places that are not recognised, by their names or as
             ``audit`` names them; ``"(root)"`` is what the network itself calls.
+        examples: keep so many samples that fire each unit most, and as many that fire it least, by their largest
+            pre-activation at any position: their numbers in the order of the data, in ``examples`` of the result. Takes
+            32 bytes for each unit and example.
         device: where batches are moved; default: the device of the first parameter.
 
     Activations are found as modules (torch's, SUGAR, BAReLU, B-SiLU, NeLU, those of :func:`undying.register_activation`)
@@ -98,7 +103,9 @@ def census(
         0 -> 1     ReLU      8  32       8     8        8   0.000
     layer 0 reads the input: gamma 1.72 (|mean| / std)
     """
-    return counted(model, data, method, tau, gradients, loss, inputs, mask, axes, skip, device, outputs)[0]
+    return counted(
+        model, data, method, tau, gradients, loss, inputs, mask, axes, skip, device, outputs, examples=examples
+    )[0]
 
 
 def counted(
@@ -115,10 +122,13 @@ def counted(
     device: torch.device | str | None,
     outputs: Given = (),
     moments: bool = False,
+    examples: int = 0,
 ) -> tuple[Census, dict[str, SiteCounts]]:
     """The census, and the counts that it was read from; with ``moments`` the second moments of the outputs are in them."""
     if not tau >= 0:
         raise ValueError(f"tau must be at least 0, not {tau!r}")
+    if type(examples) is not int or examples < 0:
+        raise ValueError(f"examples must be a number of samples, at least 0, not {examples!r}")
     if loss is not None and not gradients:
         raise ValueError("loss is only used with gradients=True")
     model = unwrap_model(model)
@@ -128,6 +138,7 @@ def counted(
     uses = counter.uses = Uses(counter.of)
     first_layers = counter.inputs = FirstLayers(counter.layer_of, counter.input_columns)
     counter.moments = moments
+    counter.examples = Keeper(examples) if examples else None
     fingerprint = Fingerprint()
     batches, whole = 0, False
     with contextlib.ExitStack() as stack:
@@ -173,7 +184,8 @@ def counted(
     sites = [site_of(counts, tau, gradients, uses.unused(counts.name)) for counts in counter.counts.values()]
     found = Census(sites, tau, name, fingerprint.read(), counter.ambiguous, unrecognised, counter.left_out)
     counter.inputs = None  # else the two keep each other, and the network with them
-    return replace(found, inputs=first_layers.read(), weights=weights_of(model)), counter.counts
+    kept = None if counter.examples is None else counter.examples.read(fingerprint.read_in_order(), counter.counts)
+    return replace(found, inputs=first_layers.read(), weights=weights_of(model), examples=kept), counter.counts
 
 
 def _given_whole(call: Callable[..., Any], batch: Any, counter: Counter, failure: Exception) -> Any:

@@ -17,6 +17,7 @@ from undying._base.places import Places
 from undying._torch import disable_torch_function, in_functorch
 from undying.activations.known import TYPE_OF, Ends, ends, is_activation, is_rectifier
 from undying.census.accumulators import WIDEST, Accumulator, OutputAccumulator, SecondMoments
+from undying.census.examples import Keeper
 from undying.census.inputs import FirstLayers
 from undying.census.layers import Layers
 from undying.census.outputs import Given, Indexed, Outputs
@@ -126,6 +127,8 @@ class Counter(UnitAxes):
         """Who reads the outputs, while it is asked."""
         self.inputs: FirstLayers | None = None
         """What the first layers read, where it is asked."""
+        self.examples: Keeper | None = None
+        """Which samples fire a unit most and least, where that is asked."""
         self.moments = False
         """Whether to add up the second moments of the outputs."""
         self.active = False
@@ -195,12 +198,16 @@ class Counter(UnitAxes):
             self.uses.restart()
         if self.inputs is not None:
             self.inputs.restart()
+        if self.examples is not None:
+            self.examples.restart()
 
     def given(self, *inputs: Any) -> None:
         """Say what the forward pass is given."""
         self.unseen.given(*inputs)
         if self.inputs is not None:
             self.inputs.given(reachable(inputs))
+        if self.examples is not None:
+            self.examples.start(self._samples, inputs)
 
     def layer_of(self, x: Tensor) -> str | None:
         """Name of the layer that made ``x``; None where there is none, or several are."""
@@ -264,6 +271,8 @@ class Counter(UnitAxes):
                 self.uses.called(func, args, kwargs, given, out)
             if self.inputs is not None:
                 self.inputs.called(func, args, kwargs, given, out)
+            if self.examples is not None:
+                self.examples.rows.called(func, args, kwargs, given, out)
             return out
         name = func.__name__.strip("_")
         place = self._running.name if self._running.module is not None else ""
@@ -304,6 +313,8 @@ class Counter(UnitAxes):
         name = self._next_name(label)
         if (reason := self.skip.reason_for(name, label, label)) is not None:
             self.left_out[name] = reason
+        elif self.examples is not None:
+            self.examples.leave_out(name, "of Indexed outputs none are kept")
         values, units = found.values.detach().flatten(), found.indices.long().flatten()
         if not values.numel() or name in self.left_out:
             return
@@ -393,12 +404,16 @@ class Counter(UnitAxes):
         counts.values = counts.values + values
         self._seen.append((counts, values if columns.mask is None else self._unmasked))
         counts.before.add(columns)
+        if self.examples is not None:
+            self.examples.add(name, x, layout, self._mask_at(layout), self._samples)
         if self.gradients and torch.is_grad_enabled():  # under no_grad none comes
             if not x.requires_grad:
                 leaf = x.detach().requires_grad_()
                 self.leaves.append(leaf)
-                x = leaf.clone()  # a leaf may not be overwritten in place
+                given, x = x, leaf.clone()  # a leaf may not be overwritten in place
                 self.know(x)
+                if self.examples is not None:
+                    self.examples.rows.same(given, x)
             x.register_hook(lambda g: counts.gradient_at(self._columns(name, g.detach(), layout)))
         return _Call(x, counts, layout, layer)
 
@@ -415,10 +430,14 @@ class Counter(UnitAxes):
             return counts
         self.left_out[name] = f"its input had {counts.units} units in one batch and {units} in another"
         del self.counts[name]
+        if self.examples is not None:
+            self.examples.leave_out(name, self.left_out[name])
         return None
 
     def _end(self, call: _Call, h: Tensor) -> None:
         self._layers.set(h, call.layer)
+        if self.examples is not None:
+            self.examples.rows.same(call.x, h)
         if call.counts is None or call.layout is None:
             return
         wanted = [each for each in (call.counts.after, call.counts.moments) if each is not None]
@@ -431,14 +450,15 @@ class Counter(UnitAxes):
             self.uses.made(call.counts.name, h)
 
     def _columns(self, name: str, x: Tensor, layout: Layout) -> Columns:
-        # One mask covers the tokens of a sample; a site that sees one value a sample, as after pooling, has no padding.
-        places, mask = math.prod(layout.shape) // layout.units, self._mask
-        if mask is not None and places == mask.shape[0] != mask.numel():
-            mask = None
         try:
-            return layout.columns(x, mask)
+            return layout.columns(x, self._mask_at(layout))
         except ValueError as error:
             raise ValueError(f"site {name!r}, input {tuple(x.shape)}: {error}") from None
+
+    def _mask_at(self, layout: Layout) -> Tensor | None:
+        # One mask covers the tokens of a sample; a site that sees one value a sample, as after pooling, has no padding.
+        places, mask = math.prod(layout.shape) // layout.units, self._mask
+        return None if mask is not None and places == mask.shape[0] != mask.numel() else mask
 
 
 def _fewer(so_far: Any, most: Any, given: int | None) -> Any:

@@ -30,6 +30,8 @@ class Fingerprint:
 
     def __init__(self) -> None:
         self._sum: Any = 0
+        self._in_order: Any = 0
+        self._samples = 0
         self.unknown: str | None = None
         """Type of a value that could not be read; there is then no fingerprint."""
 
@@ -48,11 +50,22 @@ class Fingerprint:
             # A tensor that does not go by samples (a scalar, a shared mask) counts as a whole.
             samples = h if samples is None else samples + (h if samples.shape == h.shape else h.sum())
         if samples is not None:
-            self._sum = self._sum + _mixed(samples).sum()
+            mixed = _mixed(samples)
+            places = torch.arange(self._samples, self._samples + len(mixed), device=mixed.device)
+            self._sum = self._sum + mixed.sum()
+            self._in_order = self._in_order + (mixed * (2 * places + 1)).sum()
+            self._samples += len(mixed)
 
     def read(self) -> str | None:
         """16 hexadecimal digits; None if a batch held what could not be read."""
-        return None if self.unknown else f"{int(self._sum) & (2**64 - 1):016x}"
+        return self._digits(self._sum)
+
+    def read_in_order(self) -> str | None:
+        """The same, which the order of the samples changes."""
+        return self._digits(self._in_order)
+
+    def _digits(self, total: Any) -> str | None:
+        return None if self.unknown else f"{int(total) & (2**64 - 1):016x}"
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from undying._base import text
 from undying._base.files import write_named
+from undying.census.examples import Examples
 from undying.census.inputs import InputStatistics
 from undying.census.site import Site, cell, labelled, plain, read_column, read_site, together
 from undying.census.views import frame_of_sites, plot_sites
@@ -50,6 +51,8 @@ class Census(Mapping[str, Site]):
     weights: str | None = field(default=None, compare=False)
     """Fingerprint of the network's parameters and buffers, of their bits, shapes and types. None where they cannot be read,
     as on another rank, in a training step, and in a file that does not say."""
+    examples: Examples | None = field(default=None, compare=False)
+    """Which samples fire each unit most and least; None without ``census(..., examples=9)``."""
 
     def __getitem__(self, name: str) -> Site:
         for site in self.sites:
@@ -104,7 +107,7 @@ class Census(Mapping[str, Site]):
         """The census of both data sets together, for instance of two ranks' shares; counts add.
 
         Raises:
-            ValueError: the censuses are of different sites, thresholds or losses.
+            ValueError: the censuses are of different sites, thresholds, losses or numbers of examples.
         """
         left_out = self.left_out | other.left_out
         ours, theirs = ([site for site in census.sites if site.name not in left_out] for census in (self, other))
@@ -121,7 +124,12 @@ class Census(Mapping[str, Site]):
             if layer in other.inputs and len(mine.mean) == len(other.inputs[layer].mean)
         }
         weights = self.weights if self.weights == other.weights else None
-        return Census(sites, self.tau, self.loss, probe, ambiguous, unrecognised, left_out, inputs, weights)
+        examples = None
+        if self.examples is not None and other.examples is not None:
+            examples = self.examples.joined(other.examples, probes).of([site.name for site in sites])
+        elif self.examples is not other.examples:
+            raise ValueError("censuses add only with the same number of examples, and one of the two has none")
+        return Census(sites, self.tau, self.loss, probe, ambiguous, unrecognised, left_out, inputs, weights, examples)
 
     def all_reduce(self, group: torch.distributed.ProcessGroup | None = None) -> Census:
         """The census of all ranks' shares of the data together, the same on every rank; call it on every rank. Sites with
@@ -159,6 +167,8 @@ class Census(Mapping[str, Site]):
         lines += [f"{name}: not counted, {_ask_axis(name, shape)}" for name, shape in self.ambiguous.items()]
         lines += [f"{name}: not recognised, so not counted: {place}" for name, place in self.unrecognised.items()]
         lines += [f"{name}: left out, {reason}" for name, reason in self.left_out.items()]
+        if self.examples is not None:
+            lines += [f"{name}: no examples, {reason}" for name, reason in self.examples.left_out.items()]
         lines += [
             f"{site.name}: {int(site.nonfinite.sum())} pre-activations are infinite or NaN, in "
             f"{int((site.nonfinite > 0).sum())} units"
@@ -253,6 +263,7 @@ class Census(Mapping[str, Site]):
                 for layer, each in self.inputs.items()
             },
             "sites": [{f.name: plain(getattr(site, f.name)) for f in fields(Site)} for site in self.sites],
+            "examples": None if self.examples is None else self.examples.to_dict(),
         }
 
     def to_json(self) -> str:
@@ -281,7 +292,9 @@ class Census(Mapping[str, Site]):
             weights = content.get("weights")
             if not isinstance(weights, str | None):
                 raise TypeError(f"weights {weights!r:.80}")
-            return cls(sites, tau, loss, probe, ambiguous, unrecognised, left_out, inputs, weights)
+            kept = content.get("examples")
+            examples = None if kept is None else Examples.from_dict(kept)
+            return cls(sites, tau, loss, probe, ambiguous, unrecognised, left_out, inputs, weights, examples)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise ValueError(f"this does not hold a census: {error!r}") from None
 

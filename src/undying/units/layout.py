@@ -176,6 +176,26 @@ class Layout:
             x = _split(self, x).permute(order)
         return Columns(x.contiguous().view(-1, self.units, inner), mask)
 
+    def peaks(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """float64 (rows, units): the largest value of each unit in each row of the first axis, which tells no units apart. NaN
+        where one of them is, and where the mask leaves none.
+
+        Args:
+            x: laid out like this.
+            mask: as in :meth:`columns`.
+        """
+        rows = Layout((((len(x), 0),), *self.axes[1:]))  # a factor for the rows, though there be one alone
+        factors = [factor for axis in rows.axes for factor in axis]
+        units = sorted((d for d, (_, step) in enumerate(factors) if step), key=lambda d: -factors[d][1])
+        places = [d for d, (_, step) in enumerate(factors) if not step]
+        order = [places[0], *units, *places[1:]]
+        found = _split(rows, x).permute(order).reshape(len(x), self.units, -1)
+        if mask is None:
+            return found.amax(2).double()
+        mask = _spread(mask, [factors[d][0] for d in places]).reshape(len(x), 1, -1)
+        peaks = torch.where(mask, found, -torch.inf).amax(2).double()
+        return torch.where(mask.any(2), peaks, torch.nan)
+
 
 @dataclass(frozen=True)
 class Statistic(Layout):
