@@ -1,5 +1,8 @@
 """Results of runs as a test wants them, for the runs of a plan."""
 
+import csv
+import io
+
 from undying.papers.results import RunResult
 
 ENVIRONMENT = {"undying": "0", "python": "3", "torch": "2", "processor": "abacus", "cores": "2", "threads": "1"}
@@ -21,3 +24,14 @@ def results(plan, accuracy, *, keep=lambda planned: True, **more):
         for planned in plan.runs
         if keep(planned)
     )
+
+
+def damaged(text, column, value):
+    """A table of runs, in the third row of which ``column`` is ``value``."""
+    rows = list(csv.DictReader(io.StringIO(text)))
+    rows[2][column] = value
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()

@@ -14,7 +14,7 @@ from undying._base.errors import UndyingError
 from undying.lab.executors import work
 from undying.ops import native
 from undying.papers.page.figures import draw
-from undying.papers.records import MACHINE
+from undying.papers.rows import MACHINE
 from undying.papers.tables import TABLES
 
 
@@ -74,9 +74,7 @@ def test_every_table_runs_at_smoke_scale(name, tmp_path, in_this_process, capsys
         environment = json.loads((tmp_path / "runs" / row["run"] / "environment.json").read_text())
         assert environment["instructions"] == torch.backends.cpu.get_cpu_capability()
         assert environment["kernels"] == (native.instructions() or "none")
-        assert (
-            row.items() >= {name: environment[name] for name in MACHINE if name in row}.items()
-        )  # those of CartPole and of dying networks have none
+        assert row.items() >= {name: environment[name] for name in MACHINE}.items()
     if "barelu" in name and any(row["arm"] == "barelu" for row in rows):  # without eps it is LeakyReLU, bit for bit
         weights = {(row["arm"], row["lr"], row["seed"]): row["weights_sha256"] for row in rows}
         rate = rows[0]["lr"]
@@ -131,24 +129,36 @@ def test_one_run_again_in_a_process_of_its_own_ends_the_same(tmp_path, in_this_p
     assert [p.name for p in (tmp_path / "again" / "runs").iterdir()] == [row["run"]]
 
 
-def test_what_is_on_record_is_not_trained_again(tmp_path, in_this_process):
-    command = ["reproduce", "sugar-swin", "--scale", "smoke", "--seeds"]
+@pytest.mark.parametrize("name", ["sugar-swin", "barelu-cartpole"])
+def test_what_is_on_record_is_not_trained_again(name, tmp_path, in_this_process):
+    """And the page of some recorded runs and some trained now is, with its figures, that of runs trained now."""
+    command = ["reproduce", name, "--scale", "smoke", "--seeds"]
     assert cli.main([*command, "0", "1", "--out", str(tmp_path / "first")]) == 0
-    recorded = str(tmp_path / "first" / "sugar-swin.runs.csv")
+    recorded = str(tmp_path / "first" / f"{name}.runs.csv")
     first = set(in_this_process)
     assert cli.main([*command, "0", "1", "2", "--out", str(tmp_path / "more"), "--recorded", recorded]) == 0
-    assert {row["run"] for row in runs(tmp_path / "more", "sugar-swin")} == set(in_this_process)
+    assert {row["run"] for row in runs(tmp_path / "more", name)} == set(in_this_process)
     assert len(in_this_process) == len(first) * 3 // 2
     trained = {path.name for path in (tmp_path / "more" / "runs").iterdir()}
     assert trained == set(in_this_process) - first
     assert cli.main([*command, "0", "1", "2", "--out", str(tmp_path / "whole")]) == 0
-    assert without_times(tmp_path / "whole") == without_times(tmp_path / "more")
+    assert without_times(tmp_path / "whole", name) == without_times(tmp_path / "more", name)
+    whole, more = (drawn(tmp_path / out) for out in ("whole", "more"))
+    assert whole.keys() == more.keys()
+    for figure, numbers in whole.items():
+        assert more[figure] == pytest.approx(numbers, abs=0.01)  # points; a curve on record has six digits
 
 
-def without_times(out):
-    """Page and index of sugar-swin, without what differs from one training to the next."""
-    index = [{**row, "seconds": ""} for row in runs(out, "sugar-swin")]
-    return re.sub(r"The runs took .* in all", "", (out / "sugar-swin.md").read_text()), index
+def without_times(out, name):
+    """Page and index of a table, without what differs from one training to the next."""
+    index = [{**row, "seconds": ""} for row in runs(out, name)]
+    page = re.sub(r"The runs took .* in all", "", (out / f"{name}.md").read_text())
+    return page, index
+
+
+def drawn(out):
+    """Every number in each figure, by its name."""
+    return {path.name: [float(n) for n in re.findall(r"\d+\.\d+", path.read_text())] for path in out.glob("*.svg")}
 
 
 def test_a_run_of_the_folder_goes_before_its_record(tmp_path, in_this_process):
@@ -209,7 +219,7 @@ def test_full_scale_says_what_a_gpu_would_take(tmp_path, monkeypatch, capsys):
         (["sugar-swin", "--scale", "smoke", "--page-only", "--out", "/dev/null/x"], ["/dev/null/x", "--out"]),
         (["sugar-swin", "--scale", "smoke", "--recorded", "/nowhere.csv"], ["/nowhere.csv", "No such file"]),
         (["sugar-swin", "--scale", "smoke", "--recorded", "r.csv", "--run", "abc"], ["--run", "--recorded", "one of"]),
-        (["undying-death", "--scale", "smoke", "--recorded", "r.csv"], ["--recorded", "undying-death", "--out"]),
+        (["sugar-profile", "--scale", "smoke", "--recorded", "r.csv"], ["--recorded", "sugar-profile", "--out"]),
         (["barelu-overhead", "--scale", "smoke", "--recorded", "r.csv"], ["--recorded", "it times"]),
     ],
 )

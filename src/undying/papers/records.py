@@ -1,22 +1,18 @@
-"""NAME.runs.csv: a row a run, with all that a page of accuracies tells of it, so that the page can be made from it again."""
+"""NAME.runs.csv: a row a run, with all that a page tells of it, so that the page can be made from it again."""
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from undying._base.errors import UndyingError
 from undying._base.text import comma_separated
+from undying.papers import kind_records
 from undying.papers.plan import Plan, Planned
 from undying.papers.results import RunResult
+from undying.papers.rows import MACHINE, Row, read_rows
 from undying.papers.table import Table
-
-MACHINE = ("processor", "instructions", "kernels", "cores", "python", "torch", "threads", "undying")
-"""Of a run's environment."""
-_LATER = ("instructions", "kernels")
-"""Of these, what runs of early versions do not tell."""
 
 COLUMNS = (
     "run",
@@ -37,10 +33,13 @@ COLUMNS = (
     "weights_sha256",
     *MACHINE,
 )
+"""Of a table of accuracies; those of tasks with metrics of their own are in ``kind_records``."""
 
 
-def records(results: Sequence[RunResult]) -> str:
-    """A row a run, in the order given; what is not known is empty."""
+def records(plan: Plan, results: Sequence[RunResult]) -> str:
+    """A row a run of ``plan``, in the order given; what is not known is empty."""
+    if _of_kinds(plan):
+        return kind_records.records(plan, results)
     rows: list[Sequence[object]] = [COLUMNS]
     for o in results:
         config = o.planned.config
@@ -71,13 +70,19 @@ def read_records(table: Table, plan: Plan, path: Path) -> tuple[RunResult, ...]:
     Raises:
         UndyingError: the file cannot be read or has no run of the plan, or the page of ``table`` shows more than it tells.
     """
-    if table.shows or any(task.metrics for task in plan.scale.tasks):
+    if table.shows:
         raise UndyingError(
-            f"--recorded is for tables of accuracies: the page of {table.name} shows more of its runs than {path} tells; "
+            f"--recorded cannot make the page of {table.name}, which shows more of its runs than {path} tells; "
             "keep their --out to resume them"
         )
-    rows = _rows(path)
-    found = [_run_result(planned, path, *rows[planned.config.id]) for planned in plan.runs if planned.config.id in rows]
+    if _of_kinds(plan):
+        columns = kind_records.columns(plan)
+        lacking = "one of an earlier version cannot serve: keep the --out of its runs to resume them"
+    else:
+        columns, lacking = COLUMNS, "give a NAME.runs.csv that undying reproduce wrote"
+    rows = read_rows(path, columns, lacking)
+    read = (lambda planned, row: kind_records.read(plan, planned, row)) if _of_kinds(plan) else _run_result
+    found = [read(planned, rows[planned.config.id]) for planned in plan.runs if planned.config.id in rows]
     if not found:
         raise UndyingError(
             f"--recorded {path} has no run of {table.name} with this --scale, these data and seeds; give the "
@@ -86,61 +91,26 @@ def read_records(table: Table, plan: Plan, path: Path) -> tuple[RunResult, ...]:
     return tuple(found)
 
 
-def _rows(path: Path) -> dict[str, tuple[int, Mapping[str, str]]]:
-    """Run -> the last of its lines, and its cells."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, restval="", strict=True)
-            columns = reader.fieldnames or ()
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UndyingError(f"cannot read {path}: {error}") from None
-    missing = [name for name in COLUMNS if name not in columns]
-    if missing:
-        raise UndyingError(f"{path} has no column {missing[0]}; give a NAME.runs.csv that undying reproduce wrote")
-    found: dict[str, tuple[int, Mapping[str, str]]] = {}
-    for line, row in rows:
-        if row["run"] in found:
-            raise UndyingError(f"{path}, line {line}: run {row['run']} a second time; delete one of its two lines")
-        found[row["run"]] = line, row
-    return found
+def _of_kinds(plan: Plan) -> bool:
+    return any(task.metrics for task in plan.scale.tasks)
 
 
-def _run_result(planned: Planned, path: Path, line: int, row: Mapping[str, str]) -> RunResult:
-    def damaged(column: str) -> UndyingError:
-        return UndyingError(f"{path}, line {line}: {row[column]!r} in {column}; delete the line to train the run again")
-
-    def number(column: str) -> float:
-        try:
-            value = float(row[column])
-        except ValueError:
-            raise damaged(column) from None
-        if not math.isfinite(value):
-            raise damaged(column)
-        return value
-
-    def known(column: str) -> float:
-        return number(column) if row[column] else math.nan
-
-    if row["status"] not in ("finished", "diverged"):
-        raise damaged("status")
-    if len(row["weights_sha256"]) != 64:
-        raise damaged("weights_sha256")
+def _run_result(planned: Planned, row: Row) -> RunResult:
     return RunResult(
         planned=planned,
         id=planned.config.id,
-        status=row["status"],
-        accuracy=number("test_accuracy"),
-        validation=number("validation_accuracy"),
-        silent=known("silent"),
-        dead=known("dead"),
-        sparsity=known("sparsity"),
-        seconds=number("seconds"),
-        weights=row["weights_sha256"],
-        environment={name: row[name] for name in MACHINE if row[name] or name not in _LATER},
-        gradient=_log(known("gradient_norm")),
-        update=_log(known("update_norm")),
-        curvature=_log(known("curvature")),
+        status=row.status,
+        accuracy=row.number("test_accuracy"),
+        validation=row.number("validation_accuracy"),
+        silent=row.known("silent"),
+        dead=row.known("dead"),
+        sparsity=row.known("sparsity"),
+        seconds=row.number("seconds"),
+        weights=row.weights,
+        environment=row.environment(),
+        gradient=_log(row.known("gradient_norm")),
+        update=_log(row.known("update_norm")),
+        curvature=_log(row.known("curvature")),
     )
 
 

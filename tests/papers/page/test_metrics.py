@@ -12,8 +12,8 @@ import planted
 from undying.lab.runs.cartpole import CartPoleRun
 from undying.papers.analysis import analyze
 from undying.papers.page.page import page, write_page
-from undying.papers.page.provenance import runs_table
 from undying.papers.plan import make_plan
+from undying.papers.records import records
 from undying.papers.tables import TABLES
 
 TABLE = TABLES["barelu-cartpole"]
@@ -119,7 +119,7 @@ def test_settings_and_runs(text, analysis):
     assert cells(text, "| steps |") == ["steps", "2048"]
     assert cells(text, "| data |") == ["data", "CartPole-v1"]
     assert "activation |" not in text.partition("## Settings")[2].partition("Given")[0]
-    rows = list(csv.DictReader(io.StringIO(runs_table(analysis))))
+    rows = list(csv.DictReader(io.StringIO(records(analysis.plan, analysis.results))))
     assert len(rows) == 200
     first = rows[0]
     assert float(first["score"]) == pytest.approx(200 + 42 % 7)

@@ -11,9 +11,8 @@ import pytest
 import planted
 from undying.papers.analysis import analyze
 from undying.papers.page.page import page, write_page
-from undying.papers.page.provenance import runs_table
 from undying.papers.plan import make_plan
-from undying.papers.records import COLUMNS
+from undying.papers.records import COLUMNS, records
 from undying.papers.tables import TABLES
 
 TABLE = TABLES["sugar-cifar10"]
@@ -140,7 +139,7 @@ def test_the_grid_ends_where_runs_end(plan):
 
 def test_every_number_has_its_runs(plan):
     analysis = found(plan)
-    rows = list(csv.DictReader(io.StringIO(runs_table(analysis))))
+    rows = list(csv.DictReader(io.StringIO(records(analysis.plan, analysis.results))))
     assert tuple(rows[0]) == COLUMNS
     assert len({row["run"] for row in rows}) == len(rows) == len(plan.runs)
     behind = [r for r in rows if (r["task"], r["arm"], r["lr"]) == ("resnet18", "sugar", "0.001")]

@@ -1,11 +1,11 @@
-"""The parts of a page that are other ones for tasks with metrics of their own: arms, aggregates over seeds, runs."""
+"""The parts of a page that are other ones for tasks with metrics of their own: arms, aggregates over seeds."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 
-from undying._base.text import comma_separated, markdown
+from undying._base.text import markdown
 from undying.papers.analysis import Analysis, ArmAnalysis, Seeds, TaskAnalysis
 from undying.papers.page.cells import count, own_rate, points_of
 from undying.papers.table import Metric
@@ -84,24 +84,3 @@ def _aggregates(analysis: Analysis, task: TaskAnalysis) -> list[str]:
 
 def _times(factor: float) -> Callable[[float], str]:
     return lambda value: f"{factor * value:.1f}"
-
-
-def runs_table(analysis: Analysis) -> str:
-    """A row a finished run, in the order in which they are run; what its task does not measure is empty."""
-    tasks = {task.name: task for task in analysis.plan.scale.tasks}
-    names = dict.fromkeys(("accuracy", "validation", "silent", "dead"))
-    names |= dict.fromkeys(metric.metric for task in tasks.values() for metric in task.metrics)
-    named = ["score" if name == "accuracy" else name for name in names]
-    rows: list[Sequence[object]] = [["run", "task", "arm", "seed", "lr", "status", *named, "seconds", "weights_sha256"]]
-    for o in analysis.results:
-        most = {metric.metric: metric.most or 1 for metric in tasks[o.planned.task].metrics}
-        most = {"validation": most["accuracy"], "silent": 1, "dead": 1} | most
-        cells = [_number(o.of(name) * most[name]) if name in most else "" for name in names]
-        config = o.planned.config
-        start = [o.id, o.planned.task, o.planned.arm, config.seed, config.lr, o.status]
-        rows.append([*start, *cells, round(o.seconds, 1), o.weights])
-    return comma_separated(rows)
-
-
-def _number(value: float) -> str:
-    return repr(value) if math.isfinite(value) else ""

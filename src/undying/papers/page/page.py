@@ -13,7 +13,8 @@ from undying.papers.page.cells import bullets, divergences
 from undying.papers.page.claims import claims, rules
 from undying.papers.page.figures import draw
 from undying.papers.page.gains import gains
-from undying.papers.page.provenance import runs, runs_table, settings
+from undying.papers.page.provenance import runs, settings
+from undying.papers.records import records
 from undying.papers.table import Task
 
 
@@ -35,7 +36,7 @@ def write_page(analysis: Analysis, out: Path, seeds: Sequence[int] = (), section
     name = analysis.table.name
     figures = draw(analysis, sections)
     texts = {file: svg for file, (svg, _) in figures.items()}
-    texts[f"{name}.runs.csv"] = runs_table(analysis)
+    texts[f"{name}.runs.csv"] = records(analysis.plan, analysis.results)
     texts[f"{name}.md"] = page(analysis, {file: alt for file, (_, alt) in figures.items()}, seeds, sections)
     out.mkdir(parents=True, exist_ok=True)
     for file, text in texts.items():

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 
 from undying._base.text import duration, markdown
 from undying.papers.analysis import Analysis
-from undying.papers.page import metrics
-from undying.papers.records import records
 from undying.papers.results import RunResult
 from undying.report.words import MISSING
 
@@ -27,13 +25,6 @@ def settings(analysis: Analysis) -> str:
     rows = [("setting", *columns)]
     rows += [(label, *(column.get(label) or MISSING for column in columns.values())) for label in labels]
     return markdown(rows)
-
-
-def runs_table(analysis: Analysis) -> str:
-    """A row a finished run, in the order in which they are run."""
-    if any(task.metrics for task in analysis.plan.scale.tasks):
-        return metrics.runs_table(analysis)
-    return records(analysis.results)
 
 
 def runs(analysis: Analysis, seeds: Sequence[int]) -> str:
