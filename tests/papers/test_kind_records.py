@@ -10,6 +10,7 @@ import pytest
 
 import planted
 from undying._base.errors import UndyingError
+from undying.lab.runs.cartpole import POINTS
 from undying.papers.kinds import KindTask
 from undying.papers.plan import make_plan
 from undying.papers.records import read_records, records
@@ -165,10 +166,10 @@ def test_the_file_of_an_earlier_version_is_refused(plan, results, tmp_path):
         read_records(TABLE, plan, path)
 
 
-def test_the_index_of_the_full_table_is_less_than_a_megabyte():
-    plan = make_plan(TABLE.scales["full"])
-    points = TABLE.scales["full"].tasks[0].epochs + 1
-    long = tuple(1 / 3 for _ in range(points))
+@pytest.mark.parametrize("name", ["barelu-cartpole", "barelu-cartpole-rollouts"])
+def test_the_index_of_the_full_table_is_less_than_a_megabyte(name):
+    plan = make_plan(TABLES[name].scales["full"])
+    long = tuple(1 / 3 for _ in range(POINTS + 1))
     results = [
         replace(o, curves=dict.fromkeys(o.curves, long), environment=o.environment | {"processor": "A" * 40})
         for o in planted_results(plan)

@@ -81,6 +81,8 @@ def test_the_published_differences():
         # In points of the 500 that an episode can bring: 27.00 and 59.55 of reward.
         ("barelu-cartpole", "cartpole", "barelu", "relu", "accuracy"): 5.40,
         ("barelu-cartpole", "cartpole", "barelu", "leaky_relu", "accuracy"): 11.91,
+        ("barelu-cartpole-rollouts", "cartpole", "barelu", "relu", "accuracy"): 5.40,
+        ("barelu-cartpole-rollouts", "cartpole", "barelu", "leaky_relu", "accuracy"): 11.91,
         ("sugar-cifar10", "vgg16", "sugar", "bsilu", "accuracy"): 9.85,
         ("sugar-cifar10", "resnet18", "sugar", "bsilu", "accuracy"): 9.66,
         ("sugar-cifar100", "vgg16", "sugar", "bsilu", "accuracy"): 15.74,

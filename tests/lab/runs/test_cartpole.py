@@ -97,6 +97,22 @@ def test_weights_that_are_not_finite_end_the_run(monkeypatch):
     assert "test_return" not in last.metrics
 
 
+def test_a_curve_of_many_rollouts_has_few_points():
+    """The last of each stretch, with the mean of the returns that are known there."""
+    units = {"name": "mlp_extractor.policy_net.1", "units": 4, "silent": 1, "dead": 0}
+    lines = [{"steps": 0, "return": None, "sites": []}]
+    lines += [{"steps": 128 * i, "return": None if i % 3 else float(i), "sites": [units]} for i in range(1, 390)]
+    curves = cartpole.KIND.curves(RUN, lines)
+    assert curves["over"] == (0, *(128 * i for i in range(8, 389, 8)), 128 * 389)
+    assert len(curves["over"]) == len(curves["return"]) == cartpole.POINTS
+    assert curves["return"][1] == pytest.approx((3 + 6) / 2 / 500)  # of 1 to 8
+    assert curves["return"][-1] == pytest.approx(387 / 500)  # of 385 to 389
+    assert curves["policy_silent"] == (None, *[0.25] * 49)
+    short = lines[: cartpole.POINTS + 1]
+    assert cartpole.KIND.curves(RUN, short)["over"] == tuple(line["steps"] for line in short)
+    assert cartpole.KIND.curves(RUN, lines[1:4])["return"][1] is None
+
+
 def test_it_is_a_run_of_the_store(tmp_path):
     execution = undying.lab.execution.Execution()
     assert execute(RUN, tmp_path, execution, False) == FINISHED

@@ -39,6 +39,8 @@ MOST = 500
 """Of the return of an episode, which then ends."""
 PROBE = 2048
 """Observations on which units are counted, the same for every run."""
+POINTS = 50
+"""Of a curve, at most."""
 _GAMMA = 0.99  # PPO's own
 _NETWORKS = ("policy", "value")
 
@@ -245,6 +247,7 @@ class CartPole(Kind[CartPoleRun]):
         }
 
     def curves(self, config: CartPoleRun, lines: Lines) -> dict[str, Curve]:
+        lines = _thinned(lines)
         return {
             "over": tuple(line["steps"] for line in lines),
             "return": tuple(None if line["return"] is None else line["return"] / MOST for line in lines),
@@ -255,6 +258,21 @@ class CartPole(Kind[CartPoleRun]):
 
 
 KIND = CartPole()
+
+
+def _thinned(lines: Lines) -> Lines:
+    """At most ``POINTS`` of them beside the first: of so many rollouts in a row the last, with the mean return of all. A short
+    rollout often ends no episode, and its return is then unknown."""
+    size = -(-(len(lines) - 1) // POINTS)
+    if size <= 1:
+        return lines
+    groups = [lines[start : start + size] for start in range(1, len(lines), size)]
+    return [lines[0], *({**group[-1], "return": _mean_return(group)} for group in groups)]
+
+
+def _mean_return(lines: Lines) -> float | None:
+    known = [line["return"] for line in lines if line["return"] is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _silent(line: Mapping[str, Any], network: str) -> float | None:
