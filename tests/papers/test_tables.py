@@ -31,7 +31,7 @@ def test_what_is_said_of_an_arm_is_of_an_arm_that_is_run(table):
         if claim.own_rates:
             grids = {tasks[claim.task].rates(arm) for arm in (claim.arm, claim.against)}
             assert len(grids) == 1, "both are tuned on the same grid"
-            assert len(*grids) == (3 if table.name == "undying-treat" else 4)
+            assert len(*grids) == (3 if table.name in ("undying-treat", "undying-plasticity") else 4)
 
 
 @tables

@@ -28,6 +28,11 @@ METRICS = {
     "revived": "share of revived units",
     "recovered": "share of networks that recovered",
     "recycled": "units recycled, over all units",
+    "slope": "slope of the online accuracy over the tasks",
+    "change": "change of the online accuracy from the first task to the last, along its slope",
+    "dormant": "share of dormant units",
+    "rank": "effective rank of the features",
+    "weights": "norm of the weights",
 }
 """What is measured of a run: after its last epoch, a share in [0, 1]; and those of ``LOGARITHMS``. Those from ``area`` on
 are of kinds of run of their own."""
@@ -45,6 +50,8 @@ class Metric:
     text: str
     most: float = 0.0
     """What a share of 1 stands for, such as a return of 500; 0: it is shown in percent."""
+    places: int = 1
+    """After the decimal point."""
 
     @property
     def factor(self) -> float:

@@ -134,7 +134,7 @@ class _Run:
         self.test = moved(dataset.x_test, dataset.y_test)
         self.held = moved(*held) if held else None
         seed_everything(config.seed)
-        self.model = _built(config, dataset.shape, dataset.classes).to(device)
+        self.model = network(config.model, config.depth, config.width, dataset.shape, dataset.classes).to(device)
         self.draws = torch.Generator().manual_seed(config.seed)
         # The first task has the digits' own labels.
         permutations = [torch.randperm(dataset.classes, generator=self.draws) for _ in range(config.tasks - 1)]
@@ -193,10 +193,9 @@ class _Run:
         return build_optimizer(self.config.optimizer, list(self.model.parameters()), lr, Recipe())
 
 
-def _built(config: DyingRun, shape: tuple[int, ...], classes: int) -> nn.Module:
-    if config.model == "functional_cnn":
-        return FunctionalCNN(shape, classes)
-    return mlp(shape, classes, depth=config.depth, width=config.width)
+def network(model: str, depth: int, width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """``"functional_cnn"``, or an MLP of ``depth`` hidden layers of ``width`` units."""
+    return FunctionalCNN(shape, classes) if model == "functional_cnn" else mlp(shape, classes, depth=depth, width=width)
 
 
 def _silent(counted: Census) -> Tensor:

@@ -33,6 +33,7 @@ KINDS = {
     "rl": "undying.lab.runs.reinforcement",
     "dying-dqn": "undying.lab.runs.dying_dqn",
     "sae": "undying.lab.runs.sae",
+    "online": "undying.lab.runs.online",
 }
 """What config.json calls it (nothing: those of ``undying compare``) -> its module, imported when it is asked for."""
 

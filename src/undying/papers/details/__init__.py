@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from undying.lab.store import Store
 from undying.papers.details.landscape import Landscapes
 from undying.papers.details.norms import Norms
+from undying.papers.details.online import Online
 from undying.papers.details.profile import Profile
 from undying.papers.details.protocol import Section
 from undying.papers.details.readings import Readings
@@ -23,6 +24,7 @@ SECTIONS: dict[str, type[Section]] = {
     "landscape": Landscapes,
     "readings": Readings,
     "sparsity": Sparsity,
+    "online": Online,
 }
 """By what ``Table.shows`` calls them."""
 

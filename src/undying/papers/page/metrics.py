@@ -29,8 +29,8 @@ def arms(analysis: Analysis, task: TaskAnalysis) -> str:
         row = [f"`{arm}`"]
         if any(published.values()):
             row.append(f"{score.factor * number.value:.2f}" if number else "")
-        row += [count(runs), _mean(runs, score), "" if arm == baseline else points_of(task.difference(arm, baseline))]
-        row += [_mean(runs, metric) for metric in others]
+        row += [count(runs), mean_of(runs, score), "" if arm == baseline else points_of(task.difference(arm, baseline))]
+        row += [mean_of(runs, metric) for metric in others]
         row += _tuned(found, at_best) if tuned else []
         rows.append(row)
     told = [f"At rate {lr:g}. Mean over the seeds with its 95 % interval."]
@@ -46,14 +46,15 @@ def arms(analysis: Analysis, task: TaskAnalysis) -> str:
 def _tuned(found: ArmAnalysis, metrics: Sequence[Metric]) -> list[str]:
     if len(found.runs) == 1:
         return [""] * (1 + len(metrics))
-    return [own_rate(found), *(_mean(found.at(found.own_rate), metric) for metric in metrics)]
+    return [own_rate(found), *(mean_of(found.at(found.own_rate), metric) for metric in metrics)]
 
 
-def _mean(runs: Seeds, metric: Metric) -> str:
+def mean_of(runs: Seeds, metric: Metric) -> str:
+    """With its 95 % interval."""
     values = [metric.factor * run.of(metric.metric) for run in runs.values()]
     if not values or not all(map(math.isfinite, values)):
         return MISSING
-    return estimate(values).in_words("{:.1f}".format)
+    return estimate(values).in_words(f"{{:.{metric.places}f}}".format)
 
 
 def _aggregates(analysis: Analysis, task: TaskAnalysis) -> list[str]:

@@ -21,6 +21,7 @@ from undying.papers.tables import (
     sugar_landscape,
     sugar_profile,
     undying_death,
+    undying_plasticity,
     undying_sae,
     undying_treat,
 )
@@ -41,6 +42,7 @@ TABLES: dict[str, Table] = {
         *undying_death.TABLES,
         undying_treat.TABLE,
         undying_sae.TABLE,
+        undying_plasticity.TABLE,
     )
 }
 """In the order of ``undying reproduce --list``."""
