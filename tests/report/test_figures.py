@@ -16,7 +16,7 @@ from undying.plots.theme import PAPER, THEME, styled
 from undying.report.drawing import Figure
 from undying.report.figures import cost, differences, draw, learning, silent_units
 from undying.report.layer_figures import layers
-from undying.report.words import between, percent, ratio, seconds_ratio
+from undying.report.words import percent, ratio, seconds_ratio
 from undying.statistics.records import Curve
 
 
@@ -42,7 +42,8 @@ def test_the_figures_of_the_report(figures: dict[str, Figure]) -> None:
 def test_alt_text_holds_means_and_intervals(figures: dict[str, Figure], results: Results) -> None:
     for activation in results.activations:
         for name, summary in (("accuracy", activation.score), ("silent", activation.silent)):
-            expected = f"{activation.name} {percent(summary.mean)}{between(summary.low, summary.high, ' %')}"
+            interval = f", 95 % interval {100 * summary.low:.1f} to {100 * summary.high:.1f} %"
+            expected = f"{activation.name} {percent(summary.mean)}{interval}"
             assert expected in figures[name].alt
 
 

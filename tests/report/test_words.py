@@ -9,13 +9,12 @@ from dataclasses import replace
 import pytest
 
 from undying.lab.results import Results
-from undying.report.words import MISSING, between, lead, percent, points, probability, ratio, signed
+from undying.report.words import MISSING, lead, percent, points, probability, ratio, signed
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_what_is_not_known_is_a_dash(value: float | None) -> None:
     assert percent(value) == points(value) == signed(value) == ratio(value) == MISSING
-    assert between(value, 0.5) == ""
 
 
 def test_a_zero_has_no_sign() -> None:

@@ -123,15 +123,6 @@ def probability(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
-def between(low: float | None, high: float | None, unit: str = "") -> str:
-    """The 95 % interval in words, with a comma before it; empty where there is none.
-
-    >>> between(0.969, 0.975, " %")
-    ', 95 % interval 96.9 to 97.5 %'
-    """
-    return f", 95 % interval {100 * low:.1f} to {100 * high:.1f}{unit}" if known(low) and known(high) else ""
-
-
 def ratio(value: float | None) -> str:
     """
     >>> ratio(1.316)

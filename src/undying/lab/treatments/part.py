@@ -104,10 +104,8 @@ class Part:
         return None
 
 
-def in_range(name: str, value: float, low: float, high: float, *, above: bool = False, below: bool = False) -> None:
-    """Raises ValueError unless low <= value <= high; with ``above`` and ``below`` the ends are outside."""
-    inside = (low < value if above else low <= value) and (value < high if below else value <= high)
-    if not inside:
-        low_end = f"{'above' if above else 'at least'} {low:g}"
+def in_range(name: str, value: float, low: float, high: float, *, below: bool = False) -> None:
+    """Raises ValueError unless low <= value <= high, or with ``below`` low <= value < high."""
+    if not (low <= value and (value < high if below else value <= high)):
         high_end = "" if math.isinf(high) else f" and {'below' if below else 'at most'} {high:g}"
-        raise ValueError(f"{name} must be {low_end}{high_end}, not {value:g}")
+        raise ValueError(f"{name} must be at least {low:g}{high_end}, not {value:g}")

@@ -64,14 +64,14 @@ def small(values: Tensor, tau: float, able: Tensor) -> Chosen:
     return Chosen((able & (values <= tau * values.mean())).nonzero().flatten())
 
 
-def share(name: str, value: float, *, one: bool = False) -> None:
+def share(name: str, value: float) -> None:
     """Check a setting.
 
     Raises:
-        ValueError: it is not in [0, 1), or with ``one`` in [0, 1].
+        ValueError: it is not in [0, 1).
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (0 <= value < 1 or (one and value == 1)):
-        raise ValueError(f"{name} must be at least 0 and {'at most' if one else 'below'} 1, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, not {value!r}")
 
 
 def whole(name: str, value: int, least: int = 1) -> None:
