@@ -11,11 +11,11 @@ DOCS := $(VENV)/.docs
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-ARMS := --activations relu sugar barelu relu+redo:every=100 --seeds 7
+ARMS := --activations relu sugar barelu relu+redo:every=200 --seeds 10
 
 demo: $(DEMO)  ## dead units where they do not matter and where they do; ends with the path of the report
 	$(BIN)/undying compare $(ARMS) --out demo/once
-	$(BIN)/undying compare $(ARMS) --tasks 10 --epochs 40 --measure-every 4 --lr 0.005 --out demo/tasks
+	$(BIN)/undying compare $(ARMS) --tasks 10 --epochs 40 --measure-every 4 --lr 0.003 --out demo/tasks
 	$(BIN)/undying report demo/once demo/tasks --page demo/report.html
 
 test: $(READY)  ## run every test
