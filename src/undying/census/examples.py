@@ -24,13 +24,13 @@ class SiteExamples:
     """
 
     most: Tensor
-    """int64 (units, examples): numbers of samples, from 0 in the order of the data; -1 where there are no more."""
+    """Numbers of samples, from 0 in the order of the data, as int64 of shape (units, examples). -1 where there are no more."""
     most_peak: Tensor
-    """float64, likewise: their peaks; NaN where there are no more."""
+    """Their peaks, as float64 of the same shape. NaN where there are no more."""
     least: Tensor
-    """int64: those with the smallest peaks."""
+    """Those with the smallest peaks."""
     least_peak: Tensor
-    """float64."""
+    """Their peaks."""
 
 
 @dataclass(frozen=True)
