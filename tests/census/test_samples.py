@@ -150,3 +150,28 @@ def test_a_training_step_counts_the_samples_of_its_forward_passes():
         optimizer.step()
     assert (memory[0].census["1"].samples, memory[0].census["1"].values) == (7, 7 * 9)
     assert memory[0].to_dict()["sites"]["1"].items() >= {"samples": 7, "values": 63}.items()
+
+
+@pytest.mark.parametrize("kind", [tuple, list])  # a DataLoader gives lists
+def test_a_batch_with_its_targets_that_is_given_whole(kind):
+    for x, y, samples in (
+        (torch.randn(50, 4), torch.randint(3, (50,)), 50),
+        (torch.randn(50, 4), torch.randn(50, 1), 50),
+        (torch.randn(50, 9, 4), torch.randn(50, 1), 50),
+        (torch.randn(50, 4), torch.randn(50, 4), None),  # two inputs of 50 samples, or two of 50 tokens each
+    ):
+        net = nn.Sequential(nn.Linear(4, 6), nn.ReLU())
+        (site,) = undying.census(
+            net, [kind((x, y))] * 2, method=lambda batch, net=net: net(batch[0]), inputs=lambda b: (b,)
+        ).sites
+        assert site.samples == (samples and 2 * samples)
+        assert site.values == 2 * x[..., 0].numel()
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_images_are_no_batch_with_targets(kind):
+    for sizes in ([(3, 5, 4)] * 7, [(3, 5, 4), (3, 2, 4), (3, 6, 4), (3, 1, 4)]):
+        images = kind([torch.randn(size) for size in sizes])
+        net = Takes(lambda given: torch.cat([image.flatten(0, 1) for image in given]))
+        (site,) = undying.census(net, [images], method=lambda batch, net=net: net(batch)).sites
+        assert site.samples <= len(images)

@@ -143,3 +143,37 @@ def test_of_square_layers_the_memory_of_the_same_latents_is_reset():
         assert not memory[dead].any()
         assert memory[~dead].any(1).all()
     torch.testing.assert_close(decoder.weight.T[dead].norm(dim=1), torch.ones(2))
+
+
+@pytest.mark.parametrize("layer", ["encoder", "decoder"])
+@pytest.mark.parametrize("norm", [torch.nn.utils.parametrizations.weight_norm, torch.nn.utils.spectral_norm])
+def test_a_computed_weight_is_refused(layer, norm):
+    net = Autoencoder()
+    norm(getattr(net, layer))
+    before, dead = copy.deepcopy(net.state_dict()), torch.arange(LATENTS) < 3
+    with pytest.raises(ValueError, match=f"weight of the {layer} is computed from others.*remove_parametrizations"):
+        resample_(net.encoder, net.decoder, dead, torch.randn(9, WIDTH), torch.rand(9))
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+def test_samples_without_a_direction_are_not_drawn():
+    net, x, losses = Autoencoder(), torch.randn(9, WIDTH), torch.full((9,), 1e-6)
+    dead = torch.arange(LATENTS) < 12
+    x[4], losses[4] = 0, 1e6
+    resample_(net.encoder, net.decoder, dead, x, losses)
+    assert (net.encoder.weight[:12].norm(dim=1) > 0).all()
+    torch.testing.assert_close(net.decoder.weight[:, :12].norm(dim=0), torch.ones(12))
+    for bad, reason in (
+        (torch.zeros(9, WIDTH), "has no direction"),
+        (torch.full((9, WIDTH), torch.nan), "must be finite"),
+    ):
+        before = copy.deepcopy(net.state_dict())
+        with pytest.raises(ValueError, match=reason):
+            resample_(net.encoder, net.decoder, dead, bad, losses)
+        assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+def test_rows_of_a_tied_weight_have_length_1():
+    weight, dead = nn.Parameter(torch.randn(LATENTS, WIDTH) * 3), torch.arange(LATENTS) < 3
+    resample_(weight, weight, dead, torch.randn(9, WIDTH), torch.rand(9))
+    torch.testing.assert_close(weight[:3].norm(dim=1), torch.ones(3))

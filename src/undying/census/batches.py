@@ -13,15 +13,21 @@ from torch.nn.utils.rnn import PackedSequence
 
 Mask = str | Callable[[Any], Tensor]
 Inputs = Callable[[Any], Any]
+Method = str | Callable[..., Any] | None
+"""What is called with each batch in place of the network."""
 
 
 def entry(model: nn.Module, method: str | Callable[..., Any] | None) -> Callable[..., Any]:
     """What is called with each batch: the model, one of its methods, or a function that calls it.
 
     Raises:
-        TypeError: there is no such method.
+        TypeError: there is no such method, or without one no forward.
     """
     if method is None:
+        if type(model).forward is nn.Module.forward and "forward" not in vars(model):
+            raise TypeError(
+                f"{type(model).__name__} has no forward to call; method= names the method that is called with each batch"
+            )
         return model
     call = getattr(model, method, None) if isinstance(method, str) else method
     if not callable(call):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -56,7 +57,8 @@ def census(
         data: batches, each a tensor, a tuple ``(input, target, ...)`` or a dict of keyword arguments; an input may
             itself be a tuple of arguments or a dict of them. One tensor or one dict is taken as a single batch. Where
             the model does not take a first batch so, it is given the batch as a whole: a list of images, a graph. The
-            result does not depend on batch size or order.
+            result does not depend on batch size or order, but for the numbers of calls in the names of sites, which are those
+            of the first batches: ``relu#2``.
         method: what is called with each batch where it is not the model: the name of one of its methods, such as
             ``"encode"``, or a function that calls it.
         outputs: names of submodules and methods whose output is counted as units too, such as ``["encode", "router"]``:
@@ -173,6 +175,8 @@ def counted(
             batches += 1
     if batches == 0:
         raise ValueError("data gave no batch")
+    for label, doubt in counter.names.doubts().items():
+        warnings.warn(f"census: {label}: {doubt}", stacklevel=3)
     unrecognised = counter.unrecognised()
     for site, line in uses.terms.items():
         if counter.counts.pop(site, None) is not None:

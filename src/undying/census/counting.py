@@ -17,6 +17,7 @@ from undying._base.places import Places
 from undying._torch import disable_torch_function, in_functorch
 from undying.activations.known import TYPE_OF, Ends, ends, is_activation, is_rectifier
 from undying.census.accumulators import WIDEST, Accumulator, OutputAccumulator, SecondMoments
+from undying.census.call_names import CallNames
 from undying.census.examples import Keeper
 from undying.census.inputs import FirstLayers
 from undying.census.layers import Layers
@@ -85,6 +86,8 @@ class SiteCounts:
 class _Call:
     """One call of an activation that is under way."""
 
+    name: str
+    """Of the site."""
     x: Tensor
     """What to give the activation."""
     counts: SiteCounts | None
@@ -121,6 +124,11 @@ class Counter(UnitAxes):
         """What the gradient must be asked of beside the parameters, so that it comes past every site."""
         self._samples: int | None = None
         """In the forward pass that is under way; None where nothing tells."""
+        self.passes: dict[nn.Module | None, int | None] = {}
+        """Samples of the passes so far, by what was called; None where nothing tells of one."""
+        self._called: nn.Module | None = None
+        self._under_count = False
+        """Whether the samples of the forward pass that is under way are yet to be added."""
         self._seen: list[tuple[SiteCounts, Any]] = []
         """In it: each site that counted, with the most samples that its values can be of."""
         self.uses: Uses | None = None
@@ -140,7 +148,7 @@ class Counter(UnitAxes):
         self._running = ModuleStack(model)
         self.unseen = Unseen(self, self._running)
         """What may act as an activation and is not counted."""
-        self._calls: dict[str, int] = {}
+        self.names = CallNames()
         self._under_way: dict[nn.Module, _Call] = {}
 
     @contextlib.contextmanager
@@ -171,6 +179,7 @@ class Counter(UnitAxes):
         self.active = False
         super().__exit__(*exception)
         self.unseen.__exit__()
+        self.names.restart()
         self.add_samples()
 
     def add_samples(self) -> None:
@@ -178,6 +187,10 @@ class Counter(UnitAxes):
         for counts, most in self._seen:
             counts.samples = _fewer(counts.samples, most, self._samples)
         self._seen.clear()
+        if self._under_count:
+            before = self.passes.get(self._called, 0)
+            self.passes[self._called] = None if before is None or self._samples is None else before + self._samples
+            self._under_count = False
 
     def unrecognised(self) -> dict[str, Unrecognised]:
         """Places that may act as an activation and were not counted. Those that the user skips are in ``left_out`` then."""
@@ -192,7 +205,7 @@ class Counter(UnitAxes):
 
     def restart(self) -> None:
         """Begin all counts anew."""
-        self.counts, self.ambiguous, self.left_out = {}, {}, {}
+        self.counts, self.ambiguous, self.left_out, self.names = {}, {}, {}, CallNames()
         self.unseen.restart()
         if self.uses is not None:
             self.uses.restart()
@@ -223,14 +236,18 @@ class Counter(UnitAxes):
             raise ValueError(f"the mask has positions in the order of the batch, not {order}")
         return self._columns("input", x, layout)
 
-    def start_batch(self, mask: Tensor | None = None, samples: int | None = None) -> None:
+    def start_batch(
+        self, mask: Tensor | None = None, samples: int | None = None, called: nn.Module | None = None
+    ) -> None:
         """Begin a forward pass.
 
         Args:
             mask: bool, true where a sample's position counts.
             samples: how many it is given; None where nothing tells.
+            called: the network or the part of it that is called; None: the network.
         """
-        self._calls.clear()
+        self._called, self._under_count = called, True
+        self.names.restart()
         self.unseen.start()
         self.leaves.clear()
         self._mask, self._samples = mask, samples
@@ -299,9 +316,8 @@ class Counter(UnitAxes):
                 return value
             if not found.requires_grad and found is not value:
                 self._refuse_without_gradient(name)
-            site = self._next_name(name)
-            call = self._count(site, name, self.outputs.kinds[name], found, None, name)
-            if site in self.ambiguous:
+            call = self._count(name, self.outputs.kinds[name], found, None, name)
+            if call.name in self.ambiguous:
                 raise ValueError(
                     f"outputs {name!r} gave a tensor {tuple(found.shape)}, and nothing decides which axis holds its units; "
                     f"name it, for example axes={{{name!r}: -1}}"
@@ -310,7 +326,7 @@ class Counter(UnitAxes):
             return call.x if found is value else value
 
     def _count_some(self, label: str, found: Indexed) -> None:
-        name = self._next_name(label)
+        name = self.names.next(label, self._layers.of(found.values))
         if (reason := self.skip.reason_for(name, label, label)) is not None:
             self.left_out[name] = reason
         elif self.examples is not None:
@@ -345,16 +361,6 @@ class Counter(UnitAxes):
         if self.gradients and torch.is_grad_enabled():
             raise ValueError(f"outputs {name!r} gave what takes no gradient; leave out gradients=True")
 
-    def _next_name(self, label: str) -> str:
-        """Of one more call with this label."""
-        self._calls[label] = self._calls.get(label, 0) + 1
-        return self._name_of_call(label)
-
-    def _name_of_call(self, label: str) -> str:
-        """Of the latest call with this label."""
-        number = self._calls[label]
-        return label if number == 1 else f"{label}#{number}"
-
     def _begin(self, label: str, kind: type[nn.Module], x: Tensor, bounds: Ends | None, place: str) -> _Call:
         """Count what reaches the activation: here, since one in place overwrites it.
 
@@ -365,31 +371,31 @@ class Counter(UnitAxes):
             bounds: of its range.
             place: name of the module that is the activation, or calls it.
         """
-        name = self._next_name(label)
         if self.uses is not None:
             self.uses.read(x)
-        return self._count(name, label, kind, x, bounds, place)
+        return self._count(label, kind, x, bounds, place)
 
-    def _count(self, name: str, label: str, kind: type[nn.Module], x: Tensor, bounds: Ends | None, place: str) -> _Call:
+    def _count(self, label: str, kind: type[nn.Module], x: Tensor, bounds: Ends | None, place: str) -> _Call:
         layer = self._layers.of(x)
+        name = self.names.next(label, layer)
         if (reason := self.skip.reason_for(name, label, place)) is not None:
             self.left_out[name] = reason
         if x.numel() == 0 or name in self.left_out:
-            return _Call(x, None, None, layer)
+            return _Call(name, x, None, None, layer)
         if in_functorch() or x.is_quantized:
             self.unseen.note(
                 label, f"{kind.__name__} {'of quantized values' if x.is_quantized else 'under torch.func'}"
             )
-            return _Call(x, None, None)
+            return _Call(name, x, None, None)
         try:
             layout = site_layout(name, x, self._layouts.get(x), self.axes)
         except AmbiguousError:
             self.ambiguous[name] = tuple(x.shape)
-            return _Call(x, None, None)
+            return _Call(name, x, None, None)
         layer = layer if self.of(x) == layout else None  # else its units are numbered in another way
         known = name in self.counts
         if (counts := self._counts_at(name, kind, layout.units, bounds, x.device)) is None:
-            return _Call(x, None, None, layer)
+            return _Call(name, x, None, None, layer)
         counts.layer = layer if not known or layer == counts.layer else None
         columns = self._columns(name, x.detach(), layout)
         if (
@@ -415,7 +421,7 @@ class Counter(UnitAxes):
                 if self.examples is not None:
                     self.examples.rows.same(given, x)
             x.register_hook(lambda g: counts.gradient_at(self._columns(name, g.detach(), layout)))
-        return _Call(x, counts, layout, layer)
+        return _Call(name, x, counts, layout, layer)
 
     def _counts_at(
         self, name: str, kind: type[nn.Module], units: int, bounds: Ends | None, device: torch.device

@@ -68,6 +68,11 @@ class Outputs:
         self._found = {name: _owner(model, name) for name in self._pick}
         self.kinds = {name: type(owner) if method is None else Method for name, (owner, method) in self._found.items()}
 
+    @property
+    def methods(self) -> list[tuple[nn.Module, str]]:
+        """Those among the names: (module, its method)."""
+        return [(owner, method) for owner, method in self._found.values() if method is not None]
+
     @contextlib.contextmanager
     def attached(self, returned: Callable[[str, Any], Any]) -> Iterator[None]:
         """Meanwhile call ``returned(name, value)`` with what each gives, and pass on what that returns."""

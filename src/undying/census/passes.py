@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from threading import get_ident
 from typing import Any
 
@@ -21,7 +21,7 @@ Around = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], contextlib.Abstr
 class Passes:
     """While entered, runs every forward pass of ``model`` within ``around``.
 
-    A forward pass is a call of the model or of ``method``, or of a part of it where none of these is under way. It is
+    A forward pass is a call of the model or of ``method``, of a part of it or one of ``methods`` where none is under way. It is
     noticed by the classes, not by hooks on the modules: however the pass ends, by Ctrl-C too, its context is left, and
     copies of the model know nothing of it.
 
@@ -29,12 +29,15 @@ class Passes:
         model: the network.
         method: name of a method that counts as a call of the model, beside ``forward``.
         around: called as a pass begins.
+        methods: of the model and its parts, that count as calls of these.
 
     Raises:
         ValueError: the model's class has no such method, or it is a generator or coroutine.
     """
 
-    def __init__(self, model: nn.Module, method: str | None, around: Around) -> None:
+    def __init__(
+        self, model: nn.Module, method: str | None, around: Around, methods: Iterable[tuple[nn.Module, str]] = ()
+    ) -> None:
         self.model, self.around = model, around
         self._under_way: set[int] = set()
         """Threads with a pass under way."""
@@ -47,6 +50,10 @@ class Passes:
             if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
                 raise ValueError(f"method={method!r} of {type(model).__name__} does not run when it is called")
             self._entries.append((type(model), method))
+        for owner, name in methods:  # one of the module itself cannot be followed by its class
+            entry = (type(owner), name)
+            if inspect.isfunction(inspect.getattr_static(*entry, None)) and entry not in self._entries:
+                self._entries.append(entry)
 
     def __enter__(self) -> Passes:
         self._modules = set(self.model.modules())
@@ -106,7 +113,8 @@ class _Followed:
             with contextlib.ExitStack() as stack:
                 for passes in beginning:
                     stack.enter_context(passes.run(module, args, kwargs))
-                return function(module, *args, **kwargs)
+                own = vars(module).get(self.name)  # what was put on the module as the pass began
+                return function(module, *args, **kwargs) if own is None else own(*args, **kwargs)
 
         return followed
 

@@ -32,6 +32,9 @@ class Record:
     """By site: units that died, revived or stayed silent on the probe since the sampled step before."""
     left_out: dict[str, str] = field(default_factory=dict)
     """By site: why it is not in ``census``. A site is left out from the step on in which it could not be counted."""
+    samples: int | None = None
+    """How many the step's forward passes were given, whichever sites they reached; None where nothing tells. Where the training
+    step calls parts of the network, those of the part that was given most."""
 
     @property
     def gradient_norm(self) -> float | None:
@@ -79,6 +82,7 @@ class Record:
         """Plain data for a line of JSON: totals, counts by site, events; not every unit."""
         return {
             "step": self.step,
+            "samples": self.samples,
             "gradient_norm": self.gradient_norm,
             "update_norm": self.update_norm,
             "gradient_norms": self.gradient_norms,

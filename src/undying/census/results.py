@@ -114,6 +114,9 @@ class Census(Mapping[str, Site]):
         settings = [(census.tau, census.loss) for census in (self, other)]
         if settings[0] != settings[1] or not ours or _layout(ours) != _layout(theirs):
             raise ValueError("censuses add only with the same sites, tau and loss")
+        for a, b in zip(ours, theirs, strict=True):
+            if not is_same_site(a, b):
+                raise ValueError(f"site {a.name!r} is behind layer {a.layer} in one census and {b.layer} in the other")
         probes = (self.probe, other.probe)
         probe = None if None in probes else f"{sum(int(p or '', 16) for p in probes) % 2**64:016x}"
         sites = [together(a, b, self.tau) for a, b in zip(ours, theirs, strict=True)]
@@ -344,10 +347,15 @@ def _shown(sites: Sequence[Site]) -> list[tuple[str, int]]:
     return [(site.name, site.units) for site in sites]
 
 
+def is_same_site(now: Site, then: Site) -> bool:
+    """Whether two sites of one name have the same units, as far as is known."""
+    return now.units == then.units and len({now.layer, then.layer} - {None}) < 2
+
+
 def _is_same(now: Site, then: Site, renamed: Collection[str]) -> bool:
     """Whether two sites, at the same place in the order of calls, are one; its name may be another after ``convert_``."""
     if now.units != then.units or now.name == then.name:
-        return now.units == then.units
+        return is_same_site(now, then)
     owners = [site.name.rpartition(".")[0] for site in (now, then)]
     layers = {site.layer for site in (now, then) if site.layer is not None}
     return {now.name, then.name} <= set(renamed) and owners[0] == owners[1] and len(layers) < 2
@@ -361,6 +369,14 @@ def _even(shares: Sequence[Census]) -> list[Census]:
     uneven = {
         name: f"its input had {' and '.join(map(str, sorted(seen)))} units on different ranks"
         for name, seen in units.items()
+        if len(seen) > 1
+    }
+    layers: dict[str, set[str]] = {}
+    for name, site in itertools.chain.from_iterable(share.items() for share in shares):
+        layers.setdefault(name, set()).update({site.layer} - {None})
+    uneven |= {
+        name: f"it is behind layers {' and '.join(sorted(seen))} on different ranks"
+        for name, seen in layers.items()
         if len(seen) > 1
     }
     return [replace(share, left_out=share.left_out | uneven) for share in shares]

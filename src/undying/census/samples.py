@@ -14,7 +14,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 
 def samples_in(args: Iterable[Any], kwargs: Mapping[str, Any], target: Any = None) -> int | None:
-    """The length of the first axis of the first tensor in the arguments; of a list its own length, as of images or texts.
+    """The length of the first axis of the first tensor in the arguments; of a list its own length, as of images or texts. A tuple
+    or list may be a batch with its targets.
 
     Args:
         args, kwargs: of the network.
@@ -31,6 +32,13 @@ def samples_in(args: Iterable[Any], kwargs: Mapping[str, Any], target: Any = Non
     return min(found, len(target)) if found is not None and isinstance(target, Tensor) and target.dim() else found
 
 
+def samples_of(passes: Mapping[Any, int | None]) -> int | None:
+    """Of a step whose passes called several parts, each with the samples that it was given: those of the largest, since all parts
+    of a network as a rule see the same samples."""
+    given = [number for number in passes.values() if number is not None]
+    return max(given, default=0) if len(given) == len(passes) else None
+
+
 def _first(values: Iterable[Any]) -> int | None:
     return next((length for value in values if (length := _length(value)) is not None), None)
 
@@ -44,6 +52,9 @@ def _length(value: Any) -> int | None:
         return _first(value.values())
     if isinstance(value, str):
         return 1
+    if isinstance(value, (tuple, list)) and _may_be_a_batch(value):
+        first, others = value[0], value[1:]
+        return len(first) if any(_form(first) != _form(other) for other in others) else None
     if isinstance(value, list):
         return len(value) or None
     if isinstance(value, tuple):
@@ -52,6 +63,20 @@ def _length(value: Any) -> int | None:
             return inner
         return min(len(value), inner)  # several inputs, or a batch of images
     return None
+
+
+def _may_be_a_batch(values: tuple[Any, ...] | list[Any]) -> bool:
+    """Whether they may be inputs with their targets, given whole, and not images or sequences of one form."""
+    if len(values) < 2 or not all(isinstance(value, Tensor) and value.dim() for value in values):
+        return False
+    if len({len(value) for value in values}) > 1 or len(values) == len(values[0]):
+        return False
+    return (len(values) == 2 and values[0].dim() != _IMAGE) or len({_form(value) for value in values}) > 1
+
+
+def _form(value: Tensor) -> tuple[Any, ...]:
+    """What sets of images and sequences have in common. Vectors have their size too."""
+    return value.dtype, value.dim(), value.shape[1:] if value.dim() < _IMAGE else ()
 
 
 def samples_shown(operation: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], samples: int) -> int:
@@ -89,6 +114,8 @@ def is_time_first(operation: str, args: tuple[Any, ...]) -> bool:
 
 #: By name, how many axes the samples and the channels come before.
 _CONVOLUTIONS = {f"conv{t}{n}d": n for t in ("", "_transpose") for n in (1, 2, 3)}
+_IMAGE = 3
+"""Axes of one image."""
 _RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 _UNPACKED = 9
 """How many arguments torch gives these for a plain tensor; the last says whether samples come first."""

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from undying.census.record import Record
+from undying.census.site import Site
 
 __all__ = ["Quiet", "SinceFired"]
 
 
 @dataclass
 class Quiet:
-    """Of one site; both int64 over units, on the CPU."""
+    """Of one site; each int64 over units, on the CPU."""
 
     records: Tensor
     """Records since the unit last fired; 0: it fired in the last one. With ``every=1`` these are steps."""
     samples: Tensor
-    """Samples in these, or values of a site of which samples are not known."""
+    """Samples that the network was given in these, whether or not they reached the site: those of an expert that is chosen no
+    more grow too. Where samples are not known, values."""
+    positions: Tensor
+    """Positions of these that reached the site: tokens of sequences, pixels of maps."""
 
 
 class SinceFired(dict[str, Quiet]):
     """A sink of :func:`undying.watch`: by site, how long ago each unit last fired.
 
-    The definition of the field for dead latents: one is dead that has fired for none of so many samples, or tokens. It counts
+    The definition of the field for dead latents: one is dead that has fired for none of so many samples. It counts
     the steps that watch samples; give it ``every=1`` to count all of them. A few numbers a unit are kept, whatever the length.
+    A step is one unit of time: a unit that fires anywhere in it fired 0 samples ago. A NaN is no silence. A site that was never
+    called is not there, and one that watch leaves out is dropped.
+
+    One network has one of these: a watch of another raises ValueError.
 
     >>> import torch, undying
     >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
@@ -40,22 +50,64 @@ class SinceFired(dict[str, Quiet]):
     ([50, 50, 50], [True, True, True])
     """
 
-    def write(self, record: Record) -> None:
-        for site in record.census.sites:
-            fired = site.fired > 0
-            before = self.get(site.name)
-            if before is None or len(before.records) != site.units:
-                zeros = torch.zeros(site.units, dtype=torch.int64)
-                before = Quiet(zeros, zeros)
-            seen = site.values if site.samples is None else site.samples
-            self[site.name] = Quiet(
-                torch.where(fired, 0, before.records + 1), torch.where(fired, 0, before.samples + seen)
+    def __init__(self) -> None:
+        super().__init__()
+        self._network: weakref.ref[nn.Module] | None = None
+        self._records = self._samples = 0
+        """In all."""
+
+    def follow(self, model: nn.Module) -> None:
+        """Say which network the records are of.
+
+        Raises:
+            ValueError: those before were of another.
+        """
+        before = self._network and self._network()
+        if before is not None and before is not model:
+            raise ValueError(
+                f"this SinceFired counts another {type(before).__name__}, whose sites may have the same names; give each network "
+                "one of its own"
             )
+        self._network = weakref.ref(model)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_network": None}  # a copy may go on with a copy of the network
+
+    def write(self, record: Record) -> None:
+        sites = {site.name: site for site in record.census.sites}
+        given = max([record.samples or 0, *map(_samples, sites.values())])
+        for name in record.left_out.keys() & self.keys():
+            del self[name]
+        for name, site in sites.items():
+            if name not in self or len(self[name].records) != site.units:
+                past = self._records, self._samples, 0  # it was not called in any of these
+                self[name] = Quiet(*(torch.full((site.units,), many, dtype=torch.int64) for many in past))
+        for name, before in self.items():
+            site = sites.get(name)
+            fired = torch.tensor(False) if site is None else site.fired > 0 if site.silent is None else ~site.silent
+            self[name] = Quiet(
+                torch.where(fired, 0, before.records + 1),
+                torch.where(fired, 0, before.samples + given),
+                torch.where(fired, 0, before.positions + (0 if site is None else site.values)),
+            )
+        self._records, self._samples = self._records + 1, self._samples + given
 
     def close(self) -> None:
         pass
 
-    def dead(self, samples: int) -> dict[str, Tensor]:
-        """By site, which units fired for none of the last ``samples`` samples: a bool mask each, as
-        :func:`undying.recycle_` takes them in ``units``."""
-        return {name: quiet.samples >= samples for name, quiet in self.items()}
+    def dead(self, samples: int | None = None, *, positions: int | None = None) -> dict[str, Tensor]:
+        """By site, which units fired for none of the last ``samples`` samples or, with ``positions=``, tokens or pixels: a
+        bool mask each, as :func:`undying.recycle_` takes them in ``units``.
+
+        Raises:
+            TypeError: neither is given, or both are.
+        """
+        if (samples is None) == (positions is None):
+            raise TypeError("dead needs a number of samples, or positions=, and not both")
+        if samples is not None:
+            return {name: quiet.samples >= samples for name, quiet in self.items()}
+        return {name: quiet.positions >= positions for name, quiet in self.items()}
+
+
+def _samples(site: Site) -> int:
+    return site.values if site.samples is None else site.samples

@@ -19,13 +19,16 @@ from undying._base.patterns import SKIPPED, Skip
 from undying._base.unwrap import uncompiled, unwrap_model
 from undying._torch import computes_no_numbers, in_backward, in_functorch, jit_tracing_state
 from undying.census.batches import Mask, mask_of_call
+from undying.census.call_names import CallNames
 from undying.census.census import census, site_of
 from undying.census.counting import Counter
 from undying.census.norms import norms
+from undying.census.outputs import Given, Outputs
 from undying.census.passes import Passes
 from undying.census.record import Record
-from undying.census.results import Census, Changes
-from undying.census.samples import samples_in
+from undying.census.results import Census, Changes, is_same_site
+from undying.census.samples import samples_in, samples_of
+from undying.census.since_fired import SinceFired
 from undying.census.sinks import Sink, Sinks, sinks_of
 from undying.census.step_counter import StepCounter
 from undying.census.steps import Optimizers, Steps
@@ -55,6 +58,7 @@ class Watch:
         method: str | None = None,
         first: int = 0,
         distributed: bool | None = None,
+        outputs: Given = (),
     ) -> None:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise ValueError(f"every must be a whole number of at least 1, not {every!r}")
@@ -72,11 +76,13 @@ class Watch:
         in_ddp = isinstance(model, nn.parallel.DistributedDataParallel)
         self._distributed = in_ddp if distributed is None else distributed
         self._probe = probe
-        self._passes = Passes(self.model, method, self._around)
+        self._outputs = outputs
+        self._passes = Passes(self.model, method, self._around, Outputs(self.model, outputs).methods)
         self._passes_seen = 0
         self.initial = self._seen = self._on_probe()
         """Census of the probe before training: what is silent here was so from the start. None without a probe."""
         self._counter: Counter | None = None
+        self._names = CallNames()
         self._units: dict[str, int] = {}
         self._left_out: dict[str, str] = {}
         self._parts: list[nn.Module] = []
@@ -92,6 +98,9 @@ class Watch:
                 undo.callback(self._optimizers.remove)
             self.sinks: list[Sink] = sinks_of(sinks)
             self._check_that_no_other_writes()
+            for sink in self.sinks:
+                if isinstance(sink, SinceFired):
+                    sink.follow(self.model)
             undo.pop_all()
         _open.add(self)
         for wrapper in self._optimizers.wrappers if self._optimizers is not None else []:
@@ -155,9 +164,7 @@ class Watch:
     def _sample(self) -> None:
         sampling, sampled = self.steps % self.every == 0, self._counter is not None
         self._gradient_norms, self._update_norms, self._parts = {}, {}, []
-        self._counter = (
-            StepCounter(self.model, self.axes, self._skip, self._units, self._left_out) if sampling else None
-        )
+        self._counter = self._new_counter() if sampling else None
         if sampling and not sampled:
             self._sampling.enter_context(uncompiled())
             self._sampling.enter_context(self._passes)
@@ -184,8 +191,12 @@ class Watch:
                 yield
         except BaseException:
             # What it had counted cannot be taken back, and if it is tried again would be counted twice.
-            self._counter = StepCounter(self.model, self.axes, self._skip, self._units, self._left_out)
+            self._counter = self._new_counter()
             raise
+
+    def _new_counter(self) -> StepCounter:
+        known = (self._names, self._units, self._left_out)
+        return StepCounter(self.model, self.axes, self._skip, self._outputs, *known)
 
     def _can_count(self, module: nn.Module, args: Any, kwargs: Any, counter: Counter) -> bool:
         """Whether a forward pass is one of training; what cannot be told of it is said."""
@@ -195,7 +206,7 @@ class Watch:
             self._say("forward passes within transforms of torch.func are not counted")
             return False
         try:
-            counter.start_batch(mask_of_call(module, args, kwargs, self.mask), samples_in(args, kwargs))
+            counter.start_batch(mask_of_call(module, args, kwargs, self.mask), samples_in(args, kwargs), module)
             counter.given(args, kwargs)
         except Exception as error:
             self._say(f"a forward pass is not counted: {error}")
@@ -259,25 +270,36 @@ class Watch:
     def _on_probe(self) -> Census | None:
         if self._probe is None:
             return None
-        return census(self.model, [self._probe], tau=self.tau, axes=self.axes, mask=self.mask, skip=self._skip)
+        return census(
+            self.model,
+            [self._probe],
+            outputs=self._outputs,
+            tau=self.tau,
+            axes=self.axes,
+            mask=self.mask,
+            skip=self._skip,
+        )
 
     def _write(self, counter: Counter) -> None:
         counted: Census | None = None
         left_out: dict[str, str] = {}
-        with self._going_on(f"step {self.steps} could not be counted"):
+        with self._going_on(f"step {self.steps} could not be counted", once="counting"):
             counted, left_out = self._counted(counter)
+        samples = samples_of(counter.passes)
         if self._distributed:
-            counted, left_out = _over_ranks(counted, left_out)
+            counted, left_out, samples = _over_ranks(counted, left_out, samples)
         self._say_each("left out", {name: why for name, why in left_out.items() if not why.startswith(SKIPPED)})
         if counted is None or not counted.sites:
-            self._say(f"it saw no activation of {type(self.model).__name__} in step {self.steps}: nothing is recorded")
+            what = f"it saw no activation of {type(self.model).__name__} in step {self.steps}: nothing is recorded"
+            self._say(what, once="no activation")
             return
         probe: Census | None = None
         changes: dict[str, Changes] = {}
-        with self._going_on(f"the probe could not be counted after step {self.steps}"):
+        with self._going_on(f"the probe could not be counted after step {self.steps}", once="probe"):
             probe = self._on_probe()
             changes = self._changes(probe)
-        self.last = Record(self.steps, counted, self._gradient_norms, self._update_norms, probe, changes, left_out)
+        sizes = self._gradient_norms, self._update_norms
+        self.last = Record(self.steps, counted, *sizes, probe, changes, left_out, samples)
         if not self._distributed or torch.distributed.get_rank() == 0:
             for sink in self.sinks:
                 with self._going_on(f"{type(sink).__name__} did not take the record of step {self.steps}"):
@@ -288,6 +310,7 @@ class Watch:
         counter.add_samples()  # a training step that steps the optimizer itself is not over
         unrecognised = counter.unrecognised()
         self._say_each("not recognised, so not counted", unrecognised)
+        self._say_each("cannot tell the calls apart", self._names.doubts())
         self._check_names([*counter.counts, *counter.ambiguous, *self._left_out, *unrecognised])
         left_out, sites = dict(self._left_out), []
         for name, shape in counter.ambiguous.items():
@@ -322,9 +345,8 @@ class Watch:
         if now.probe != before.probe:
             self._say("the probe holds other numbers than before, so nothing is said of units that died or revived")
             return {}
-        units, units_now = ({site.name: site.units for site in counted.sites} for counted in (before, now))
-        both = {name for name in units if units_now.get(name) == units[name]}
-        if other := {*units, *units_now} - both:
+        both = {site.name for site in now.sites if site.name in before and is_same_site(site, before[site.name])}
+        if other := {*before, *now} - both:
             self._say(
                 "the probe does not reach the same units as before; nothing is said of those that died or revived at "
                 + ", ".join(sorted(other))
@@ -334,18 +356,19 @@ class Watch:
 
     # What is said instead of ending a training
 
-    def _say(self, what: str) -> None:
-        """Warn, once of each."""
-        if what not in self._said:
-            self._said.add(what)
+    def _say(self, what: str, once: str = "") -> None:
+        """Warn, once of each ``once``, which is ``what`` where that names no step."""
+        if (once or what) not in self._said:
+            self._said.add(once or what)
             warnings.warn(f"watch: {what}", stacklevel=3)
 
     @contextlib.contextmanager
-    def _going_on(self, what: str) -> Iterator[None]:
+    def _going_on(self, what: str, once: str = "") -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            self._say(f"{what}: {type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}: {error}"
+            self._say(f"{what}: {reason}", once and f"{once}: {reason}")
 
     def _say_each(self, what: str, reasons: Mapping[str, object]) -> None:
         """Warn of names that were not warned of so."""
@@ -376,6 +399,7 @@ def watch(
     method: str | None = None,
     first: int = 0,
     distributed: bool | None = None,
+    outputs: Given = (),
 ) -> Watch:
     """Watch the units of ``model`` while it trains: a context manager, or an object to ``close()``.
 
@@ -412,6 +436,8 @@ def watch(
         first: number of the first step: where a training is resumed, how many steps were done before.
         distributed: add the counts of all ranks, so that rank 0 writes; default: where the model is in
             DistributedDataParallel. Every rank then takes the same steps.
+        outputs: what parts and methods return that is counted too, as for :func:`undying.census`: the latents of a sparse
+            autoencoder, the experts of a router. A call of such a method is a forward pass.
 
     Raises:
         ValueError: ``every`` is no whole number of at least 1, ``first`` none of at least 0, the model's class has no
@@ -432,7 +458,9 @@ def watch(
     >>> [record.step for record in memory]
     [0, 5, 10]
     """
-    return Watch(model, optimizer, every, probe, sinks, tau, axes or {}, mask, skip, method, first, distributed)
+    return Watch(
+        model, optimizer, every, probe, sinks, tau, axes or {}, mask, skip, method, first, distributed, outputs
+    )
 
 
 def _only(counted: Census, names: set[str]) -> Census:
@@ -441,13 +469,17 @@ def _only(counted: Census, names: set[str]) -> Census:
     )
 
 
-def _over_ranks(own: Census | None, left_out: dict[str, str]) -> tuple[Census | None, dict[str, str]]:
+def _over_ranks(
+    own: Census | None, left_out: dict[str, str], samples: int | None
+) -> tuple[Census | None, dict[str, str], int | None]:
     """Counts of all ranks, of each site over those that reach it. Every rank must come here, whatever it has."""
     shares: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(shares, (None if own is None else own.to_dict(), left_out))
-    left_out = {name: reason for _, reasons in shares for name, reason in reasons.items()}
+    torch.distributed.all_gather_object(shares, (None if own is None else own.to_dict(), left_out, samples))
+    left_out = {name: reason for _, reasons, _ in shares for name, reason in reasons.items()}
+    given = [number for _, _, number in shares]
+    samples = None if None in given else sum(given)
     sites: dict[str, Census] = {}
-    counted = [Census.from_dict(content) for content, _ in shares if content is not None]
+    counted = [Census.from_dict(content) for content, _, _ in shares if content is not None]
     for share in counted:
         for site in share.sites:
             alone = dataclasses.replace(share, sites=[site])
@@ -456,7 +488,7 @@ def _over_ranks(own: Census | None, left_out: dict[str, str]) -> tuple[Census | 
             except ValueError:
                 left_out[site.name] = "its units differ between ranks"
     if not counted:
-        return None, left_out
+        return None, left_out, samples
     kept = [sites[name].sites[0] for name in sites if name not in left_out]
     unrecognised = {name: place for share in counted for name, place in share.unrecognised.items()}
-    return dataclasses.replace(counted[0], sites=kept, unrecognised=unrecognised), left_out
+    return dataclasses.replace(counted[0], sites=kept, unrecognised=unrecognised), left_out, samples

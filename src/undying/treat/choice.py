@@ -59,7 +59,8 @@ class Choice:
 
     def _in_state(self, state: str, census: Census | None) -> dict[str, Tensor]:
         if census is None:
-            census = count(self.probe.model, self.probe.batches, inputs=self.probe.inputs, axes=self.probe.axes)
+            probe = self.probe
+            census = count(probe.model, probe.batches, method=probe.method, inputs=probe.inputs, axes=probe.axes)
         elif not isinstance(census, Census):
             raise TypeError(f"census must be an undying.Census or None, not {census!r}; give data as probe=")
         check_census(census, self.seen)
@@ -123,6 +124,12 @@ def check_census(census: Census, seen: Seen) -> None:
         ValueError: it is not.
     """
     _check_sites("census", [(site.name, site.kind, site.units) for site in census.sites], seen)
+    for site in census.sites:
+        if len({site.layer, seen.layers[site.name]} - {None}) > 1:
+            raise ValueError(
+                f"site {site.name!r} is behind layer {site.layer} in the census and {seen.layers[site.name]} on the probe, which "
+                "makes other calls: make the census of batches that begin with the probe's"
+            )
     missing = seen.fired.keys() - census.keys() - census.left_out.keys()
     if missing:
         raise ValueError(

@@ -15,10 +15,11 @@ from undying.activations.barelu import BAReLU
 from undying.activations.known import is_composed
 from undying.activations.known import targets as known_targets
 from undying.activations.sugar import SUGAR
+from undying.census.batches import Method
 from undying.treat.change import add_child, become, converted, is_converted, reroute, set_entry, swap_child
 from undying.treat.forwards import CALLS, AsFunction, Call, Kept, Passing
 from undying.treat.report import ConversionReport, Row
-from undying.treat.sites import Method, Site, find, unrecognised
+from undying.treat.sites import Site, find, unrecognised
 
 __all__ = ["audit", "convert_", "refuse_wrapped"]
 

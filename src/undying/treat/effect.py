@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from undying._base.preserve_state import device_of, preserve_state
-from undying.census.batches import batches_of, moved, unpacked
+from undying.census.batches import Method, batches_of, entry, moved, unpacked
 from undying.treat.change import undone
 from undying.treat.difference import difference
 from undying.treat.report import Effect
 from undying.units.tensors import tensors_in
 
 
-def effect_of_reverting(model: nn.Module, data: Any) -> Effect:
+def effect_of_reverting(model: nn.Module, data: Any, method: Method) -> Effect:
     """Run each batch through the network as it is and as it was before its conversions, in eval mode with the same random
     numbers.
 
@@ -28,9 +28,9 @@ def effect_of_reverting(model: nn.Module, data: Any) -> Effect:
     correct, labels = [0, 0], 0
     for batch in batches_of(data):
         args, kwargs, target = unpacked(moved(batch, device_of(model)))
-        before = _output(model, args, kwargs)
+        before = _output(model, method, args, kwargs)
         with undone(model):
-            after = _output(model, args, kwargs)
+            after = _output(model, method, args, kwargs)
         for change, count in _changes(before, after):
             largest, numbers = max(largest, change), numbers + count
         hits = [_correct(output, target) for output in (before, after)]
@@ -44,10 +44,10 @@ def effect_of_reverting(model: nn.Module, data: Any) -> Effect:
     return Effect(largest, (correct[0] / labels, correct[1] / labels) if labels else None, labels)
 
 
-def _output(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _output(model: nn.Module, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     with preserve_state(model), torch.no_grad():
         model.eval()
-        return model(*args, **kwargs)
+        return entry(model, method)(*args, **kwargs)
 
 
 def _changes(before: Any, after: Any) -> Iterator[tuple[float, int]]:

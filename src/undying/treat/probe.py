@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from undying._base.preserve_state import device_of, preserve_state
 from undying._base.unwrap import uncompiled
-from undying.census.batches import Inputs, batches_of, moved, unpacked
+from undying.census.batches import Inputs, Method, batches_of, entry, moved, unpacked
 from undying.census.counting import Counter
 from undying.treat.difference import difference
 from undying.treat.flow import Flow
@@ -38,6 +38,8 @@ class Seen:
     """By site, int64 over units: how many values were > 0."""
     types: dict[str, type[nn.Module]] = field(default_factory=dict)
     """By site: type of the activation."""
+    layers: dict[str, str | None] = field(default_factory=dict)
+    """By site: what makes its units, where that is known."""
     ambiguous: dict[str, tuple[int, ...]] = field(default_factory=dict)
     blind: list[str] = field(default_factory=list)
     """Sites all of whose values were NaN."""
@@ -91,6 +93,8 @@ class Probe:
     axes: Mapping[str, int]
     follow: type[Flow] = Flow
     """What follows the network."""
+    method: Method = None
+    """What is called with each batch; None: the network."""
 
     def __post_init__(self) -> None:
         if self.data is None:
@@ -155,6 +159,7 @@ class Probe:
         seen.each = counts.pop() if len(counts) == 1 else 1
         seen.fired = {name: site.before.fired.cpu() for name, site in tracer.counts.items()}
         seen.types = {name: site.kind for name, site in tracer.counts.items()}
+        seen.layers = {name: site.layer for name, site in tracer.counts.items()}
         nan = {name: (site.before.nan, site.values) for name, site in tracer.counts.items()}
         seen.blind = [name for name, (n, values) in nan.items() if bool(n.any() and (n >= values).all())]
         seen.ambiguous, seen.middle = tracer.ambiguous, tracer.middles()
@@ -166,14 +171,14 @@ class Probe:
         args, kwargs, _ = unpacked(copy.deepcopy(batch), self.inputs, whole=self._whole)
         try:
             with tracer.batch(self.follow if follow else None):
-                return self.model(*args, **kwargs)
+                return entry(self.model, self.method)(*args, **kwargs)
         except Exception:
             if self._whole or self.inputs is not None or isinstance(batch, Tensor):
                 raise
             try:
                 tracer.restart()
                 with tracer.batch(self.follow if follow else None):
-                    output = self.model(copy.deepcopy(batch))
+                    output = entry(self.model, self.method)(copy.deepcopy(batch))
             except Exception:
                 output = None
             if output is None:

@@ -10,7 +10,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from undying._base.unwrap import unwrap_model
-from undying.census.batches import Inputs
+from undying.census.batches import Inputs, Method
 from undying.census.results import Census
 from undying.treat.anew import INITS, Anew
 from undying.treat.choice import Choice, Units
@@ -42,6 +42,7 @@ def recycle_(
     inputs: Inputs | None = None,
     axes: Mapping[str, int] | None = None,
     generator: torch.Generator | None = None,
+    method: Method = None,
 ) -> RecycleReport:
     """Make units useful again, in place, without changing what the network computes.
 
@@ -67,7 +68,7 @@ def recycle_(
         tolerance: largest change of an output on the probe, as a share of the largest absolute value of that output, that
             all sites together may make. Silent ReLU units change nothing at all. Infinite values and those of -1e4 and
             below, which mask others, are left out where there are more.
-        inputs, axes: as in :func:`undying.census`.
+        inputs, axes, method: as in :func:`undying.census`.
         generator: of the draws; default: torch's own.
 
     Returns:
@@ -100,7 +101,7 @@ def recycle_(
     def work() -> tuple[RecycleReport, list[tuple[str, Tensor, Tensor]]]:
         # Before the network runs: one that draws is to draw the same each time.
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device if generator else "cpu"))
-        batches = Probe(inner, probe, inputs, axes or {})
+        batches = Probe(inner, probe, inputs, axes or {}, method=method)
         seen = batches.look()
         choice = Choice(units, census, batches, seen)
         if not any(mask.any() for mask in choice.units.values()):

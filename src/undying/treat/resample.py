@@ -46,11 +46,11 @@ class Latents:
         Args:
             which: int64: their numbers.
             dead: bool (latents,): those whose rows do not count as living.
-            inputs, losses, scale, generator: as there; losses finite and not all 0.
+            inputs, losses, scale, generator: as there; some sample that is not all 0 has a loss.
             optimizers: which hold the parameters.
         """
         rows, columns = self.encoder.movedim(self.rows_at, 0), self.decoder.movedim(self.columns_at, 0)
-        chances = losses.detach().double().square()
+        chances = losses.detach().double().square() * inputs.detach().any(1)  # a sample of zeros has no direction
         chances = chances if generator is None else chances.to(generator.device)
         drawn = torch.multinomial(chances, len(which), replacement=True, generator=generator)
         directions = nn.functional.normalize(inputs.detach()[drawn.to(inputs.device)], dim=1).to(rows.device)
@@ -82,8 +82,11 @@ def resample_(
 
     Bricken et al. 2023, "Towards Monosemanticity", appendix on neuron resampling: a sample is drawn for each dead latent with
     a chance in proportion to its squared loss. Its direction, of length 1, becomes the latent's decoder column; the encoder row
-    is that direction at ``scale`` times the mean norm of the living rows; the latent's bias becomes 0. What the optimizer
+    is that direction at ``scale`` times the mean norm of the living rows; the latent's bias becomes 0. Where encoder and decoder
+    are one weight, its rows get length 1. A sample that is all 0 is not drawn. What the optimizer
     remembers of just these weights, and their gradients, become 0. Outputs change: :func:`undying.recycle_` is what keeps them.
+
+    ``scale=0.2`` is for ReLU. Where latents compete, as in top-k, so small a row is hardly ever chosen: take 1.
 
     Args:
         encoder: the layer, or its weight, of shape (latents, width) or (width, latents).
@@ -100,8 +103,9 @@ def resample_(
         int64: the numbers of the latents that were resampled.
 
     Raises:
-        ValueError: shapes do not fit; a weight of as many latents as inputs that does not say which axis is which; losses
-            that are negative, not finite or all 0; an optimizer that does not hold what would change. Nothing was changed.
+        ValueError: shapes do not fit; a weight of as many latents as inputs that does not say which axis is which; a weight
+            that is computed from others, as under weight norm; losses that are negative, not finite or all 0; inputs that
+            are not finite; an optimizer that does not hold what would change. Nothing was changed.
 
     >>> import torch
     >>> encoder, decoder, x = nn.Linear(4, 8), nn.Linear(8, 4), torch.randn(100, 4)
@@ -117,9 +121,9 @@ def resample_(
         raise ValueError(f"dead must be a bool mask of the latents, not {tuple(dead.shape)} of {dead.dtype}")
     own_bias = encoder.bias if isinstance(encoder, nn.Linear) else bias
     found = Latents(
-        _parameter(encoder),
+        _parameter(encoder, "encoder"),
         _latent_axis(encoder, latents, "encoder", 0),
-        _parameter(decoder),
+        _parameter(decoder, "decoder"),
         _latent_axis(decoder, latents, "decoder", 1),
         own_bias,
     )
@@ -133,8 +137,8 @@ def resample_(
         )
     if own_bias is not None and own_bias.shape != (latents,):
         raise ValueError(f"bias must have {latents} numbers, not {tuple(own_bias.shape)}")
-    if not bool(losses.isfinite().all()) or bool((losses < 0).any()) or not bool(losses.any()):
-        raise ValueError("losses must be finite, at least 0 and not all 0")
+    if reason := none_to_draw(inputs, losses):
+        raise ValueError(reason)
     optimizers = optimizers_in(optimizer)
     names = {
         id(p): name
@@ -147,14 +151,29 @@ def resample_(
     return which.cpu()
 
 
-def _parameter(layer: nn.Linear | nn.Parameter) -> nn.Parameter:
-    weight: nn.Parameter = layer.weight if isinstance(layer, nn.Linear) else layer  # type: ignore[assignment]
-    return weight
+def none_to_draw(inputs: Tensor, losses: Tensor) -> str:
+    """Why no sample can be drawn; empty where one can."""
+    if not bool(losses.isfinite().all()) or bool((losses < 0).any()) or not bool(losses.any()):
+        return "losses must be finite, at least 0 and not all 0"
+    if not bool(inputs.isfinite().all()):
+        return "inputs must be finite: a direction of one that is not would go into the weights"
+    return "" if bool((losses * inputs.any(1)).any()) else "every sample with a loss is all 0, and has no direction"
+
+
+def _parameter(layer: nn.Linear | nn.Parameter, name: str) -> nn.Parameter:
+    weight = layer.weight if isinstance(layer, nn.Linear) else layer
+    computed = isinstance(layer, nn.Linear) and "weight" not in layer._parameters
+    if computed or not isinstance(weight, Tensor) or weight.grad_fn is not None:
+        raise ValueError(
+            f"the weight of the {name} is computed from others, as under weight norm, so that nothing written into it stays: "
+            "take the parametrization off first (torch.nn.utils.parametrize.remove_parametrizations)"
+        )
+    return weight  # type: ignore[return-value]
 
 
 def _latent_axis(layer: nn.Linear | nn.Parameter, latents: int, name: str, axis: int) -> int:
     """Which axis of the weight holds the latents; ``axis`` where it is a layer's."""
-    weight = _parameter(layer)
+    weight = _parameter(layer, name)
     if weight.dim() != 2 or latents not in weight.shape:
         raise ValueError(f"{name} must have {latents} latents, as dead has, not a weight {tuple(weight.shape)}")
     if not isinstance(layer, nn.Linear):

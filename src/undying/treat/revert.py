@@ -11,6 +11,7 @@ from undying.activations import checks
 from undying.activations.barelu import BAReLU
 from undying.activations.known import functional_forms, targets
 from undying.activations.sugar import SUGAR
+from undying.census.batches import Method
 from undying.treat.change import Before, is_converted, replaced, undo
 from undying.treat.convert import refuse_wrapped
 from undying.treat.effect import effect_of_reverting
@@ -22,7 +23,9 @@ from undying.treat.same import as_module, is_relu, same_forward
 __all__ = ["revert_"]
 
 
-def revert_(model: nn.Module, allow_change: bool = False, check: Iterable[Any] | None = None) -> RevertReport:
+def revert_(
+    model: nn.Module, allow_change: bool = False, check: Iterable[Any] | None = None, *, method: Method = None
+) -> RevertReport:
     """Undo every ``convert_`` in ``model``, in place: types and contents as before the first one.
 
     Hooks, the training flag and what others wrote on the modules stay as they are now. A transformers model that was built by
@@ -37,6 +40,7 @@ def revert_(model: nn.Module, allow_change: bool = False, check: Iterable[Any] |
         check: batches as :func:`undying.census` takes them, each run before and after in eval mode: the report says by how
             much the output changes at most and, where batches are ``(input, labels)`` or dicts with "labels", what becomes
             of the accuracy. Where no number of the output changes at all, nothing is raised.
+        method: what is called with these where it is not the model, as in :func:`undying.census`.
 
     Returns:
         a :class:`undying.RevertReport`: the number of activations that were taken out, with a row each.
@@ -69,7 +73,7 @@ def revert_(model: nn.Module, allow_change: bool = False, check: Iterable[Any] |
     rows = _rows(model)
     if not rows:
         _refuse_built(model)
-    effect = None if check is None else effect_of_reverting(model, check)
+    effect = None if check is None else effect_of_reverting(model, check, method)
     unchanged = effect is not None and effect.largest_change == 0
     if not allow_change and not unchanged and any(row.changes for row in rows):
         raise ValueError(_refusal(rows, effect))

@@ -18,16 +18,13 @@ from undying._base.patterns import Skip
 from undying._base.preserve_state import preserve_state
 from undying._torch import disable_torch_function
 from undying.activations.known import TYPE_OF, functional_forms, is_composed, overridable_functions, type_of
-from undying.census.batches import entry
+from undying.census.batches import Method, entry
 from undying.treat.change import is_converted
 from undying.treat.forwards import Passing, caller, plain_type
 from undying.treat.sharing import holders
 from undying.units.unseen import Seeing, Unrecognised
 
 __all__ = ["Site", "find"]
-
-Method = str | Callable[..., Any] | None
-"""What is called with the example in place of the network."""
 
 
 @dataclass

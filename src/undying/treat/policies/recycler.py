@@ -57,6 +57,7 @@ class Recycler:
         every: steps between records.
         distributed: add what is measured over all ranks, and recycle the same on each; default: where the model is in
             DistributedDataParallel. Every rank then takes the same steps, and reaches the same sites in each.
+        method: name of a method of its class that training, and the probe, calls instead of the model.
 
     Raises:
         ValueError: no site can be recycled, an optimizer does not hold what would change, ``init`` is not known, a layer is lazy
@@ -92,6 +93,7 @@ class Recycler:
         sinks: Sinks = (),
         every: int = 1000,
         distributed: bool | None = None,
+        method: str | None = None,
     ) -> None:
         if not isinstance(policy, Policy):
             raise TypeError(f"policy must be one of undying's, such as undying.ReDo(), not {policy!r}")
@@ -116,7 +118,7 @@ class Recycler:
         # Before the network runs: one that draws is to draw the same each time.
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device if generator else "cpu"))
         self._draws = Draws(init, _of_first_rank(seed, self._group))
-        tracing = Probe(self.model, probe, inputs, axes or {})
+        tracing = Probe(self.model, probe, inputs, axes or {}, method=method)
         seen = tracing.look()
         _check_shown(self.model, seen)
         self.sites, self.refused = wire(self.model, seen)
@@ -154,7 +156,7 @@ class Recycler:
         self._waiting = {name: mask.clone() for name, mask in self._since.items()}
         self._revived = {name: mask.clone() for name, mask in self._since.items()}
         self.sinks = sinks_of(sinks)
-        self._taps = Taps(self.model, self.sites, [*seen.types, *seen.ambiguous])
+        self._taps = Taps(self.model, self.sites, [*seen.types, *seen.ambiguous], method)
         self._looking = self._recording = False
         self._said: set[Any] = set()
         self._closed = False

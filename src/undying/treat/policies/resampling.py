@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from undying.treat.policies.parts import Part
 from undying.treat.policies.wiring import Site
 from undying.treat.probe import Probe
-from undying.treat.resample import Latents
+from undying.treat.resample import Latents, none_to_draw
 from undying.units.tensors import tensors_in
 
 _OTHERWISE = "resample by hand with undying.integrations.sae.resample_"
@@ -87,10 +87,8 @@ class Resampling:
     def turn(self, units: Tensor, optimizers: Sequence[torch.optim.Optimizer], generator: torch.Generator) -> str:
         """Turn these latents. Returns why it could not, where it could not; nothing was changed then."""
         inputs, losses = self.samples()
-        if not bool(losses.isfinite().all()):
-            return "the reconstruction of the probe is not finite"
-        if not bool(losses.any()):
-            return "the probe is reconstructed without a loss"
+        if reason := none_to_draw(inputs, losses):
+            return f"of the probe, {reason}"
         dead = torch.zeros(self._latents.encoder.shape[0], dtype=torch.bool, device=units.device)
         dead[units] = True
         self._latents.turn(units, dead, inputs, losses, optimizers, self._scale, generator)

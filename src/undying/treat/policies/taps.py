@@ -53,9 +53,12 @@ class Taps(TorchFunctionMode):
         model: the network.
         sites: whose.
         calls: names of all calls of activations in a forward pass, as the probe showed them.
+        method: name of one that is called instead of the network.
     """
 
-    def __init__(self, model: nn.Module, sites: Mapping[str, Site], calls: Iterable[str]) -> None:
+    def __init__(
+        self, model: nn.Module, sites: Mapping[str, Site], calls: Iterable[str], method: str | None = None
+    ) -> None:
         super().__init__()
         self.model, self.sites = model, sites
         self._expected = Counter(name.partition("#")[0] for name in calls)
@@ -63,7 +66,7 @@ class Taps(TorchFunctionMode):
             name: [maker.part.target for maker in site.makers if isinstance(maker.part.target, nn.Parameter)]
             for name, site in sites.items()
         }
-        self._passes = Passes(model, None, self._around)
+        self._passes = Passes(model, method, self._around)
         self._listening = contextlib.ExitStack()
         self._what: frozenset[str] = frozenset()
         self._running = ModuleStack(model)
