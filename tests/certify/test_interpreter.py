@@ -292,3 +292,13 @@ def test_what_acts_as_an_activation_and_is_no_site_is_named():
     assert Certificate.from_dict(certificate.to_dict()).unrecognised == ["mul", "clamp"]
     old = {key: value for key, value in certificate.to_dict().items() if key != "unrecognised"}
     assert Certificate.from_dict(old).unrecognised == []
+
+
+def test_progress_counts_every_operation():
+    net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    told = []
+    found = certify(net, (torch.zeros(1, 4), torch.ones(1, 4)), progress=lambda *said: told.append(said))
+    every = told[-1][1]
+    assert told == [(done, every) for done in range(1, every + 1)]
+    assert every > 3
+    assert found["1"].units == 3

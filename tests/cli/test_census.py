@@ -247,3 +247,53 @@ class Latents(nn.Module):
     assert undying.Census.load("census.json")["encode"].silent[:5].all()
     assert run(*options, "--outputs", "decode") == 2
     assert "outputs names 'decode'" in capsys.readouterr().err
+
+
+def test_examples_and_another_census_on_the_page(own, capsys):
+    assert run("--model", "own_census_net:build", "--json", "before.json", "--seed", "1") == 0
+    arguments = ["--model", "own_census_net:build", "--examples", "4", "--html", "census.html", "--json", "now.json"]
+    assert run(*arguments, "--beside", "before.json") == 0
+    page = (own / "census.html").read_text()
+    found = undying.Census.load(own / "now.json")
+    assert found.examples.number == 4
+    wanted = {n for name, of in found.examples.items() for n in of.most.flatten().tolist()}
+    drawn = {int(word.split('"')[0]) for word in page.split('<use href="#sample-')[1:]}
+    assert drawn & wanted
+    assert "0 units died and 0 revived" in page
+    assert "Both are of the same weights." in page
+    assert run(*arguments, "--examples-of", "2=3,5") == 0
+    of = found.examples["2"]
+    ends = {*of.most[[3, 5]].flatten().tolist(), *of.least[[3, 5]].flatten().tolist()}
+    page = (own / "census.html").read_text()
+    assert {int(word.split('"')[0]) for word in page.split('<use href="#sample-')[1:]} == ends
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--examples", "4"], "--examples go into a file; give --html or --json"),
+        (["--examples", "-1", "--html", "c.html"], "--examples is a number of samples, at least 0"),
+        (["--examples-of", "2=1", "--html", "c.html"], "--examples-of says which units a page shows"),
+        (["--examples", "2", "--html", "c.html", "--examples-of", "2"], "'2' must be site=units, such as act=3,17"),
+        (["--examples", "2", "--html", "c.html", "--examples-of", "9=1"], "no site '9'; sites with examples: 2"),
+        (["--examples", "2", "--html", "c.html", "--examples-of", "2=16"], "2 has units 0 to 15, and no 16"),
+        (["--beside", "there.json"], "--beside is shown on a page; give --html too"),
+        (["--beside", "none.json", "--html", "c.html"], "--beside none.json cannot be read: No such file"),
+        (["--beside", "there.json", "--html", "c.html"], "--beside there.json: the censuses have different sites"),
+        (["--beside", "there.json", "--html", "c.html", "--limit", "9"], "different data"),
+        (["--data", "own_census_net:changing", "--examples", "2", "--html", "c.html"], "gave other samples"),
+    ],
+)
+def test_what_a_page_cannot_show_is_said_by_name(own, capsys, options, said):
+    (own / "own_census_net.py").write_text(
+        NETWORK + "\ncalls = []\ndef changing():\n    calls.append(1)\n    return [torch.ones(3, 64) * len(calls)]\n"
+    )
+    assert run("--model", "own_census_net:clamped", "--json", "there.json") == 0
+    content = json.loads((own / "there.json").read_text())
+    content["sites"] = content["sites"] * 2
+    content["sites"][1] = {**content["sites"][1], "name": "other"}
+    (own / "there.json").write_text(json.dumps(content))
+    capsys.readouterr()
+    assert run("--model", "own_census_net:build", *options) == 2
+    assert said in capsys.readouterr().err.replace("\n", " ")
+    assert not (own / "c.html").exists()

@@ -81,3 +81,28 @@ def test_a_store_that_cannot_be_read_for_a_moment_does_not_stop_it(sweep):
     with Lock(store.out / "runs" / configs[0].id):
         (store.out / "runs" / configs[0].id / "metrics.jsonl").write_text("x\n")
         assert "0/4 runs" in text(table)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_bar_is_on_stderr_and_only_in_a_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Terminal()
+    monkeypatch.setattr(progress.sys, "stderr", screen)
+    with progress.bar("counting [x]") as done:
+        assert list(progress.followed("abc", 3, done)) == ["a", "b", "c"]
+        assert "counting [x]" in screen.getvalue()
+    monkeypatch.setattr(progress.sys, "stderr", io.StringIO())
+    with progress.bar("counting") as done:
+        done(1, None)
+    assert progress.sys.stderr.getvalue() == ""
+    assert capsys.readouterr().out == ""
+
+
+def test_a_bar_knows_how_far_it_is(monkeypatch):
+    told = []
+    assert list(progress.followed(iter([5, 6]), None, lambda *said: told.append(said))) == [5, 6]
+    assert told == [(1, None), (2, None)]

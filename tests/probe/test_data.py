@@ -26,6 +26,7 @@ def read(root, preprocess="0,1", **options):
     """All images as one tensor, and what is said of them."""
     found = probe(ProbeOptions(str(root), preprocess=preprocess, **options), "mine:net")
     batches = list(found.batches)
+    assert len(batches) == found.length
     x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
     assert tuple(x.shape[1:]) == found.shape
     order = y.argsort(stable=True)  # else those first that a hash takes for training

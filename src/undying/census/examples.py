@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from undying.census.batches import batches_of, unpacked
+from undying.census.fingerprint import Fingerprint
 from undying.census.rows import Rows
+from undying.census.samples import samples_in
 from undying.census.site import plain, read_column
 from undying.units.layout import Layout
 
@@ -117,6 +120,30 @@ class Examples(Mapping[str, SiteExamples]):
             raise ValueError(f"examples of {samples!r:.80} samples, {number!r:.80} each, in order {order!r:.80}")
         sites = {str(name): _read(of, number) for name, of in content["sites"].items()}
         return cls(number, samples, order, sites, {str(name): str(why) for name, why in content["left_out"].items()})
+
+
+def samples_at(data: Iterable[Any], numbers: Collection[int]) -> tuple[dict[int, Any], str | None]:
+    """What a network is given of these samples, and the fingerprint of the data in their order: by it a second reading is
+    known to be of the same data as the census.
+
+    Returns:
+        of each sample its part of the first tensor or list among the arguments.
+    """
+    found, fingerprint, before = {}, Fingerprint(), 0
+    for batch in batches_of(data):
+        fingerprint.add(batch)
+        args, kwargs, target = unpacked(batch)
+        samples = samples_in(args, kwargs, target) or 0
+        given = next(
+            (v for v in (*args, *kwargs.values()) if isinstance(v, (Tensor, list)) and len(v) == samples), None
+        )
+        if given is not None:
+            for number in numbers:
+                if before <= number < before + samples:
+                    part = given[number - before]
+                    found[number] = part.clone() if isinstance(part, Tensor) else part
+        before += samples
+    return found, fingerprint.read_in_order()
 
 
 class Keeper:

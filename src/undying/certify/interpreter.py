@@ -29,7 +29,11 @@ from undying.units.unseen import Suspects
 
 
 def certify(
-    model: nn.Module, box: Box | tuple[Tensor, Tensor], *, axes: Mapping[str, int] | None = None
+    model: nn.Module,
+    box: Box | tuple[Tensor, Tensor],
+    *,
+    axes: Mapping[str, int] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Certificate:
     """Bound every unit's pre-activation over all inputs in a box; a unit whose upper bound is <= 0 cannot fire.
 
@@ -43,6 +47,7 @@ def certify(
         box: a :class:`Box`, or a pair ``(low, high)`` for one. Its shape is the input's with the batch axis. Bounds
             hold for batches of any size where samples do not meet in the network, as in eval mode they rarely do.
         axes: unit axis by site name, where the producer of a tensor does not decide it.
+        progress: called after each operation with how many are bounded, and how many there are.
 
     Returns:
         a :class:`Certificate`, with a site for each activation call, named as by :func:`undying.census`.
@@ -70,7 +75,7 @@ def certify(
         model.eval()
         backends = Backends.now()
         walk = _Walk(model, _traced(model, box, dtype, backends), box, dict(axes or {}), backends)
-        walk.run()
+        walk.run(progress or (lambda _done, _all: None))
     unknown = walk.axes.keys() - {site.name for site in walk.sites}
     if unknown:
         raise ValueError(
@@ -153,8 +158,8 @@ class _Walk:
         self._user_inputs = set(exported.graph_signature.user_inputs)
         self._constants = _constants(exported)
 
-    def run(self) -> None:
-        for node in self._order:
+    def run(self, progress: Callable[[int, int], object]) -> None:
+        for done, node in enumerate(self._order, 1):
             if node.op == "placeholder":
                 self._values[node], self._layouts[node] = self._given(node), [None]
             elif node.op != "output":
@@ -163,6 +168,7 @@ class _Walk:
                 self._values[node] = self._computed(node)
                 for target in _written(node):
                     self._overwrite(node, target)
+            progress(done, len(self._order))
 
     # Values
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import tyro
@@ -18,11 +18,17 @@ from torch import nn
 from undying._base.errors import UndyingError
 from undying._base.files import write_or_say
 from undying.activations.known import is_activation
+from undying.census.batches import batches_of
 from undying.census.census import census
+from undying.census.examples import samples_at
 from undying.census.gate import BASELINE, TOTAL, Check, Limits, Verdict, judge
 from undying.census.results import Census
-from undying.cli.network import NetworkOptions, axes_of
+from undying.cli.network import Data, NetworkOptions, axes_of
+from undying.cli.progress import bar, followed
 from undying.probe.data import Probe, ProbeOptions, probe
+
+if TYPE_CHECKING:
+    from undying.report.beside import Beside
 
 _SHARES = tyro.conf.arg(metavar="SHARE|SITES=SHARE ...")
 _SHOWN = 10
@@ -51,6 +57,11 @@ class CensusCommand:
     """Axis of the units, for sites where it cannot be told, such as site=1."""
     skip: tuple[str, ...] = ()
     """Patterns of sites to leave out, such as 'head.*'."""
+    examples: int = 0
+    """Also find so many samples that fire each unit most, and as many that fire it least; --html shows those of the worst
+    units, --json has all."""
+    examples_of: tuple[str, ...] = ()
+    """Units whose examples --html shows in place of the worst, such as features.0=3,17."""
     max_dead: Annotated[tuple[str, ...] | None, _SHARES] = None
     """Largest share of dead units that passes: of all units, such as 0.05, or of each site that a pattern matches, such as
     'features.*=0.2', or both. Of several patterns the last that matches a site counts."""
@@ -58,8 +69,10 @@ class CensusCommand:
     """The same of silent units."""
     baseline: Path | None = None
     """A census of the same network on the same data, which --json wrote: units that are newly dead or silent fail."""
+    beside: Path | None = None
+    """A census of the same network, which --json wrote: --html shows what changed since. It judges nothing."""
     other_data: bool = False
-    """Hold against a --baseline that saw other data."""
+    """Hold against a --baseline, or show beside a census, that saw other data."""
     allow_unrecognised: bool = False
     """Judge by the counted units where some places that act as an activation are not recognised."""
     allow_uncalled: bool = False
@@ -82,7 +95,8 @@ class CensusCommand:
         with self._telling():
             self._check()
             limits = self._limits()
-            baseline = None if self.baseline is None else _read(self.baseline)
+            baseline = None if self.baseline is None else _read("--baseline", self.baseline)
+            other = None if self.beside is None else _read("--beside", self.beside)
             torch.manual_seed(self.network.seed)
             found = probe(self.options, self.network.model)
             if self.gradients and not found.labelled:
@@ -92,6 +106,8 @@ class CensusCommand:
             model, weights = self.network.build(found)
             counted = self._counted(model, found)
             facts = _facts(model, counted, found, weights)
+            changes = None if other is None else self._changes(counted, other)
+            units = self._units(counted) if self.html is not None and self.examples else []
             _show(console, counted, facts)
             if self.certify is not None:
                 self._certify(model, found, self.certify, console)
@@ -102,19 +118,32 @@ class CensusCommand:
             settings = {"other_data": self.other_data, "allow_unrecognised": self.allow_unrecognised}
             verdict = judge(counted, limits, baseline, **settings, uncalled=uncalled)
         self._write(counted, found, facts, verdict)
+        if self.html is not None:
+            self._write_page(counted, facts, verdict, changes, units)
         return self._end(verdict, found, console) if gated else 0
 
     def _check(self) -> None:
         self.network.check()
         if not self.tau >= 0:
             raise UndyingError(f"--tau must be at least 0, not {self.tau}")
-        if self.other_data and self.baseline is None:
-            raise UndyingError("--other-data is about a --baseline; give one")
+        if self.other_data and self.baseline is None and self.beside is None:
+            raise UndyingError("--other-data is about a --baseline or a census --beside; give one")
+        if not 0 <= self.examples < 2**31:
+            raise UndyingError(f"--examples is a number of samples, at least 0 and below 2**31, not {self.examples}")
+        if self.examples and self.html is None and self.json is None:
+            raise UndyingError("--examples go into a file; give --html or --json")
+        if self.examples_of and not (self.examples and self.html):
+            raise UndyingError("--examples-of says which units a page shows; give --examples and --html too")
+        if self.beside is not None and self.html is None:
+            raise UndyingError("--beside is shown on a page; give --html too")
 
     def _check_files(self) -> None:
-        written, kept = (self.json, self.html, self.junit, self.certify), (self.baseline, self.network.checkpoint)
+        written, kept = (
+            (self.json, self.html, self.junit, self.certify),
+            (self.baseline, self.beside, self.network.checkpoint),
+        )
         seen: set[Path] = set()
-        for path in (*kept, *written):
+        for path in (*dict.fromkeys(kept), *written):  # a baseline may be shown beside the census too
             if path is None or (path.exists() and not path.is_file()):  # such as /dev/stdout
                 continue
             if path.resolve() in seen:
@@ -138,16 +167,18 @@ class CensusCommand:
 
     def _counted(self, model: nn.Module, found: Probe) -> Census:
         try:
-            return census(
-                model,
-                found.batches,
-                method=self.method or None,
-                outputs=self.outputs,
-                tau=self.tau,
-                gradients=self.gradients,
-                axes=axes_of(self.axes),
-                skip=self.skip,
-            )
+            with bar("counting") as done:
+                return census(
+                    model,
+                    followed(batches_of(found.batches), found.length, done),
+                    method=self.method or None,
+                    outputs=self.outputs,
+                    tau=self.tau,
+                    gradients=self.gradients,
+                    axes=axes_of(self.axes),
+                    skip=self.skip,
+                    examples=self.examples,
+                )
         except UndyingError:
             raise
         except Exception as error:  # whatever the network or the data raise: 1 would be a finding
@@ -158,7 +189,8 @@ class CensusCommand:
         from undying.certify.interpreter import certify
 
         try:
-            certificate = certify(model, found.box(), axes=axes_of(self.axes))
+            with bar("certifying") as done:
+                certificate = certify(model, found.box(), axes=axes_of(self.axes), progress=done)
         except (RuntimeError, TypeError, ValueError) as error:
             raise UndyingError(f"--certify: {error}") from None
         _print(console, "", *str(certificate).splitlines())
@@ -179,18 +211,72 @@ class CensusCommand:
                 "gate": judged if verdict.checks else None,
             }
             write_or_say(self.json, json.dumps(content, allow_nan=False))
-        if self.html is not None:
-            from undying.report.census import census_page
 
-            told = [
-                ("loss", counted.loss or "none: no backward pass"),
-                ("tau", f"{self.tau:g}"),
-                ("probe", str(counted.probe)),
-                *((f"gate, {check.state}", check.said) for check in verdict.checks if check.state != "skipped"),
-            ]
-            write_or_say(
-                self.html, census_page(counted, self.network.model, [("model", self.network.model), *facts, *told])
-            )
+    def _changes(self, counted: Census, other: Census) -> Beside:
+        from undying.report.beside import beside
+
+        try:
+            return beside(counted, other, other_data=self.other_data)
+        except ValueError as error:
+            said = str(error).replace("pass other_probe=True and read changes with care", "give --other-data")
+            raise UndyingError(f"--beside {self.beside}: {said}") from None
+
+    def _units(self, counted: Census) -> list[tuple[str, int]]:
+        """Whose examples the page shows."""
+        from undying.report.census import worst_units
+
+        assert counted.examples is not None
+        asked = []
+        for word in self.examples_of:
+            name, _, units = word.rpartition("=")
+            if not name or not all(unit.isdecimal() for unit in units.split(",")):
+                raise UndyingError(f"--examples-of {word!r} must be site=units, such as act=3,17")
+            try:
+                most = len(counted.examples[name].most)
+            except KeyError as error:
+                raise UndyingError(f"--examples-of {word!r}: {error.args[0]}") from None
+            for unit in map(int, units.split(",")):
+                if unit >= most:
+                    raise UndyingError(f"--examples-of {word!r}: {name} has units 0 to {most - 1}, and no {unit}")
+                asked.append((name, unit))
+        return asked or worst_units(counted)
+
+    def _write_page(
+        self,
+        counted: Census,
+        facts: Sequence[tuple[str, str]],
+        verdict: Verdict,
+        changes: Beside | None,
+        units: Sequence[tuple[str, int]],
+    ) -> None:
+        from undying.report.census import census_page
+        from undying.report.examples import numbers_of
+
+        samples: dict[int, Any] = {}
+        if counted.examples is not None and units:
+            samples, order = samples_at(Data(self.options, self.network), numbers_of(counted.examples, units))
+            if order is None or order != counted.examples.order:
+                why = (
+                    "cannot be fingerprinted"
+                    if order is None
+                    else "gave other samples, or another order, the second time"
+                )
+                raise UndyingError(
+                    f"--examples: {self.options.data} {why}, so the samples cannot be shown; leave out --html"
+                )
+        told = [
+            ("loss", counted.loss or "none: no backward pass"),
+            ("tau", f"{self.tau:g}"),
+            ("probe", str(counted.probe)),
+            *([("beside", str(self.beside))] if self.beside is not None else []),
+            *((f"gate, {check.state}", check.said) for check in verdict.checks if check.state != "skipped"),
+        ]
+        model = self.network.model
+        page = census_page(
+            counted, model, [("model", model), *facts, *told], beside=changes, units=units, samples=samples
+        )
+        assert self.html is not None
+        write_or_say(self.html, page)
 
     def _end(self, verdict: Verdict, found: Probe, console: Console) -> int:
         """Say how it ended.
@@ -253,13 +339,13 @@ def _show(console: Console, counted: Census, facts: Sequence[tuple[str, str]]) -
         _print(console, "silent units fire in fewer than about 3 / N of such samples (95 %)")
 
 
-def _read(path: Path) -> Census:
+def _read(option: str, path: Path) -> Census:
     try:
         return Census.load(path)
     except ValueError as error:
-        raise UndyingError(f"--baseline {error}") from None
+        raise UndyingError(f"{option} {error}") from None
     except OSError as error:
-        raise UndyingError(f"--baseline {path} cannot be read: {error.strerror or error}") from None
+        raise UndyingError(f"{option} {path} cannot be read: {error.strerror or error}") from None
 
 
 def _facts(model: nn.Module, counted: Census, found: Probe, weights: str) -> list[tuple[str, str]]:

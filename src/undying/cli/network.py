@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import nn
 
 from undying._base.errors import UndyingError
+from undying.census.batches import batches_of
 from undying.lab import models
 from undying.lab.models.checkpoint import load_weights
-from undying.probe.data import Probe
+from undying.probe.data import Probe, ProbeOptions, probe
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,17 @@ class NetworkOptions:
             advice = "; --classes gives the network another number of classes" if "size mismatch" in str(error) else ""
             raise UndyingError(f"{error}{advice}") from None
         return model, f"{self.checkpoint.name}{f', {taken}' if taken else ''}"
+
+
+class Data:
+    """Batches that can be gone through again: read anew each time, since all images need not fit into memory."""
+
+    def __init__(self, options: ProbeOptions, network: NetworkOptions) -> None:
+        self._options, self._network = options, network
+
+    def __iter__(self) -> Iterator[Any]:
+        torch.manual_seed(self._network.seed)  # of random data
+        yield from batches_of(probe(self._options, self._network.model).batches)
 
 
 def axes_of(given: tuple[str, ...]) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,10 +15,11 @@ from torch import Tensor, nn
 from undying._base.errors import UndyingError
 from undying._base.extras import need
 from undying._base.files import write_bytes
-from undying.census.batches import batches_of, unpacked
+from undying.census.batches import unpacked
 from undying.census.census import census
 from undying.cli.exported import exported
-from undying.cli.network import NetworkOptions, axes_of
+from undying.cli.network import Data, NetworkOptions, axes_of
+from undying.cli.progress import bar, followed
 from undying.probe.data import Probe, ProbeOptions, probe
 from undying.treat.prune.prune import prune_
 from undying.treat.prune.report import PruneReport
@@ -59,7 +59,7 @@ class PruneCommand:
         found = probe(self.options, self.network.model)
         model, weights = self.network.build(found)
         model.eval()
-        data = _Data(self.options, self.network)
+        data = Data(self.options, self.network)
         example = _first(data)
         if self.onnx:
             need("onnxruntime", "onnx", "--onnx")
@@ -105,14 +105,16 @@ class PruneCommand:
         if self.network.checkpoint is not None and (self.out / WEIGHTS).resolve() == self.network.checkpoint.resolve():
             raise UndyingError(f"--checkpoint {self.network.checkpoint} would be replaced; name another --out")
 
-    def _pruned(self, model: nn.Module, found: Probe, data: _Data, example: Any) -> PruneReport:
+    def _pruned(self, model: nn.Module, found: Probe, data: Data, example: Any) -> PruneReport:
         axes = axes_of(self.axes)
         if self.certify:
             from undying.certify.interpreter import certify
 
-            evidence: Any = certify(model, found.box(), axes=axes)
+            with bar("certifying") as done:
+                evidence: Any = certify(model, found.box(), axes=axes, progress=done)
         else:
-            evidence = census(model, data, axes=axes)
+            with bar("counting") as done:
+                evidence = census(model, followed(data, found.length, done), axes=axes)
         return prune_(model, evidence, example, data=data, tolerance=self.tolerance, rounds=self.rounds, axes=axes)
 
     def _write(self, files: dict[str, bytes]) -> None:
@@ -125,18 +127,7 @@ class PruneCommand:
             raise UndyingError(f"cannot write to {self.out}: {error.strerror}") from None
 
 
-class _Data:
-    """Batches that can be gone through again: read anew each time, since all images need not fit into memory."""
-
-    def __init__(self, options: ProbeOptions, network: NetworkOptions) -> None:
-        self._options, self._network = options, network
-
-    def __iter__(self) -> Iterator[Any]:
-        torch.manual_seed(self._network.seed)  # of random data
-        yield from batches_of(probe(self._options, self._network.model).batches)
-
-
-def _first(data: _Data) -> Any:
+def _first(data: Data) -> Any:
     """An input of one sample, where it is a tensor."""
     batch = next(iter(data), None)
     if batch is None:

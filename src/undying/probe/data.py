@@ -91,6 +91,8 @@ class Probe:
     """Files that were left out, each with the reason."""
     passed_over: tuple[str, ...] = ()
     """What else lies in the folder, in words."""
+    length: int | None = None
+    """How many batches; None where that is not known."""
 
     def box(self) -> Box:
         """Of all images that the preprocessing can give.
@@ -117,7 +119,7 @@ def probe(options: ProbeOptions, model: str) -> Probe:
     kind = None if options.data.startswith(_RANDOM) else data.source(options.data)
     if kind is None or kind is imported:
         options.refuse("is taken as it is", "split", "limit", "preprocess", "image_size", "skip_unreadable")
-        return _random(options) if kind is None else Probe(imports.call(options.data, "data"), options.data)
+        return _random(options) if kind is None else _imported(options)
     if kind is not folder:
         options.refuse("is no folder of images", "image_size", "skip_unreadable")
     spec = options.preprocess or ("" if kind is folder else COMPARE)
@@ -136,9 +138,16 @@ def _advising() -> Iterator[None]:
         raise UndyingError(f"{error}; --skip-unreadable leaves such files out") from None
 
 
+def _imported(options: ProbeOptions) -> Probe:
+    batches = imports.call(options.data, "data")
+    with contextlib.suppress(TypeError):
+        return Probe(batches, options.data, length=len(batches))
+    return Probe(batches, options.data)
+
+
 def _random(options: ProbeOptions) -> Probe:
-    numbers = torch.randn(_shape(options.data))
-    return Probe(numbers.split(options.batch_size), options.data, tuple(numbers.shape[1:]), labelled=False)
+    batches = torch.randn(_shape(options.data)).split(options.batch_size)
+    return Probe(batches, options.data, tuple(batches[0].shape[1:]), labelled=False, length=len(batches))
 
 
 def _as_compare_does(options: ProbeOptions) -> Probe:
@@ -159,6 +168,7 @@ def _as_compare_does(options: ProbeOptions) -> Probe:
         (mean, std, (0.0, 255.0)) if len(found.shape) == 3 and x.dtype == torch.uint8 else None,
         found.unreadable,
         tuple(listing(Path(options.data)).passed_over()) if images else (),
+        math.ceil(len(x) / options.batch_size),
     )
 
 
@@ -198,6 +208,7 @@ def _of_folder(options: ProbeOptions, made: Preprocessing) -> Probe:
         _scale(made),
         tuple((str(file), reason) for file, reason in bad.items()),
         tuple(found.passed_over()),
+        math.ceil(len(chosen) / options.batch_size),
     )
 
 
@@ -239,7 +250,8 @@ def _of_arrays(options: ProbeOptions, made: Preprocessing) -> Probe:
         for images, labels in zip(x.split(options.batch_size), y.split(options.batch_size), strict=True)
     )
     shape = tuple(applied(x[0]).shape)
-    return Probe(batches, source, shape, found.classes, True, made.said, _scale(made))
+    length = math.ceil(len(x) / options.batch_size)
+    return Probe(batches, source, shape, found.classes, True, made.said, _scale(made), length=length)
 
 
 def _scale(made: Preprocessing) -> tuple[Sequence[float], Sequence[float], tuple[float, float]] | None:

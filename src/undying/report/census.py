@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from undying._version import __version__
 from undying.census.results import Census
 from undying.census.site import Site
 from undying.plots.theme import THEME
+from undying.report.beside import Beside
+from undying.report.examples import Unit, as_samples, shown, worst
 from undying.report.html import environment
 
 COLUMNS = 128
@@ -52,6 +55,7 @@ class Mark:
     """Which they are: ``0, 4-7``; empty for those that fire."""
 
 
+_STATES = [state.name for state in STATES[:-1]]
 _SHARES = ("dead", "silent", "saturated", "dormant", "unused")
 
 
@@ -78,16 +82,27 @@ class Strip:
     height: int
 
 
-def census_page(census: Census, model: str, facts: Sequence[tuple[str, str]]) -> str:
+def census_page(
+    census: Census,
+    model: str,
+    facts: Sequence[tuple[str, str]],
+    *,
+    beside: Beside | None = None,
+    units: Sequence[Unit] = (),
+    samples: Mapping[int, Any] | None = None,
+) -> str:
     """The whole HTML document.
 
     Args:
         census: what was counted.
         model: name of the network.
         facts: how it was counted: (name, value) in the order to show.
+        beside: what changed since another census.
+        units: whose examples are shown, of a census that has them.
+        samples: these samples of the data by their numbers.
     """
     strips = [_strip(site) for site in census.sites]
-    said = [state for state in _SHARES if any(getattr(site, state) is not None for site in census.sites)]
+    said = _said(census)
     present = {mark.state for strip in strips for mark in strip.marks}
     return (
         environment()
@@ -102,9 +117,22 @@ def census_page(census: Census, model: str, facts: Sequence[tuple[str, str]]) ->
             states=STATES,
             shown=[state for state in STATES if state in present],
             units=census.units,
+            beside=beside,
+            examples=census.examples,
+            shown_units=shown(census, units, _STATES) if units else [],
+            samples={sample.number: sample for sample in as_samples(samples or {})},
             theme=THEME,
         )
     )
+
+
+def worst_units(census: Census) -> list[Unit]:
+    """Those whose examples a page shows where none are asked for: the worst of the worst sites."""
+    return worst(census, _STATES, [row.site for row in _overview(census.sites, _said(census))])
+
+
+def _said(census: Census) -> list[str]:
+    return [state for state in _SHARES if any(getattr(site, state) is not None for site in census.sites)]
 
 
 def _overview(sites: Sequence[Site], states: Sequence[str]) -> list[Row]:
