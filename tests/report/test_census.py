@@ -92,6 +92,6 @@ def test_the_overview_has_the_worst_site_first_and_leads_to_its_units():
     rows = re.findall(r'<tr><th scope="row"><a href="#site-(\d)">(.*?)</a></th>(.*?)</tr>', page)
     shares = [float(site.dead.double().mean()) if site.dead is not None else 0.0 for site in found.sites]
     assert int(rows[0][0]) - 1 == shares.index(max(shares))
-    cells_of = re.findall(r"<td>(.*?)</td>", rows[0][2])
+    cells_of = re.findall(r"<td[^>]*>(.*?)</td>", rows[0][2])
     assert cells_of[:4] == ["ReLU", "300", "50", "2.3 %"]
     assert all(f'id="site-{place}"' in page for place, _, _ in rows)

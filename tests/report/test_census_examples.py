@@ -111,7 +111,7 @@ def test_another_census_stands_beside_it():
     row = re.search(
         r'<tr><th scope="row"><a href="#site-1">0 -&gt; 1</a></th>(.*?)</tr>', page.split("Beside another census")[1]
     )
-    cells = re.findall(r"<td>(.*?)</td>", row[1])
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", row[1])
     assert cells == [
         "6",
         "33.3 %",

@@ -6,10 +6,12 @@ same bytes; they are in ``results.csv`` and in the report.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from undying._base import text
+from undying._base.text import known
 from undying.lab.grid import Point
 from undying.statistics.interval import Interval
 from undying.statistics.metric import Metric
@@ -195,6 +197,29 @@ class Results:
         known = {activation.name for activation in self.activations}
         return [name for name in self.settings["activations"] if name not in known]
 
+    def __len__(self) -> int:
+        return len(self.activations)
+
+    def __iter__(self) -> Iterator[ActivationResult]:
+        return iter(self.activations)
+
+    def _repr_html_(self) -> str:
+        metric = self.metric
+        head = (
+            "activation",
+            "seeds",
+            f"{metric.column} [95 %]",
+            f"minus {self.baseline.name} [95 %]",
+            "p (Holm)",
+            "verdict",
+        )
+        rows = [
+            (of.name, str(len(of.seeds)), of.score.interval.in_words(metric.number, " [{}, {}]"), *_beside(of, metric))
+            for of in self.activations
+        ]
+        missing = f"<p>{self.finished} of {self.planned} runs are finished.</p>" if self.partial else ""
+        return text.html_table([head, *rows]) + missing
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, without the measured seconds and what they are."""
         state = {"partial": self.partial, "finished": self.finished, "unfinished": self.unfinished}
@@ -210,3 +235,13 @@ class Results:
                 if curve["steps"] is None:
                     del curve["steps"]
         return plain
+
+
+def _beside(activation: ActivationResult, metric: Metric) -> tuple[str, str, str]:
+    """The difference from the baseline, its p and its verdict; empty for the baseline, and without a pair."""
+    found = activation.comparison
+    if found is None:
+        return "", "", ""
+    ends = [found.difference, *([found.low, found.high] if known(found.low) and known(found.high) else [])]
+    number, *interval = metric.differences(*ends)
+    return number + (f" [{', '.join(interval)}]" if interval else ""), f"{found.p_holm:.3g}", found.verdict

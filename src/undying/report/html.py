@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -63,6 +64,7 @@ def environment() -> Environment:
         "seconds_ratio": words.seconds_ratio,
         "few": FEW,
         "interval": words.interval,
+        "exact": _exact,
         "alike": _alike,
         "colour_of": variable_of,
         # Ours: nothing that a results object holds is part of it.
@@ -99,6 +101,16 @@ def page(results: Results, figures: Sequence[Figure], live: str = "") -> str:
 def _printable(value: Any) -> Any:
     """Applied to whatever the template prints."""
     return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _exact(values: Sequence[float | None], factor: float = 1.0) -> Markup:
+    """Of a cell: its numbers in full, which the page's script saves as CSV; a number that is not known ends them.
+
+    >>> print(_exact([0.123456789, 0.1], 100), _exact([None, 1]))
+     data-exact="12.3456789 10"
+    """
+    numbers = [f"{factor * value:.15g}" for value in itertools.takewhile(known, values) if value is not None]
+    return Markup(f' data-exact="{" ".join(numbers)}"' if numbers else "")
 
 
 def _counted(number: int, noun: str) -> str:

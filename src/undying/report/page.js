@@ -110,7 +110,7 @@ function sortBy(table, column, way) {
   });
   body.append(...rows.map((each) => each.row));
 }
-function cells(table) {
+function cells(table, exact = false) {
   // Rows of text: an interval, and a small number with a name of its own, become columns.
   const columns = headOf(table);
   const rows = [...table.tBodies[0].rows].filter((row) => !row.hidden);
@@ -119,18 +119,19 @@ function cells(table) {
     const title = above.map(main).filter(Boolean).join(" ");
     const own = rows.map((row) => cellAt(row, c)).map((cell) => (cell?.classList.contains("none") ? null : cell));
     heads.push(title);
-    parts.push(own.map((cell) => (cell ? main(cell) : "")));
+    const full = own.map((cell) => (exact && cell?.dataset.exact?.split(" ")) || []);
+    parts.push(own.map((cell, r) => (cell ? full[r][0] ?? main(cell) : "")));
     const small = own.map((cell) => (cell ? all("small", cell).filter((s) => !s.closest("span")).map((s) => s.textContent.trim()) : []));
     const ends = small.map((said) => said.map((s) => s.match(/^\[(.*), (.*)\]$/)).find(Boolean));
     if (ends.some(Boolean)) {
       heads.push(title + " low", title + " high");
-      parts.push(ends.map((e) => (e ? e[1] : "")), ends.map((e) => (e ? e[2] : "")));
+      parts.push(...[1, 2].map((end) => ends.map((e, r) => (e ? full[r][end] ?? e[end] : ""))));
     }
     const others = small.map((said) => said.filter((s) => !/^\[.*\]$/.test(s)).join("; "));
     if (others.some(Boolean)) {
       const raw = others.every((said) => !said || said.startsWith("raw "));
       heads.push(title + (raw ? " raw" : " note"));
-      parts.push(raw ? others.map((said) => said.slice(4)) : others);
+      parts.push(raw ? others.map((said, r) => (said && full[r][1]) || said.slice(4)) : others);
     }
   });
   return [heads, ...rows.map((_, r) => parts.map((part) => part[r]))];
@@ -138,11 +139,11 @@ function cells(table) {
 function csv(table) {
   const written = (text) => {
     const number = plainNumber(text);
-    if (/^-?[\d.]+( ?%|\u00d7)?$/.test(number)) return number.replace(/[ %\u00d7]/g, "");
+    if (/^-?[\d.]+(e[-+]?\d+)?( ?%|\u00d7)?$/.test(number)) return number.replace(/[ %\u00d7]/g, "");
     const safe = /^[=+\-@\t\n]/.test(text) ? "'" + text : text; // a spreadsheet would run it
     return /[",\n]/.test(safe) ? '"' + safe.replace(/"/g, '""') + '"' : safe;
   };
-  return cells(table).map((row) => row.map(written).join(",")).join("\n") + "\n";
+  return cells(table, true).map((row) => row.map(written).join(",")).join("\n") + "\n";
 }
 const TEX = { "\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", $: "\\$", "#": "\\#", _: "\\_", "{": "\\{", "}": "\\}", "~": "\\textasciitilde{}",
   "^": "\\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", "\u2212": "$-$", "\u00d7": "$\\times$", "\u2013": "--", "\u2019": "'", "\u2026": "\\ldots{}" };

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,6 +53,12 @@ class RecycleReport:
             if row.name == name:
                 return row
         raise KeyError(f"no unit was chosen at a site {name!r}; sites: {', '.join(row.name for row in self.rows)}")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[RecycledSite]:
+        return iter(self.rows)
 
     @property
     def recycled(self) -> int:
