@@ -23,6 +23,7 @@ from undying.lab.results import Results
 from undying.report.drawing import Figure
 from undying.report.figures import draw
 from undying.report.html import page
+from undying.statistics.records import Curve
 
 CHROMIUM = os.environ.get("UNDYING_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 if CHROMIUM is None:
@@ -212,6 +213,22 @@ def test_an_arm_is_switched_off_on_all_figures(opened: Callable[..., Any], repor
     assert tab.evaluate("document.querySelectorAll('figure [data-arm=\"4\"]:not([data-label]):not(.off)').length") > 8
     tab.locator(".arms button", has_text="silu").last.click()
     assert tab.locator("figure .off").count() == 0
+
+
+def test_a_figure_of_some_arms_has_its_frame_and_their_names(
+    opened: Callable[..., Any], results: Results, tmp_path: Path
+) -> None:
+    arms = list(results.activations)
+    counts = Curve([0.0, 4.0, 9.0], [0.0, 3.0, 8.0], [0.0, 5.0, 10.0])
+    arms[2] = replace(arms[2], recycled=arms[2].silent, curves={**arms[2].curves, "recycled": counts})
+    path = tmp_path / "report.html"
+    recycling = replace(results, activations=arms)
+    path.write_text(page(recycling, draw(recycling)), encoding="utf-8")
+    shown = figure(opened(path), "Recycled units")
+    assert shown.evaluate("e => getComputedStyle(e).display") == "grid"
+    assert shown.evaluate("e => getComputedStyle(e).borderTopWidth") == "1px"
+    shown.locator("svg").hover()
+    assert f"{results.activations[2].name} 4 [3, 5]" in shown.page.locator("#tip").inner_text()
 
 
 def test_zoom_and_scale_show_the_numbers_where_they_are(

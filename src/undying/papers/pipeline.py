@@ -166,6 +166,7 @@ def _written(job: Reproduction, say: Callable[[str], object]) -> Analysis:
     say(f"{job.table.name}, {job.scale_name} scale: {len(results)} of {len(job.plan.runs)} runs")
     for claim in analysis.claims:
         say(f"  {claim.verdict:<24} {claim.claim.task}: {claim.claim.text}")
+    say(f"to explore: {page.with_suffix('.html')}")
     say(f"page: {page}")
     return analysis
 
@@ -191,4 +192,5 @@ def run_timed(
         raise UndyingError(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from None
     for found in overhead.judge(table, result):
         say(f"  {found.verdict:<24} {found.form}: {found.part}")
+    say(f"to explore: {page.with_suffix('.html')}")
     say(f"page: {page}")

@@ -13,38 +13,54 @@ from undying.papers.table import METRICS, Metric, Task
 from undying.papers.verdicts import estimate
 from undying.plots.curves import Line, by_rate, lines, numbers
 from undying.plots.dots import Row, dots
-from undying.plots.theme import WIDE, for_file, render, styled
+from undying.plots.theme import WIDE, for_file, for_page, render, styled
+from undying.report.drawing import Figure
 from undying.statistics.summaries import curve
 
+_Found = tuple[Canvas, str, str, Sequence[str]]
+"""Figure, title, description, and the arms that it shows in its own order."""
 
-def draw(analysis: Analysis, sections: Sequence[Section] = ()) -> dict[str, tuple[str, str]]:
-    """File name -> (SVG, description), in the order of the page; a task without runs has none."""
-    drawn: dict[str, tuple[str, str]] = {}
+
+def draw(analysis: Analysis, sections: Sequence[Section] = ()) -> dict[str, Figure]:
+    """By the name of the file, in the order of the page; a task without runs has none."""
+    drawn: dict[str, Figure] = {}
+    places = {arm: place for place, arm in enumerate(arms_of(analysis))}
     with styled():
         for name, task in analysis.tasks.items():
             for kind, figure in _kinds(task.task).items():
                 found = figure(task, analysis.scale_name)
                 if found is not None:
-                    canvas, title, alt = found
+                    canvas, title, alt, arms = found
                     file = f"{analysis.table.name}.{name}.{kind}.svg"
-                    drawn[file] = for_file(render(canvas, salt=file), title, alt), alt
+                    drawn[file] = placed(canvas, file, title, alt, [places[arm] for arm in arms])
         for section in sections:
             for kind, (canvas, title, alt) in section.figures(analysis.scale_name).items():
                 file = f"{analysis.table.name}.{section.task.name}.{kind}.svg"
-                drawn[file] = for_file(render(canvas, salt=file), title, alt), alt
+                drawn[file] = placed(canvas, file, title, alt)
     return drawn
 
 
-def _accuracy(task: TaskAnalysis, scale: str) -> tuple[Canvas, str, str] | None:
+def placed(canvas: Canvas, file: str, title: str, alt: str, arms: Sequence[int] = ()) -> Figure:
+    """Ready for the page and as a file."""
+    drawn, name = render(canvas, salt=file), file.removesuffix(".svg")
+    return Figure(name, title, "", alt, for_page(drawn, name, title, alt), for_file(drawn, title, alt), arms=arms)
+
+
+def arms_of(analysis: Analysis) -> list[str]:
+    """Of all tasks, each once."""
+    return list(dict.fromkeys(arm for task in analysis.tasks.values() for arm in task.arms))
+
+
+def _accuracy(task: TaskAnalysis, scale: str) -> _Found | None:
     return _dots(task, scale, "accuracy")
 
 
-def _silent(task: TaskAnalysis, scale: str) -> tuple[Canvas, str, str] | None:
+def _silent(task: TaskAnalysis, scale: str) -> _Found | None:
     counted = [run.silent for found in task.arms.values() for run in found.at(task.task.lr).values()]
     return _dots(task, scale, "silent") if any(counted) else None  # a row of zeros is no picture
 
 
-def _dots(task: TaskAnalysis, scale: str, metric: str) -> tuple[Canvas, str, str] | None:
+def _dots(task: TaskAnalysis, scale: str, metric: str) -> _Found | None:
     """Each arm at the published rate: mean, interval and runs."""
     values = {
         arm: [100 * getattr(run, metric) for run in found.at(task.task.lr).values()] for arm, found in task.arms.items()
@@ -63,6 +79,7 @@ def _dots(task: TaskAnalysis, scale: str, metric: str) -> tuple[Canvas, str, str
         dots(rows, f"{what} (%)", WIDE, title, far=True),
         title,
         f"{title}. Mean over the seeds, %, with its 95 % interval: {said}.",
+        list(shown),
     )
 
 
@@ -71,7 +88,7 @@ def _places(runs: int) -> list[float]:
     return [run / (runs - 1) - 0.5 for run in range(runs)] if runs > 1 else [0.0]
 
 
-def _rates(task: TaskAnalysis, scale: str) -> tuple[Canvas, str, str] | None:
+def _rates(task: TaskAnalysis, scale: str) -> _Found | None:
     """Test accuracy by learning rate of each arm that has a grid."""
     means = {
         arm: {
@@ -91,10 +108,15 @@ def _rates(task: TaskAnalysis, scale: str) -> tuple[Canvas, str, str] | None:
         f"{arm}: " + ", ".join(f"{mean:.1f} at {rate:g}" for rate, mean in of.items()) for arm, of in means.items()
     )
     canvas = by_rate(shown, rings, "Test accuracy (%)", title)
-    return canvas, title, f"{title}. Mean over the seeds, %; a ring is the rate chosen on validation data. {said}."
+    return (
+        canvas,
+        title,
+        f"{title}. Mean over the seeds, %; a ring is the rate chosen on validation data. {said}.",
+        list(means),
+    )
 
 
-def _curve(task: TaskAnalysis, scale: str, metric: Metric, over: str) -> tuple[Canvas, str, str] | None:
+def _curve(task: TaskAnalysis, scale: str, metric: Metric, over: str) -> _Found | None:
     """Each arm at the table's rate: median over the seeds, with the quartiles of the baseline."""
     shown = []
     for arm, found in task.arms.items():
@@ -111,17 +133,22 @@ def _curve(task: TaskAnalysis, scale: str, metric: Metric, over: str) -> tuple[C
     title = f"{metric.text}, {task.task.name}, rate {task.task.lr:g}, {scale} scale"
     said = "; ".join(f"{line.name} {line.middle[0]:.1f} to {line.middle[-1]:.1f}" for line in shown)
     canvas = lines(shown, over, metric.heading.replace(", %", " (%)"), title)
-    return canvas, title, f"{title}. Median over the seeds, first and last point: {said}."
+    return (
+        canvas,
+        title,
+        f"{title}. Median over the seeds, first and last point: {said}.",
+        [line.name for line in shown],
+    )
 
 
-def _kinds(task: Task) -> dict[str, Callable[[TaskAnalysis, str], tuple[Canvas, str, str] | None]]:
+def _kinds(task: Task) -> dict[str, Callable[[TaskAnalysis, str], _Found | None]]:
     """Of curves where it has any; those of accuracies are of tasks without metrics of their own."""
     if not task.metrics:
         return _FIGURES
     return {metric.metric.replace("_", "-"): partial(_curve, metric=metric, over=task.over) for metric in task.curves}
 
 
-_FIGURES: dict[str, Callable[[TaskAnalysis, str], tuple[Canvas, str, str] | None]] = {
+_FIGURES: dict[str, Callable[[TaskAnalysis, str], _Found | None]] = {
     "accuracy": _accuracy,
     "rates": _rates,
     "silent": _silent,

@@ -11,24 +11,29 @@ from undying._base.text import duration, markdown
 from undying.bench.forms import BASELINE
 from undying.papers.overhead import PARTS, Judged, Overhead, OverheadResult, Timed, judge
 from undying.papers.page.cells import bullets
+from undying.papers.page.figures import placed
+from undying.papers.page.html import html_page
 from undying.plots.dots import Cases, ratios
-from undying.plots.theme import colour_of, for_file, render, styled
+from undying.plots.theme import colour_of, styled
+from undying.report.drawing import Figure
 from undying.report.words import MISSING
 
 RATIO = "{:.3f}".format
 
 
 def write_overhead(table: Overhead, result: OverheadResult, out: Path) -> Path:
-    """Write ``<name>.md`` and its figure into ``out``, the page last.
+    """Write ``<name>.md``, the same as ``<name>.html`` and its figure into ``out``, the page last.
 
     Raises:
         OSError: a file cannot be written.
     """
     file = f"{table.name}.ratios.svg"
-    svg, alt = _figure(table, result, salt=file)
+    figure = _figure(table, result, file)
+    text = page(table, result, f"![{figure.alt}]({file})")
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / file, svg)
-    write_text(out / f"{table.name}.md", page(table, result, f"![{alt}]({file})"))
+    write_text(out / file, figure.file)
+    write_text(out / f"{table.name}.html", html_page(text, {file: figure}))
+    write_text(out / f"{table.name}.md", text)
     return out / f"{table.name}.md"
 
 
@@ -100,7 +105,7 @@ def _cases(cases: list[Timed]) -> str:
     return f"Times `{BASELINE}`: medians of ratios, with the 95 % interval of the median.\n\n{markdown(rows)}"
 
 
-def _figure(table: Overhead, result: OverheadResult, salt: str) -> tuple[str, str]:
+def _figure(table: Overhead, result: OverheadResult, file: str) -> Figure:
     """Every case of every judged form, on a logarithmic axis, with the limit."""
     judged = judge(table, result)
     against = {found.form: found.to for found in judged}
@@ -123,4 +128,4 @@ def _figure(table: Overhead, result: OverheadResult, salt: str) -> tuple[str, st
     alt = f"{title}. The worst case of each, with its 95 % interval: {'; '.join(said)}."
     label = f"Times nn.ReLU; the line: published limit, {table.limit:g}"
     with styled():
-        return for_file(render(ratios(rows, label, table.limit, title), salt=salt), title, alt), alt
+        return placed(ratios(rows, label, table.limit, title), file, title, alt)

@@ -11,15 +11,17 @@ from undying.papers.details.protocol import Section
 from undying.papers.page.arms import arms
 from undying.papers.page.cells import bullets, divergences
 from undying.papers.page.claims import claims, rules
-from undying.papers.page.figures import draw
+from undying.papers.page.figures import arms_of, draw
 from undying.papers.page.gains import gains
+from undying.papers.page.html import html_page
 from undying.papers.page.provenance import runs, settings
 from undying.papers.records import records
 from undying.papers.table import Task
 
 
 def write_page(analysis: Analysis, out: Path, seeds: Sequence[int] = (), sections: Sequence[Section] = ()) -> Path:
-    """Write ``<name>.md``, its figures and ``<name>.runs.csv`` into ``out``, each whole or not at all, the page last.
+    """Write ``<name>.md``, the same as ``<name>.html``, its figures and ``<name>.runs.csv`` into ``out``, each whole or not at
+    all, the page last.
 
     Args:
         analysis: what to write.
@@ -35,9 +37,11 @@ def write_page(analysis: Analysis, out: Path, seeds: Sequence[int] = (), section
     """
     name = analysis.table.name
     figures = draw(analysis, sections)
-    texts = {file: svg for file, (svg, _) in figures.items()}
+    texts = {file: figure.file for file, figure in figures.items()}
+    text = page(analysis, {file: figure.alt for file, figure in figures.items()}, seeds, sections)
     texts[f"{name}.runs.csv"] = records(analysis.plan, analysis.results)
-    texts[f"{name}.md"] = page(analysis, {file: alt for file, (_, alt) in figures.items()}, seeds, sections)
+    texts[f"{name}.html"] = html_page(text, figures, arms_of(analysis))
+    texts[f"{name}.md"] = text
     out.mkdir(parents=True, exist_ok=True)
     for file, text in texts.items():
         write_text(out / file, text)
