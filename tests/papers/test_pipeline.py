@@ -40,8 +40,8 @@ def test_with_everything_finished_each_run_is_read_once(plan, tmp_path, monkeypa
     assert [result.id for result in analysis.results] == [planned.config.id for planned in plan.runs]
     assert {result.accuracy for result in analysis.results} == {0.5}
     assert said[0] == f"{NAME}, smoke scale: {len(ids)} of {len(ids)} runs"
-    assert said[-1] == f"page: {tmp_path / NAME}.md"
-    assert len(said) == len(TABLES[NAME].claims) + 2
+    assert said[-2:] == [f"to explore: {tmp_path / NAME}.html", f"page: {tmp_path / NAME}.md"]
+    assert len(said) == len(TABLES[NAME].claims) + 3
 
 
 def test_so_does_the_command(plan, tmp_path, monkeypatch):

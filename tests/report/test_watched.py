@@ -40,7 +40,7 @@ def test_the_last_page_holds_what_the_records_say(tmp_path: Path) -> None:
     rows = re.findall(r'<tr><th scope="row"><span>(.*?)</span></th>(.*?)</tr>', html)
     assert [name for name, _ in rows] == [site.name for site in last.census.sites]
     for (name, cells), site in zip(rows, last.census.sites, strict=True):
-        units, silent, _, died, revived, _ = re.findall("<td>(.*?)</td>", cells)
+        units, silent, _, died, revived, _ = re.findall("<td[^>]*>(.*?)</td>", cells)
         assert units == str(site.units)
         assert silent == f"{100 * int(site.silent.sum()) / site.units:.1f} %"
         assert int(died) == sum(len(record.died.get(name, ())) for record in memory)

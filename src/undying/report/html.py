@@ -41,6 +41,7 @@ def environment() -> Environment:
         finalize=_printable,
     )
     for function in (
+        words.moment,
         words.percent,
         words.points,
         words.praise,

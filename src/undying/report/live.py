@@ -7,7 +7,6 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from typing import Any
 
 from undying._base.errors import UndyingError
@@ -159,9 +158,8 @@ class LivePage:
         if not self._shell:
             shell = environment().get_template("live.html.j2")
             self._shell = shell.render(plan=self._plan, theme=THEME, live=_PLACE)
-        written = f"{datetime.fromtimestamp(progress.written, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
         now = environment().get_template("now.html.j2")
-        said = now.render(progress=progress, metric=self._plan.metrics[0], written=written)
+        said = now.render(progress=progress, metric=self._plan.metrics[0])
         write_text(self.path, self._shell.replace(_PLACE, said, 1))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 from markupsafe import Markup
@@ -168,7 +167,6 @@ class Page:
                 places={"silent": range(len(drawn)), "norms": range(len(drawn), len(drawn) + len(_NORMS))},
                 state=state,
                 now=now,
-                written=f"{datetime.fromtimestamp(now, timezone.utc):%Y-%m-%d %H:%M:%S} UTC",
                 theme=THEME,
             )
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime, timezone
 
 from undying._base.text import known
 from undying.lab.grid import written
@@ -23,6 +24,15 @@ VERDICTS = {
     "cannot tell": "cannot tell",
 }
 """A comparison's verdict as it is shown."""
+
+
+def moment(seconds: float) -> str:
+    """Seconds since 1970 as a date.
+
+    >>> moment(0)
+    '1970-01-01 00:00:00 UTC'
+    """
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def percent(share: float | None) -> str:

@@ -13,8 +13,8 @@ from undying.papers.table import METRICS, Metric, Task
 from undying.papers.verdicts import estimate
 from undying.plots.curves import Line, by_rate, lines, numbers
 from undying.plots.dots import Row, dots
-from undying.plots.theme import WIDE, for_file, for_page, render, styled
-from undying.report.drawing import Figure
+from undying.plots.theme import WIDE, styled
+from undying.report.drawing import Drawing, Figure
 from undying.statistics.summaries import curve
 
 _Found = tuple[Canvas, str, str, Sequence[str]]
@@ -42,8 +42,7 @@ def draw(analysis: Analysis, sections: Sequence[Section] = ()) -> dict[str, Figu
 
 def placed(canvas: Canvas, file: str, title: str, alt: str, arms: Sequence[int] = ()) -> Figure:
     """Ready for the page and as a file."""
-    drawn, name = render(canvas, salt=file), file.removesuffix(".svg")
-    return Figure(name, title, "", alt, for_page(drawn, name, title, alt), for_file(drawn, title, alt), arms=arms)
+    return Drawing(canvas, file.removesuffix(".svg"), title, "", alt, arms=arms).placed(salt=file)
 
 
 def arms_of(analysis: Analysis) -> list[str]:
