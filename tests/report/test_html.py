@@ -208,7 +208,7 @@ def test_numbers_have_one_minus_and_as_many_digits_everywhere(results: Results, 
         for metric, found in ((ACCURACY, activation.comparison), (SILENT, activation.comparisons["silent"])):
             number = metric.differences(found.difference)[0].replace("-", "−")
             signed = number if number.startswith("−") else f"+{number}"
-            assert f"<td>{signed} <small>[" in html
+            assert f">{signed} <small>[" in html
     assert "−" in parsed.text
     sentence = replace(results.activations[1].comparison, sentence="leaky_relu: from -0.6 to 1e-5 in a-1")
     other = replace(results.activations[1], comparisons={"accuracy": sentence})
