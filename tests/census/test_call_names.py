@@ -72,7 +72,7 @@ def test_in_training_too():
 def test_censuses_whose_names_are_of_other_layers_do_not_go_together():
     net = Experts()
     first, second = undying.census(net, [batch(0)]), undying.census(net, [batch(1)])
-    with pytest.raises(ValueError, match="'relu' is behind layer experts.0 in one census and experts.1"):
+    with pytest.raises(ValueError, match=r"'relu' is behind layer experts\.0 in one census and experts\.1"):
         first + second
     with pytest.raises(ValueError, match="different sites"):
         second.since(first, other_probe=True)
