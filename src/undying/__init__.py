@@ -13,7 +13,7 @@ from undying.activations.schedule import StrengthSchedule
 from undying.activations.sugar import SUGAR, sugar
 from undying.census.census import census
 from undying.census.examples import Examples, SiteExamples
-from undying.census.outputs import Indexed
+from undying.census.indexed import Indexed
 from undying.census.plasticity import Plasticity, PlasticSite, plasticity
 from undying.census.record import Record
 from undying.census.results import Census, Changes

@@ -329,3 +329,40 @@ def test_a_network_that_works_in_place_on_its_input_leaves_the_data_as_they_are(
         assert torch.equal(x, kept)
         again = undying.census(net, data)
         assert torch.equal(first.sites[-1].fired, again.sites[-1].fired)
+
+
+def test_inputs_and_targets_in_the_place_of_batches_are_refused_though_alike():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4))
+    with torch.no_grad():
+        net[0].weight[0], net[0].bias[0] = torch.tensor([1.0, 0, 0, 0]), -5.0
+    noisy, clean = torch.randn(50, 4).clamp(-2, 2), 9 * torch.randn(50, 4)
+    both, columns = torch.stack([noisy, clean]), torch.cat([noisy, clean], 1)
+    for data in (
+        (noisy, clean),
+        (noisy, clean, noisy),
+        Pair(noisy, clean),
+        (both[0], both[1]),
+        both.unbind(),
+        (columns[:, :4], columns[:, 4:]),
+        [noisy, clean, torch.ones(50)],
+        [noisy.int(), clean],
+    ):
+        with pytest.raises(ValueError, match=r"of 50 samples each: give \[\(x, y\)\] for one batch"):
+            undying.census(net, data)
+    site = undying.census(net, [(noisy, clean)])["1"]
+    assert (site.samples, bool(site.silent[0])) == (50, True)
+
+
+def test_parts_of_one_tensor_and_lists_are_batches():
+    net, x = Two(), torch.randn(40, 4)
+    fired = (net(x) > 0).sum(0).tolist()
+    for data in (
+        x.split(20),
+        x.chunk(4),
+        x.T.contiguous().T.split(10),
+        [x[:20], x[20:]],
+        [x[:20].clone(), x[20:].clone()],
+    ):
+        site = undying.census(net, data)["act"]
+        assert (site.samples, site.fired.tolist()) == (40, fired)

@@ -567,14 +567,21 @@ def test_a_census_counts_no_samples_ranks_or_statistics_as_units():
         "distances": lambda m, h, x: torch.cdist(h, h),
         "einsum of data": lambda m, h, x: torch.einsum("nf,mf->nm", x, x),
         "transposed": lambda m, h, x: x.T,
-        "ranks": lambda m, h, x: h.topk(3).values,
-        "sorted": lambda m, h, x: h.sort(descending=True)[0],
-        "gathered": lambda m, h, x: h.gather(1, h.argsort(1)),
         "hinge on a statistic": lambda m, h, x: 1 - (h.var(0) + 1e-4).sqrt(),
         "hinge on distances": lambda m, h, x: 1 + (h - h.flip(0)).norm(dim=1),
     }
     for what, run in no_units.items():
         assert list(found(run)) == ["act"], what
+    ranks = {
+        "ranks": lambda m, h, x: h.topk(3).values,
+        "sorted": lambda m, h, x: h.sort(descending=True)[0],
+        "gathered": lambda m, h, x: h.gather(1, h.argsort(1)),
+        "weights of experts": lambda m, h, x: h.topk(3).values.softmax(-1),
+    }
+    for what, run in ranks.items():
+        for axes in (None, {"act": -1}):  # no axis of them holds units, whatever is said
+            with pytest.raises(ValueError, match=r"act: its input is picked by a sort.*undying\.Indexed"):
+                print(what, undying.census(Net(run), torch.randn(9, 4), axes=axes))
     units = {
         "weight on the left": lambda m, h, x: m.lin.weight @ x.T,
         "its sum with another": lambda m, h, x: (m.lin.weight + m.shift) @ x.T,

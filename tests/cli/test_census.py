@@ -297,3 +297,68 @@ def test_what_a_page_cannot_show_is_said_by_name(own, capsys, options, said):
     assert run("--model", "own_census_net:build", *options) == 2
     assert said in capsys.readouterr().err.replace("\n", " ")
     assert not (own / "c.html").exists()
+
+
+ROUTER = """
+import torch
+import undying
+from torch import nn
+
+class Router(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(64, 24)
+        nn.init.constant_(self.lin.bias[:5].data, -1e6)
+
+    def route(self, x):
+        top = torch.topk(torch.relu(self.lin(x)), 4)
+        return top.values, top.indices
+
+    def forward(self, x):
+        values, indices = self.route(x)
+        return torch.relu(values) @ torch.ones(4, 2) + 0 * x[:, :1]
+
+class Jump(Router):
+    def route(self, x):
+        h = self.lin(x)
+        return h * (h > 0.3)
+
+    def forward(self, x):
+        return self.route(x) @ torch.ones(24, 2)
+
+def units(out):
+    return undying.Indexed(*out, units=24)
+
+def wrong(out):
+    return out[0]
+"""
+
+
+def test_a_function_takes_units_out_of_an_output_and_what_it_counts_is_judged(own, capsys):
+    (own / "own_census_net.py").write_text(ROUTER)
+    options = ("--model", "own_census_net:Router", "--data", "random:40,64", "--json", "c.json")
+    assert run(*options, "--outputs", "route") == 2
+    error = capsys.readouterr().err
+    assert "undying.Indexed(out[0], out[1], units=...)" in error
+    assert "--outputs NAME=package.module:function names such a function" in error
+    assert run(*options, "--outputs", "route=own_census_net:wrong") == 2
+    assert "a rank is no unit" in capsys.readouterr().err
+    assert run(*options, "--outputs", "route=own_census_net:nothing") == 2
+    assert "--outputs route= 'own_census_net:nothing'" in capsys.readouterr().err
+    assert run(*options, "--outputs", "route=own_census_net:units", "--max-silent", "route=0.5") == 2
+    assert "relu#2 (its input is picked by a sort, topk or max" in capsys.readouterr().err  # behind the output
+    named = ("--outputs", "route=own_census_net:units", "--skip", "relu#2")
+    assert run(*options, *named, "--max-silent", "route=0.5") == 0
+    assert run(*options, *named, "--max-silent", "route=0.1") == 1
+    site = undying.Census.load("c.json")["route"]
+    assert site.silent[:5].all()
+    assert site.units == 24
+
+
+def test_what_leads_to_an_output_does_not_keep_it_from_being_judged(own, capsys):
+    (own / "own_census_net.py").write_text(ROUTER)
+    options = ("--model", "own_census_net:Jump", "--data", "random:40,64")
+    assert run(*options, "--max-silent", "0.5") == 2
+    assert run(*options, "--outputs", "route", "--max-silent", "0.5") == 0
+    assert run(*options, "--outputs", "route", "--max-silent", "0.1") == 1
+    assert "(5 of 24)" in capsys.readouterr().out

@@ -144,3 +144,24 @@ def test_a_probe_that_shows_nothing_is_refused_and_says_why():
     with pytest.raises(TypeError, match=r"probe must be batches, .* not None"):
         undying.recycle_(net, probe=None)
     assert same(weights, net.state_dict())
+
+
+def test_sites_that_are_not_counted_are_named():
+    net = nn.Sequential(nn.Linear(4, 8), Unfollowed(), nn.ReLU(), nn.Linear(8, 2))
+    with pytest.raises(ValueError, match=r"of any site which units are silent; not counted: 2, .*name it in axes="):
+        undying.recycle_(net, None, probe=torch.randn(9, 3, 4))
+    report = undying.recycle_(net, None, probe=torch.randn(9, 3, 4), axes={"2": -1})
+    assert "not counted" not in str(report)
+
+
+class Unfollowed(nn.Module):
+    def forward(self, x):
+        return torch.rot90(x, 2, (0, 1))
+
+
+def test_an_output_is_no_site_to_recycle():
+    net = nn.Sequential(nn.Linear(4, 4))
+    with pytest.raises(
+        ValueError, match=r"sites: none, as no activation.*outputs of a census are counted, not recycled"
+    ):
+        undying.recycle_(net, None, probe=torch.randn(9, 4), units={"encode": [1]})

@@ -1,5 +1,7 @@
 """Unit axes as producers decide them, against axes known from each architecture and a count element by element."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -361,3 +363,56 @@ def test_data_parallel_is_refused():
         undying.census(nn.DataParallel(net), torch.randn(4, 3))
     with pytest.raises(TypeError, match=r"'0' is in nn\.DataParallel"):
         undying.census(nn.Sequential(nn.DataParallel(net)), torch.randn(4, 3))
+
+
+def chosen(values, indices, dim, like):
+    return torch.zeros_like(like).scatter_(dim, indices, values)
+
+
+def kept_of_all(h):
+    """The largest of all values, wherever they are."""
+    flat = h.flatten()
+    top = flat.topk(20)
+    return torch.zeros_like(flat).scatter(-1, top.indices, top.values).reshape(h.shape)
+
+
+@pytest.mark.parametrize(
+    ("run", "axes"),
+    [
+        (lambda m, x: chosen(*m.lin(x).topk(3), -1, m.lin(x)), (2,)),
+        (lambda m, x: chosen(*m.lin(x).transpose(1, 2).topk(3, 1), 1, m.lin(x).transpose(1, 2)), (1,)),
+        (lambda m, x: chosen(*m.lin(x).sort(-1), -1, m.lin(x)), (2,)),
+        (lambda m, x: m.lin(x).new_zeros(5, 7, 6).scatter(-1, m.lin(x).argsort(-1)[..., :2], 1.0), (2,)),
+        (lambda m, x: kept_of_all(m.lin(x)), (2,)),
+        (lambda m, x: m.lin(x).msort(), (2,)),
+        (lambda m, x: m.lin(x).topk(2, 1).values, (2,)),
+        (lambda m, x: torch.take_along_dim(m.lin(x), m.lin(x).argsort(1), 1), (2,)),
+        (lambda m, x: m.lin(x).topk(3).values @ m.weight, (2,)),
+        (lambda m, x: torch.fused_moving_avg_obs_fake_quant(m.lin(x), *m.observed), (2,)),
+    ],
+    ids=["topk", "channels", "sort", "argsort", "batch", "msort", "samples", "along", "weighed", "quantized"],
+)
+def test_ranks_that_are_put_back_are_units_again(run, axes):
+    torch.manual_seed(0)
+    net = Net(run, lin=nn.Linear(4, 6))
+    net.weight = nn.Parameter(torch.randn(3, 5))
+    flags = [torch.tensor([on]) for on in (1, 1)]
+    ends = [torch.tensor([-torch.inf]), torch.tensor([torch.inf])]
+    net.observed = (*flags, *ends, torch.ones(1), torch.zeros(1, dtype=torch.int32), 0.01, 0, 255, -1)
+    net.run = lambda m, x: m.act(run(m, x))
+    assert_counted(net, [torch.randn(5, 7, 4)], axes)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda h: h.kthvalue(2, -1, keepdim=True).values.expand(-1, -1, 3),
+        lambda h: h.unflatten(-1, (2, 3)).sort(-1).values,  # of some units, at others
+        lambda h: torch.nn.functional.one_hot(h.topk(2).indices, 6).sum(2).float(),
+    ],
+)
+def test_what_is_neither_units_nor_ranks_is_ambiguous(run):
+    net = Net(lambda m, x: m.act(run(m.lin(x))), lin=nn.Linear(4, 6))
+    found = undying.census(net, torch.randn(5, 7, 4))
+    assert (list(found), list(found.ambiguous)) == ([], ["act"])
+    assert re.search(r"name the one that does, 0 to [23]: axes=\{.act.: AXIS\}", str(found))

@@ -12,12 +12,23 @@ from torch import nn
 from undying._torch import compiler_is_loaded, is_compiled_in_place, without_compile
 
 
+def check_module(model: Any) -> None:
+    """Raises TypeError for what is no network, such as an agent that holds one."""
+    if isinstance(model, nn.Module):
+        return
+    held = [f".{name}" for name, value in getattr(model, "__dict__", {}).items() if isinstance(value, nn.Module)]
+    way_out = f"; give what it holds: {', '.join(held)}" if held else ""
+    raise TypeError(f"model must be an nn.Module, not {type(model).__name__}{way_out}")
+
+
 def unwrap_model(model: nn.Module) -> nn.Module:
     """The network inside ``torch.compile`` and DistributedDataParallel, under its own parameter names.
 
     Raises:
-        TypeError: it is in ``nn.DataParallel``, or holds one: replicas come and go within a forward pass.
+        TypeError: it is no network; or it is in ``nn.DataParallel``, or holds one: replicas come and go within a forward
+            pass.
     """
+    check_module(model)
     while True:
         if (inside := without_compile(model)) is not model:
             model = inside

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+
+from undying._torch import base_of
 
 Mask = str | Callable[[Any], Tensor]
 Inputs = Callable[[Any], Any]
@@ -32,6 +35,12 @@ def entry(model: nn.Module, method: str | Callable[..., Any] | None) -> Callable
     call = getattr(model, method, None) if isinstance(method, str) else method
     if not callable(call):
         raise TypeError(f"method must be a function, or name a method of {type(model).__name__}, not {method!r}")
+    owner, name = getattr(call, "__self__", None), getattr(call, "__name__", "")
+    if isinstance(owner, nn.Module) and inspect.ismethod(
+        call
+    ):  # as it is now: what it returns may be followed meanwhile
+        now = getattr(owner, name, None)
+        return now if callable(now) and getattr(type(owner), name, None) is call.__func__ else call
     return call
 
 
@@ -39,13 +48,16 @@ def batches_of(data: Any) -> Iterator[Any]:
     """The batches in ``data``; a tensor or a dict is one.
 
     Raises:
-        ValueError: it is a pair (x, y), which is one batch or two.
+        ValueError: it is (x, y), which is one batch or two: a tuple of tensors of as many samples that are no parts of one
+            tensor, as ``x.split(8)`` gives, or a list of such whose types or numbers of axes differ.
     """
     if isinstance(data, (Tensor, Mapping, PackedSequence)):
         return iter([data])
-    if isinstance(data, (tuple, list)) and _is_pair(data):
+    if isinstance(data, (tuple, list)) and _may_be_one(data):
+        what = "a pair of" if len(data) == 2 else f"a {type(data).__name__} of {len(data)}"
         raise ValueError(
-            f"data is a pair of tensors of {len(data[0])} samples each: give [(x, y)] for one batch of inputs and targets"
+            f"data is {what} tensors of {len(data[0])} samples each: give [(x, y)] for one batch of inputs and targets, "
+            "[x, y] for batches that are alike"
         )
     if not hasattr(data, "__iter__") and hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         # By index: a dataset need not end its own iteration with an IndexError.
@@ -53,13 +65,22 @@ def batches_of(data: Any) -> Iterator[Any]:
     return iter(data)
 
 
-def _is_pair(data: tuple[Any, ...] | list[Any]) -> bool:
-    """Two tensors of as many samples that cannot be two batches; a list may hold two whose texts differ in length."""
-    if len(data) != 2 or not all(isinstance(part, Tensor) and part.dim() for part in data):
+def _may_be_one(data: tuple[Any, ...] | list[Any]) -> bool:
+    """Whether these tensors may be inputs and targets rather than batches."""
+    if len(data) < 2 or not all(isinstance(part, Tensor) and part.dim() and len(part) == len(data[0]) for part in data):
         return False
-    x, y = data
-    differ = (x.dtype, x.dim()) != (y.dtype, y.dim()) or (isinstance(data, tuple) and x.shape[1:] != y.shape[1:])
-    return len(x) == len(y) and differ
+    if isinstance(data, list):  # of two texts the lengths may differ
+        return len({(part.dtype, part.dim()) for part in data}) > 1
+    return not all(itertools.starmap(_goes_on, itertools.pairwise(data)))
+
+
+def _goes_on(first: Tensor, second: Tensor) -> bool:
+    """Whether both are of one tensor, and the second begins where the first ends."""
+    base = base_of(first)
+    if base is None or base is not base_of(second) or base.dim() != first.dim():
+        return False
+    end = int(first.storage_offset()) + len(first) * int(first.stride(0))
+    return first.stride() == second.stride() and int(second.storage_offset()) == end
 
 
 def unpacked(

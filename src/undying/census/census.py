@@ -17,7 +17,7 @@ from undying._base.preserve_state import device_of, preserve_state
 from undying._base.unwrap import uncompiled, unwrap_model
 from undying.activations.known import is_flat_below_zero, is_two_sided
 from undying.census.batches import Inputs, Mask, batches_of, entry, mask_of, moved, unpacked
-from undying.census.counting import Counter, SiteCounts
+from undying.census.counting import Counter
 from undying.census.examples import Keeper
 from undying.census.fingerprint import Fingerprint, weights_of
 from undying.census.inputs import FirstLayers
@@ -25,6 +25,7 @@ from undying.census.outputs import Given
 from undying.census.results import Census
 from undying.census.samples import samples_in
 from undying.census.site import Site, dormancy
+from undying.census.site_counts import SiteCounts
 from undying.census.uses import Uses
 from undying.units.unseen import Unrecognised
 
@@ -63,7 +64,8 @@ def census(
             ``"encode"``, or a function that calls it.
         outputs: names of submodules and methods whose output is counted as units too, such as ``["encode", "router"]``:
             one that is never above 0 is silent. A mapping from names to functions where something else is returned than
-            a tensor: each takes what was returned and gives a tensor or an :class:`Indexed`.
+            a tensor: each takes what was returned and gives a tensor or an :class:`Indexed`. Its operations are followed as
+            the network's own are.
         tau: dormancy threshold, at least 0 (Sokar et al. 2023, arXiv:2302.12902).
         gradients: also run the backward pass of ``loss``, to tell dead units from silent ones.
         loss: ``loss(output, target)`` giving a scalar; for a dict batch ``target`` is the dict. Default: cross
@@ -89,13 +91,14 @@ def census(
 
     Returns:
         a :class:`Census`. Sites whose unit axis nothing decides are in its ``ambiguous``; places that act as an activation
-        and are none that is known, such as ``x.clamp(min=0)``, in its ``unrecognised``; those that are skipped, and sites
-        whose number of units changes from call to call, in its ``left_out``.
+        and are none that is known, such as ``x.clamp(min=0)``, in its ``unrecognised``; those that are skipped, sites on ranks
+        of a sort or topk, and sites whose number of units changes from call to call, in its ``left_out``.
 
     Raises:
         ValueError: no data, a pair (x, y) as data, no activation called, a mask that does not fit or leaves nothing,
             axes or a pattern to skip for no site, or no loss to be had.
-        TypeError: the model is in ``nn.DataParallel``, whose replicas cannot be counted, or it has no such method.
+        TypeError: the model is no ``nn.Module``, or is in ``nn.DataParallel``, whose replicas cannot be counted, or it has no
+            such method.
 
     >>> import torch, undying
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -149,6 +152,7 @@ def counted(
         stack.enter_context(uncompiled())
         call = entry(model, method)  # here, where a method of the outputs is followed
         model.eval()
+        stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.set_grad_enabled(gradients))
         for batch in batches_of(data):
             counter.unseen.given(batch)  # the network may hold the data too
@@ -264,7 +268,8 @@ def _check(
     unasked = [name for name in counter.outputs.kinds if name not in counter.counts and name not in counter.left_out]
     if unasked:
         raise ValueError(
-            f"outputs names {unasked[0]!r}, which gave nothing: no pass over the data called it, or only on empty batches"
+            f"outputs names {unasked[0]!r}, which gave nothing: no pass over the data called it by this name on its module, or only "
+            "on empty batches. A bound method that was kept, another name for it and Class.method(self, x) are not noticed"
         )
 
 

@@ -15,71 +15,25 @@ from undying._base.module_stack import Hook, ModuleStack
 from undying._base.patterns import Skip
 from undying._base.places import Places
 from undying._torch import disable_torch_function, in_functorch
-from undying.activations.known import TYPE_OF, Ends, ends, is_activation, is_rectifier
-from undying.census.accumulators import WIDEST, Accumulator, OutputAccumulator, SecondMoments
+from undying.activations.known import TYPE_OF, Ends, ends, is_activation
+from undying.census.accumulators import WIDEST, SecondMoments
 from undying.census.call_names import CallNames
+from undying.census.covered import Covered
 from undying.census.examples import Keeper
+from undying.census.indexed import Indexed, entries
 from undying.census.inputs import FirstLayers
 from undying.census.layers import Layers
-from undying.census.outputs import Given, Indexed, Outputs
+from undying.census.outputs import Given, Outputs
 from undying.census.positions import Positions
-from undying.census.samples import samples_shown
+from undying.census.samples import fewer, samples_shown
+from undying.census.site_counts import SiteCounts
 from undying.census.uses import Uses
 from undying.units.layout import Columns, Layout
-from undying.units.rules import AmbiguousError, UnitAxes, site_layout
-from undying.units.tensors import tensors_in
-from undying.units.unseen import Unrecognised, Unseen, line_of_call, reachable
-
-
-class SiteCounts:
-    """Running counts of one site."""
-
-    def __init__(self, name: str, kind: type[nn.Module], units: int, ends: Ends | None, device: torch.device) -> None:
-        self.name, self.kind, self.units, self.ends = name, kind, units, ends
-        self.values: Any = 0
-        """Seen of each unit: a number, or with masks a tensor on the device."""
-        self.samples: Any = 0
-        """Those that they are of, likewise; None where that is not known."""
-        self.before = Accumulator(units, ends or (-math.inf, math.inf), device)
-        self.after = None if is_rectifier(kind) else OutputAccumulator(units, device)
-        self.moments: SecondMoments | None = None
-        """Of the outputs, where they are asked."""
-        self.layer: str | None = None
-        """What makes the units."""
-        self.line = line_of_call()
-        """Of the user's code that makes the call."""
-        self.gradient: Tensor | None = None
-        """Largest \\|dL/dx\\|; None before any was seen."""
-
-    def add_some(self, values: Tensor, units: Tensor, positions: int | Tensor) -> None:
-        """Add one value each of the units whose numbers are in ``units``, both flat; all others are 0 at the positions."""
-        assert self.after is not None
-        self.values = self.values + positions
-        self.before.add_some(values, units)
-        self.after.add_some(values, units, positions)
-        self.before.peak = torch.where(self.after.zeros > 0, self.before.peak.clamp(min=0), self.before.peak)
-
-    @property
-    def zeros(self) -> Tensor:
-        return self.values - self.before.fired - self.before.nan if self.after is None else self.after.zeros
-
-    @property
-    def total(self) -> Tensor:
-        """Sum of the absolute values of the post-activations."""
-        return self.before.rectified if self.after is None else self.after.total
-
-    def gradient_at(self, columns: Columns) -> None:
-        sizes = columns.values.abs()
-        if columns.mask is not None:
-            sizes = torch.where(columns.mask, sizes, 0)
-        self._add_gradient(sizes.amax((0, 2)))
-
-    def gradient_at_some(self, values: Tensor, units: Tensor) -> None:
-        """One value each of the units whose numbers are in ``units``; both are flat."""
-        self._add_gradient(values.new_zeros(self.units).scatter_reduce_(0, units, values.abs(), "amax"))
-
-    def _add_gradient(self, largest: Tensor) -> None:
-        self.gradient = largest if self.gradient is None else torch.maximum(self.gradient, largest)
+from undying.units.marks import Known, Mark, Ranks
+from undying.units.rules import UnitAxes
+from undying.units.sites import RANKS, AmbiguousError, RanksError, site_layout
+from undying.units.tensors import is_among, tensors_in
+from undying.units.unseen import Unrecognised, Unseen, reachable
 
 
 @dataclass
@@ -94,6 +48,8 @@ class _Call:
     """None where nothing is counted: an ambiguous site, an empty batch."""
     layout: Layout | None
     layer: str | None = None
+    uncounted: bool = False
+    """Whether its units cannot be told."""
 
 
 class Counter(UnitAxes):
@@ -141,6 +97,8 @@ class Counter(UnitAxes):
         """Whether to add up the second moments of the outputs."""
         self.active = False
         """Whether the mode is entered: a forward pass is under way that counts."""
+        self._picking = False
+        """Whether a function of the user's takes units out of what was returned: nothing that it does is counted."""
         self._mask: Tensor | None = None
         self._positions: Positions | None = None
         self._unmasked: Tensor | None = None
@@ -148,6 +106,9 @@ class Counter(UnitAxes):
         self._running = ModuleStack(model)
         self.unseen = Unseen(self, self._running)
         """What may act as an activation and is not counted."""
+        self._covered = Covered() if self.outputs.kinds else None
+        """Of this and of sites whose units cannot be told, what is counted as an output."""
+        self.unseen.noted = None if self._covered is None else self._covered.given
         self.names = CallNames()
         self._under_way: dict[nn.Module, _Call] = {}
 
@@ -185,7 +146,7 @@ class Counter(UnitAxes):
     def add_samples(self) -> None:
         """Count those of the forward pass that is under way, as at its end."""
         for counts, most in self._seen:
-            counts.samples = _fewer(counts.samples, most, self._samples)
+            counts.samples = fewer(counts.samples, most, self._samples)
         self._seen.clear()
         if self._under_count:
             before = self.passes.get(self._called, 0)
@@ -201,6 +162,9 @@ class Counter(UnitAxes):
             elif place.layer not in self.outputs.kinds:  # else what it computes is counted
                 continue
             del found[name]
+        for name in () if self._covered is None else self._covered.names():
+            for places in (found, self.ambiguous, self.left_out):
+                places.pop(name, None)
         return found
 
     def restart(self) -> None:
@@ -213,6 +177,8 @@ class Counter(UnitAxes):
             self.inputs.restart()
         if self.examples is not None:
             self.examples.restart()
+        if self._covered is not None:
+            self._covered.restart()
 
     def given(self, *inputs: Any) -> None:
         """Say what the forward pass is given."""
@@ -249,6 +215,8 @@ class Counter(UnitAxes):
         self._called, self._under_count = called, True
         self.names.restart()
         self.unseen.start()
+        if self._covered is not None:
+            self._covered.start()
         self.leaves.clear()
         self._mask, self._samples = mask, samples
         self._positions = None if mask is None else Positions(mask)
@@ -256,7 +224,7 @@ class Counter(UnitAxes):
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # A forward that checkpointing computes again, or what an activation computes with.
-        if not self.active or self._running.within(is_activation):
+        if not self.active or self._picking or self._running.within(is_activation):
             return None
         place = self._places.name(module, self._running.caller)
         label, bounds = place or type(module).__name__, ends(type(module), module, (), {})
@@ -277,23 +245,25 @@ class Counter(UnitAxes):
         if self._samples is not None:
             self._samples = samples_shown(getattr(func, "__name__", ""), args, kwargs, self._samples)
         given = list(tensors_in((*args, *kwargs.values())))
+        if self._picking:
+            out = super().__torch_function__(func, types, args, kwargs)
+            self._moved(func, args, kwargs, given, out)
+            return out
         self.unseen.read(func, given)
         if kind is None or is_activation(self._running.module) or self._running.within(is_activation):
             out = super().__torch_function__(func, types, args, kwargs)
-            self._layers.called(func, given, out)
+            self._moved(func, args, kwargs, given, out)
             self.unseen.called(func, args, kwargs, out)
-            if self._positions is not None:
-                self._positions.called(getattr(func, "__name__", ""), args, kwargs, given, out)
             if self.uses is not None:
                 self.uses.called(func, args, kwargs, given, out)
             if self.inputs is not None:
                 self.inputs.called(func, args, kwargs, given, out)
-            if self.examples is not None:
-                self.examples.rows.called(func, args, kwargs, given, out)
             return out
         name = func.__name__.strip("_")
         place = self._running.name if self._running.module is not None else ""
         label, bounds = f"{place}.{name}" if place else name, ends(kind, None, args, kwargs)
+        if label in self.outputs.kinds:  # a part or method of this name is counted as well
+            label = f"{label}()"
         call = self._begin(label, kind, args[0] if args else kwargs["input"], bounds, place)
         args, kwargs = _with_first(args, kwargs, call.x)
         h = super().__torch_function__(func, types, args, kwargs)
@@ -305,25 +275,74 @@ class Counter(UnitAxes):
         self._end(call, h)
         return h
 
+    def _moved(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor], out: Any
+    ) -> None:
+        """Follow layers, positions and samples through an operation, after it."""
+        self._layers.called(func, given, out)
+        if self._covered is not None:
+            self._covered.called(func, given, out)
+        if self._positions is not None:
+            self._positions.called(getattr(func, "__name__", ""), args, kwargs, given, out)
+        if self.examples is not None:
+            self.examples.rows.called(func, args, kwargs, given, out)
+
     def _returned(self, name: str, value: Any) -> Any:
         """Count what one of the ``outputs`` returned. What it is to return now."""
-        if not self.active:
+        if not self.active or self._picking:
             return value
+        if self._covered is not None:
+            self._covered.returned(value)
+        found = self._picked(name, value)
         with disable_torch_function():
-            found = self.outputs.units_in(name, value)
+            if isinstance(found, Indexed) and any(
+                isinstance(known, Ranks) and not known.are_last for known in map(self._layouts.get, found[:2])
+            ):
+                raise self.outputs.not_last(name)
+            self.outputs.check(name, value, found)
+            own = list(tensors_in([value]))
+            part = found.values if isinstance(found, Indexed) else found
+            if self.gradients and torch.is_grad_enabled() and not (part.requires_grad and is_among(part, own)):
+                raise self.outputs.error(
+                    name,
+                    "gave what no gradient of the network reaches; name what it returns itself, or leave out gradients=True",
+                )
             if isinstance(found, Indexed):
                 self._count_some(name, found)
                 return value
-            if not found.requires_grad and found is not value:
-                self._refuse_without_gradient(name)
-            call = self._count(name, self.outputs.kinds[name], found, None, name)
+            known = self._layouts.get(found)
+            if isinstance(known, Ranks):
+                raise self.outputs.of_ranks(name, value, found)
+            if name not in self.axes:
+                self.outputs.check_alone(name, value, found)
+                if not is_among(found, own) and not isinstance(known, Layout):
+                    known = Mark.LOST  # else the last of two axes would be taken, whatever the function did
+            call = self._count(name, self.outputs.kinds[name], found, None, name, known)
             if call.name in self.ambiguous:
-                raise ValueError(
-                    f"outputs {name!r} gave a tensor {tuple(found.shape)}, and nothing decides which axis holds its units; "
-                    f"name it, for example axes={{{name!r}: -1}}"
-                )
+                raise self.outputs.ambiguous(name, found)
             self._end(call, call.x)
             return call.x if found is value else value
+
+    def _picked(self, name: str, value: Any) -> Any:
+        """What is counted of a value, with what the user's function does followed as the network's operations are."""
+        unknown = [t for t in tensors_in([value]) if t.dim() == 2 and self._layouts.get(t) is None]
+        seen = [t for t in unknown if self.knows(t)]
+        for tensor in unknown:  # of these it is the last axis that is counted
+            self._layouts.set(tensor, Layout.along(-1, tensor.shape))
+        self._take(True)
+        try:
+            return self.outputs.pick(name, value)
+        finally:
+            self._take(False)
+            for tensor in unknown:
+                self._layouts.discard(tensor)
+            for tensor in seen:
+                self.know(tensor)
+
+    def _take(self, picking: bool) -> None:
+        self._picking = self.compares = picking
+        if self._positions is not None:
+            self._positions.compares = picking
 
     def _count_some(self, label: str, found: Indexed) -> None:
         name = self.names.next(label, self._layers.of(found.values))
@@ -331,35 +350,26 @@ class Counter(UnitAxes):
             self.left_out[name] = reason
         elif self.examples is not None:
             self.examples.leave_out(name, "of Indexed outputs none are kept")
-        values, units = found.values.detach().flatten(), found.indices.long().flatten()
-        if not values.numel() or name in self.left_out:
+        if not found.values.numel() or name in self.left_out:
             return
-        if (counts := self._counts_at(name, self.outputs.kinds[label], found.units, None, values.device)) is None:
+        if (counts := self._counts_at(name, self.outputs.kinds[label], found.units, None, found.values.device)) is None:
             return
-        positions: Any = values.numel() // found.values.shape[-1]
-        most, mask = positions, self._mask
-        if mask is not None and mask.numel() == positions:
-            kept = mask.reshape(-1, 1).expand(-1, found.values.shape[-1]).flatten()
-            values, units, positions, most = values[kept], units[kept], mask.sum(), self._unmasked
-        elif mask is not None and len(mask) != positions:
-            raise ValueError(f"site {name!r}: a mask of shape {tuple(mask.shape)} does not fit {positions} positions")
-        else:
-            kept = None
+        mask = self._mask_at(Layout.along(-1, found.values.shape))
+        if mask is not None:
+            self._check_order(name, found.values)
+        try:
+            values, units, positions, kept = entries(found, mask)
+        except ValueError as error:
+            raise ValueError(f"site {name!r}, values {tuple(found.values.shape)}: {error}") from None
         counts.add_some(values, units, positions)
-        self._seen.append((counts, most))
+        self._seen.append((counts, positions if kept is None else self._unmasked))
         if self.gradients and torch.is_grad_enabled():
-            if not found.values.requires_grad:
-                self._refuse_without_gradient(label)
 
             def gradient(g: Tensor) -> None:
                 g = g.detach().flatten()
                 counts.gradient_at_some(g if kept is None else g[kept], units)
 
             found.values.register_hook(gradient)
-
-    def _refuse_without_gradient(self, name: str) -> None:
-        if self.gradients and torch.is_grad_enabled():
-            raise ValueError(f"outputs {name!r} gave what takes no gradient; leave out gradients=True")
 
     def _begin(self, label: str, kind: type[nn.Module], x: Tensor, bounds: Ends | None, place: str) -> _Call:
         """Count what reaches the activation: here, since one in place overwrites it.
@@ -375,7 +385,10 @@ class Counter(UnitAxes):
             self.uses.read(x)
         return self._count(label, kind, x, bounds, place)
 
-    def _count(self, label: str, kind: type[nn.Module], x: Tensor, bounds: Ends | None, place: str) -> _Call:
+    def _count(
+        self, label: str, kind: type[nn.Module], x: Tensor, bounds: Ends | None, place: str, known: Known = None
+    ) -> _Call:
+        """Likewise; ``known`` of the input in place of what was followed."""
         layer = self._layers.of(x)
         name = self.names.next(label, layer)
         if (reason := self.skip.reason_for(name, label, place)) is not None:
@@ -388,24 +401,21 @@ class Counter(UnitAxes):
             )
             return _Call(name, x, None, None)
         try:
-            layout = site_layout(name, x, self._layouts.get(x), self.axes)
+            layout = site_layout(name, x, known or self._layouts.get(x), self.axes)
+        except RanksError:
+            self.left_out[name] = f"its input is {RANKS}; outputs= counts the units, with undying.Indexed"
+            return _Call(name, x, None, None, uncounted=True)
         except AmbiguousError:
             self.ambiguous[name] = tuple(x.shape)
-            return _Call(name, x, None, None)
+            return _Call(name, x, None, None, uncounted=True)
         layer = layer if self.of(x) == layout else None  # else its units are numbered in another way
-        known = name in self.counts
+        begun = name in self.counts
         if (counts := self._counts_at(name, kind, layout.units, bounds, x.device)) is None:
             return _Call(name, x, None, None, layer)
-        counts.layer = layer if not known or layer == counts.layer else None
+        counts.layer = layer if not begun or layer == counts.layer else None
         columns = self._columns(name, x.detach(), layout)
-        if (
-            columns.mask is not None
-            and self._positions is not None
-            and (order := self._positions.changed(x)) is not None
-        ):
-            raise ValueError(
-                f"site {name!r}: the mask has samples first and positions in the order of the batch, not {order}"
-            )
+        if columns.mask is not None:
+            self._check_order(name, x)
         values: Any = x.numel() // counts.units if columns.mask is None else columns.mask.sum()
         counts.values = counts.values + values
         self._seen.append((counts, values if columns.mask is None else self._unmasked))
@@ -442,6 +452,10 @@ class Counter(UnitAxes):
 
     def _end(self, call: _Call, h: Tensor) -> None:
         self._layers.set(h, call.layer)
+        if self._covered is not None:
+            self._covered.called(nn.Module.__call__, [call.x], h)
+            if call.uncounted:
+                self._covered.given(call.name, h)
         if self.examples is not None:
             self.examples.rows.same(call.x, h)
         if call.counts is None or call.layout is None:
@@ -461,19 +475,17 @@ class Counter(UnitAxes):
         except ValueError as error:
             raise ValueError(f"site {name!r}, input {tuple(x.shape)}: {error}") from None
 
+    def _check_order(self, name: str, x: Tensor) -> None:
+        """Raises ValueError where the positions of x are not in the order that the mask has them in."""
+        if self._positions is not None and (order := self._positions.changed(x)) is not None:
+            raise ValueError(
+                f"site {name!r}: the mask has samples first and positions in the order of the batch, not {order}"
+            )
+
     def _mask_at(self, layout: Layout) -> Tensor | None:
         # One mask covers the tokens of a sample; a site that sees one value a sample, as after pooling, has no padding.
         places, mask = math.prod(layout.shape) // layout.units, self._mask
         return None if mask is not None and places == mask.shape[0] != mask.numel() else mask
-
-
-def _fewer(so_far: Any, most: Any, given: int | None) -> Any:
-    """The samples of one more forward pass added: no more than have values, nor than were given; None where unknown."""
-    if so_far is None or (given is None and not isinstance(most, Tensor)):
-        return None
-    if given is not None:
-        most = most.clamp(max=given) if isinstance(most, Tensor) else min(most, given)
-    return so_far + most
 
 
 def _with_first(args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -19,7 +19,7 @@ from undying.census.layers import RUNNING, WEIGHED
 from undying.units.layout import Columns, Layout
 from undying.units.tensors import ByTensor, tensors_in
 
-_OTHER_SUMS = {"addbmm", "addmv", "baddbmm", "bmm", "dot", "einsum", "inner", "mv", "outer", "tensordot"}
+OTHER_SUMS = {"addbmm", "addmv", "baddbmm", "bmm", "dot", "einsum", "inner", "mv", "outer", "tensordot"}
 _CHUNK = 2**20
 """Values that are brought to float64 at a time."""
 
@@ -87,7 +87,7 @@ class FirstLayers:
         if not known:
             return
         name = getattr(func, "__name__", "").strip("_")
-        sums = name in WEIGHED or name in RUNNING or name in _OTHER_SUMS
+        sums = name in WEIGHED or name in RUNNING or name in OTHER_SUMS
         made = given[:1] if name == "setitem" else list(tensors_in([out]))
         for tensor in made:
             self._is_input.set(tensor, all(known) and not sums)

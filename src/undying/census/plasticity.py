@@ -21,10 +21,10 @@ from undying._base.unwrap import unwrap_model
 from undying.census.accumulators import WIDEST
 from undying.census.batches import Inputs, Mask
 from undying.census.census import counted
-from undying.census.counting import SiteCounts
 from undying.census.norms import norms
 from undying.census.results import Census
 from undying.census.site import Site, labelled, plain
+from undying.census.site_counts import SiteCounts
 
 __all__ = ["PlasticSite", "Plasticity", "plasticity"]
 

@@ -26,6 +26,8 @@ class Positions:
     def __init__(self, mask: Tensor) -> None:
         self._shape = tuple(mask.shape) if mask.dim() == 2 else None
         self._changed: ByTensor[str] = ByTensor()
+        self.compares = False
+        """Whether bools are values, not masks."""
 
     def changed(self, x: Tensor) -> str | None:
         """What was done to the positions of ``x`` that the mask does not know; None where nothing was."""
@@ -59,7 +61,9 @@ class Positions:
 
     def _has_positions(self, tensor: Tensor) -> bool:
         # A mask of attention is made by indexing the mask, and says nothing of where values lie.
-        if isinstance(tensor, nn.Parameter) or tensor.dtype is torch.bool or self._shape is None or not tensor.dim():
+        if isinstance(tensor, nn.Parameter) or self._shape is None or not tensor.dim():
+            return False
+        if tensor.dtype is torch.bool and not self.compares:
             return False
         return tensor.numel() % (self._shape[0] * self._shape[1]) == 0
 

@@ -22,6 +22,7 @@ from undying.census.examples import Examples
 from undying.census.inputs import InputStatistics
 from undying.census.site import Site, cell, labelled, plain, read_column, read_site, together
 from undying.census.views import frame_of_sites, plot_sites
+from undying.units.sites import name_axis
 from undying.units.unseen import Unrecognised
 
 
@@ -44,7 +45,8 @@ class Census(Mapping[str, Site]):
     """Places that act as an activation, or may, and were not counted: ``x.clamp(min=0)``, scripted parts, an activation that
     is not registered. Shares are of the counted units alone."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """Sites that were not counted, with the reason: the user skips them, or the number of units changes between calls."""
+    """Sites that were not counted, with the reason: the user skips them, they are on ranks of a sort or
+    topk, or the number of units changes between calls."""
     inputs: dict[str, InputStatistics] = field(default_factory=dict)
     """What the layers read that read the network's input, by their names; its ``gamma`` tells how many units are dead from
     the start. A layer is left out where what it reads is not followed."""
@@ -390,7 +392,7 @@ def _share(counted: list[tuple[Tensor | None, int]]) -> float | None:
 
 
 def _ask_axis(name: str, shape: tuple[int, ...]) -> str:
-    return f"nothing decides which axis of its {shape} input holds the units; name it, for example axes={{{name!r}: 1}}"
+    return f"nothing decides which axis of its {shape} input holds the units; {name_axis(name, shape)}"
 
 
 def _input(content: Mapping[str, Any]) -> InputStatistics:

@@ -103,6 +103,15 @@ def samples_shown(operation: str, args: tuple[Any, ...], kwargs: Mapping[str, An
     return min(samples, batch) if time == samples else samples
 
 
+def fewer(so_far: Any, most: Any, given: int | None) -> Any:
+    """The samples of one more forward pass added: no more than have values, nor than were given; None where unknown."""
+    if so_far is None or (given is None and not isinstance(most, Tensor)):
+        return None
+    if given is not None:
+        most = most.clamp(max=given) if isinstance(most, Tensor) else min(most, given)
+    return so_far + most
+
+
 def is_time_first(operation: str, args: tuple[Any, ...]) -> bool:
     """Whether this is a recurrent layer or attention whose input has time as its first axis and samples as its second."""
     if not args or not isinstance(args[0], Tensor) or args[0].dim() != 3:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from undying._base.patterns import Skip
 from undying._torch import disable_torch_function
 from undying.census.call_names import CallNames
-from undying.census.counting import Counter, SiteCounts, _Call
+from undying.census.counting import Counter, _Call
 from undying.census.outputs import Given
+from undying.census.site_counts import SiteCounts
 
 
 class StepCounter(Counter):

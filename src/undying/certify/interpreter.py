@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from undying._base.errors import UndyingError
 from undying._base.places import Places
 from undying._base.preserve_state import device_of, preserve_state
+from undying._base.unwrap import check_module
 from undying._torch import OpOverload, schema_of
 from undying.activations.known import OPERATORS, is_activation
 from undying.census.fingerprint import weights_of
@@ -24,7 +25,9 @@ from undying.certify.box import Box
 from undying.certify.certificate import Certificate, CertifiedSite
 from undying.certify.rules import MAKES, MOVES, RULES, Op, Undecided
 from undying.units.layout import Layout
-from undying.units.rules import Mark, following, site_layout
+from undying.units.marks import Known, Mark
+from undying.units.rules import following
+from undying.units.sites import site_layout
 from undying.units.unseen import Suspects
 
 
@@ -64,6 +67,7 @@ def certify(
     >>> certify(net, (torch.zeros(1, 4), torch.ones(1, 4)))["1"].dead
     tensor([True, True, True])
     """
+    check_module(model)
     box = box if isinstance(box, Box) else _box_of_pair(box)
     if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
         raise UndyingError(
@@ -149,7 +153,7 @@ class _Walk:
         self._calls: dict[str, int] = {}
         self._seen: set[tuple[str, ...]] = set()
         self._values: dict[Node, Any] = {}
-        self._layouts: dict[Node, list[Layout | Mark | None]] = {}
+        self._layouts: dict[Node, list[Known]] = {}
         """Of each tensor that a node gives."""
         self._order: dict[Node, int] = {node: i for i, node in enumerate(exported.graph.nodes)}
         self._memory = _memory(self._order)
@@ -275,7 +279,7 @@ class _Walk:
 
     # Units
 
-    def _layouts_after(self, node: Node) -> list[Layout | Mark | None]:
+    def _layouts_after(self, node: Node) -> list[Known]:
         """Where the units of each tensor lie that a node gives; see :mod:`undying.units.rules`."""
         if node.target is operator.getitem:
             source, index = node.args

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,11 +17,13 @@ from torch import nn
 
 from undying._base.errors import UndyingError
 from undying._base.files import write_or_say
+from undying._base.imports import find
 from undying.activations.known import is_activation
 from undying.census.batches import batches_of
 from undying.census.census import census
 from undying.census.examples import samples_at
 from undying.census.gate import BASELINE, TOTAL, Check, Limits, Verdict, judge
+from undying.census.outputs import OutputsError, itself
 from undying.census.results import Census
 from undying.cli.network import Data, NetworkOptions, axes_of
 from undying.cli.progress import bar, followed
@@ -48,7 +50,8 @@ class CensusCommand:
     method: str = ""
     """Method of the network to call in place of the network itself, such as encode."""
     outputs: tuple[str, ...] = ()
-    """Submodules and methods whose output is counted as units too, such as encode."""
+    """Submodules and methods whose output is counted as units too, such as encode. Where one returns something else than a tensor,
+    encode=package.module:function names what takes the units out, a tensor or an undying.Indexed."""
     gradients: bool = False
     """Also run the backward pass of the loss on the labels, which tells dead units from silent ones."""
     tau: float = 0.025
@@ -172,7 +175,7 @@ class CensusCommand:
                     model,
                     followed(batches_of(found.batches), found.length, done),
                     method=self.method or None,
-                    outputs=self.outputs,
+                    outputs=_outputs_of(self.outputs),
                     tau=self.tau,
                     gradients=self.gradients,
                     axes=axes_of(self.axes),
@@ -181,6 +184,9 @@ class CensusCommand:
                 )
         except UndyingError:
             raise
+        except OutputsError as error:
+            way_out = "--outputs NAME=package.module:function names such a function"
+            raise UndyingError(f"{self.network.model} on {self.options.data}: {error}. {way_out}") from error
         except Exception as error:  # whatever the network or the data raise: 1 would be a finding
             kind = "" if type(error) in (RuntimeError, TypeError, ValueError) else f"{type(error).__name__}: "
             raise UndyingError(f"{self.network.model} on {self.options.data}: {kind}{error}") from error
@@ -329,6 +335,15 @@ def _print(console: Console, *lines: str) -> None:
     """A line each, whatever a name in it holds: a new line could be an order to the runner of GitHub Actions."""
     for line in lines:
         console.print(" ".join(line.splitlines()), markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def _outputs_of(given: Sequence[str]) -> dict[str, Callable[[Any], Any]]:
+    """By name, what takes the units out of what is returned under it."""
+    taken: dict[str, Callable[[Any], Any]] = {}
+    for word in given:
+        name, equals, spec = word.partition("=")
+        taken[name] = find(spec, f"--outputs {name}=") if equals else itself
+    return taken
 
 
 def _show(console: Console, counted: Census, facts: Sequence[tuple[str, str]]) -> None:

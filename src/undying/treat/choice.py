@@ -67,9 +67,17 @@ class Choice:
         masks = {site.name: getattr(site, state) for site in census.sites if getattr(site, state) is not None}
         if not masks:
             more = ": count with gradients=True" if state == "dead" else ""
-            raise ValueError(f"the census does not say of any site which units are {state}{more}")
-        self.none = f"nothing to recycle: no unit of {len(masks)} sites is {state}"
+            raise ValueError(
+                f"the census does not say of any site which units are {state}{more}{self._not_counted(census)}"
+            )
+        self.none = f"nothing to recycle: no unit of {len(masks)} sites is {state}{self._not_counted(census)}"
         return masks if state == "dormant" else self._still(masks)
+
+    def _not_counted(self, census: Census) -> str:
+        """Sites that the user can have counted."""
+        if not census.ambiguous:
+            return ""
+        return f"; not counted: {', '.join(census.ambiguous)}, of which nothing decides the axis of the units; name it in axes="
 
     def _still(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """``masks``; those that fire on the probe are refused."""
@@ -83,7 +91,9 @@ class Choice:
             shape = self.seen.ambiguous[name]
             raise ValueError(f"nothing decides which axis of site {name!r}, {shape}, holds the units; name it in axes=")
         if name not in self.seen.fired:
-            raise ValueError(f"units names {name!r}, which is no site; sites: {', '.join(self.seen.fired)}")
+            sites = ", ".join(self.seen.fired) or "none, as no activation that is known was called"
+            outputs = "; outputs of a census are counted, not recycled: name the activation that makes them"
+            raise ValueError(f"units names {name!r}, which is no site; sites: {sites}{outputs}")
         many = len(self.seen.fired[name])
         needed = f"a bool mask of shape ({many},) or numbers of units, each once, are needed"
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from undying._base.patterns import Skip
+from undying._base.unwrap import check_module
 from undying._torch import is_compiled_in_place
 from undying.activations.barelu import BAReLU
 from undying.activations.known import is_composed
@@ -288,6 +289,7 @@ _WRAPPERS = {
 
 def refuse_wrapped(model: nn.Module, what: str) -> None:
     """Raises ValueError where a wrapper stands around the network or a part, with the order that works for ``what``."""
+    check_module(model)
     for name, module in model.named_modules():
         bases = [base.__name__ for base in type(module).__mro__ if base.__module__.split(".")[0] == "torch"]
         wrapper = next((base for base in bases if base in _WRAPPERS), None)

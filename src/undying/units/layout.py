@@ -170,7 +170,7 @@ class Layout:
         if mask is not None:
             factors = [factor for axis in self.axes for factor in axis]
             places = [d for d, (_, step) in enumerate(factors) if not step]
-            mask = _spread(mask, [factors[d][0] for d in places])
+            mask = spread(mask, [factors[d][0] for d in places])
             mask = mask.permute([places.index(d) for d in order if d in places]).reshape(-1, 1, inner)
         if order != tuple(range(len(order))):
             x = _split(self, x).permute(order)
@@ -192,7 +192,7 @@ class Layout:
         found = _split(rows, x).permute(order).reshape(len(x), self.units, -1)
         if mask is None:
             return found.amax(2).double()
-        mask = _spread(mask, [factors[d][0] for d in places]).reshape(len(x), 1, -1)
+        mask = spread(mask, [factors[d][0] for d in places]).reshape(len(x), 1, -1)
         peaks = torch.where(mask, found, -torch.inf).amax(2).double()
         return torch.where(mask.any(2), peaks, torch.nan)
 
@@ -213,7 +213,7 @@ class Columns:
     """bool (outer, 1, inner): which values count; None for all."""
 
 
-def _spread(mask: Tensor, positions: Sequence[int]) -> Tensor:
+def spread(mask: Tensor, positions: Sequence[int]) -> Tensor:
     """``mask``, repeated to the sizes of ``positions``, of which it covers the first: the same axes, or some of them as
     one, but never (N, T) for (T, N)."""
     products = list(itertools.accumulate(positions, operator.mul, initial=1))

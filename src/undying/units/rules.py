@@ -9,27 +9,17 @@ of a sort, samples of a transposed input, products of two tensors of which neith
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from enum import Enum
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from undying.units.layout import Layout, Statistic
+from undying.units.call import Call
+from undying.units.layout import Axis, Layout, Statistic
+from undying.units.marks import Known, Mark, Ranks
 from undying.units.tensors import ByTensor, tensors_in
-
-
-class AmbiguousError(ValueError):
-    """Nothing that is followed decides which axis holds the units of a site."""
-
-
-class Mark(Enum):
-    """What is known of a tensor without a layout."""
-
-    CONSTANT = "made of parameters and buffers alone"
-    LOST = "no axis of it holds units"
 
 
 class UnitAxes(TorchFunctionMode):
@@ -37,8 +27,10 @@ class UnitAxes(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._layouts: ByTensor[Layout | Mark | None] = ByTensor()
+        self._layouts: ByTensor[Known] = ByTensor()
         """None for a tensor that was seen and is not followed."""
+        self.compares = False
+        """Whether comparisons are followed too; see :func:`following`."""
 
     def of(self, x: Tensor) -> Layout | None:
         """The layout of ``x``, or None where nothing that is known decides it."""
@@ -68,7 +60,9 @@ class UnitAxes(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         # Before the call: an operation in place returns its own input.
-        follow = following(func if name == "__get__" else name.strip("_"), args, kwargs, self._layouts.get)
+        follow = following(
+            func if name == "__get__" else name.strip("_"), args, kwargs, self._layouts.get, self.compares
+        )
         out = func(*args, **kwargs)
         for tensor in tensors_in([out]):
             self._layouts.set(tensor, follow(tensor))
@@ -76,8 +70,12 @@ class UnitAxes(TorchFunctionMode):
 
 
 def following(
-    operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], of: Callable[[Tensor], Layout | Mark | None]
-) -> Callable[[Tensor], Layout | Mark | None]:
+    operation: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    of: Callable[[Tensor], Known],
+    compares: bool = False,
+) -> Callable[[Tensor], Known]:
     """What an operation does to layouts: a function from each tensor that it gives to what is known of it, or None.
 
     Args:
@@ -85,138 +83,129 @@ def following(
             property as it is.
         args, kwargs: of the call.
         of: what is known of an argument, or None. Parameters are constants without being told.
+        compares: follow comparisons as well, which in a network make masks of its units rather than units.
     """
-    rule = _RULES.get(operation, _unfollowed)
-    call = _Call(args, kwargs, of)
+    rule = (_RULES | _COMPARISONS if compares else _RULES).get(operation, _unfollowed)
+    call = Call(args, kwargs, of)
 
-    def follow(out: Tensor) -> Layout | Mark | None:
+    def follow(out: Tensor) -> Known:
         found = rule(call, out) if out.dim() else None
         if isinstance(found, Layout) and found.shape == tuple(out.shape):
             return found
+        if isinstance(found, Ranks) and found.layout.shape == tuple(out.shape):
+            return found
         if call.constant:
             return Mark.CONSTANT
+        if call.ranks and not call.layouts and rule in _CARRYING and out.dim():
+            return _still_ranks(call, rule, out)
         lost = found is Mark.LOST or (call.lost and rule is not _scattered) or (rule in _MOVING and call.first is None)
         return Mark.LOST if lost else None
 
     return follow
 
 
-def site_layout(name: str, x: Tensor, followed: Layout | Mark | None, axes: Mapping[str, int]) -> Layout:
-    """The layout at a site: by the axis that the user names in ``axes``, as followed, or the last of two.
-
-    Raises:
-        AmbiguousError: none of these decides it.
-        ValueError: ``axes`` names an axis that x does not have.
-    """
-    axis = axes.get(name)
-    if axis is not None:
-        if not -x.dim() <= axis < x.dim():
-            raise ValueError(f"site {name!r}: axes gives {axis}, but its input has shape {tuple(x.shape)}")
-        return Layout.along(axis, x.shape)
-    if type(followed) is Layout and followed.shape == tuple(x.shape):
-        return followed.in_order()
-    if x.dim() != 2 or followed is Mark.LOST or isinstance(followed, Statistic):
-        raise AmbiguousError(
-            f"site {name!r}: nothing that is followed decides which axis of its {tuple(x.shape)} input holds the units; "
-            f"name it, for example axes={{{name!r}: 1}}"
-        )
-    return Layout.along(-1, x.shape)
+def _still_ranks(call: Call, rule: _Rule, out: Tensor) -> Known:
+    """Ranks lie after what only moves or changes values where units would, and are ranks still."""
+    found = rule(call.of_ranks(), out)
+    sources = {ranks.source for ranks in call.ranks}
+    known = isinstance(found, Layout) and found.shape == tuple(out.shape) and len(sources) == 1
+    return Ranks(found, sources.pop()) if known else Mark.LOST  # type: ignore[arg-type]
 
 
-class _Call:
-    """The arguments of an operation, and what is known of them."""
-
-    def __init__(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], of: Callable[[Tensor], Layout | Mark | None]
-    ) -> None:
-        self.args, self.kwargs = args, kwargs
-        self._known = [(tensor, of(tensor)) for tensor in tensors_in((*args, *kwargs.values()))]
-        self._of = {id(tensor): known for tensor, known in self._known if isinstance(known, Layout)}
-
-    @property
-    def constant(self) -> bool:
-        """Whether every tensor among them is."""
-        return bool(self._known) and all(_is_constant(tensor, known) for tensor, known in self._known)
-
-    @property
-    def lost(self) -> bool:
-        """Whether any holds no units."""
-        return any(known is Mark.LOST for _, known in self._known)
-
-    def of(self, tensor: Any) -> Layout | None:
-        return self._of.get(id(tensor))
-
-    def is_constant(self, tensor: Any) -> bool:
-        for given, known in self._known:
-            if given is tensor:
-                return _is_constant(tensor, known)
-        return False
-
-    @property
-    def layouts(self) -> list[Layout]:
-        return list(self._of.values())
-
-    @property
-    def first(self) -> Layout | None:
-        """Of the first argument: what the operation is a method of."""
-        return self.of(self.argument(0, "input"))
-
-    def argument(self, position: int, name: str, default: Any = None) -> Any:
-        return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+_Rule = Callable[[Call, Tensor], Known]
 
 
-def _is_constant(tensor: Tensor, known: Layout | Mark | None) -> bool:
-    return known is Mark.CONSTANT or (known is None and isinstance(tensor, nn.Parameter))
-
-
-_Rule = Callable[[_Call, Tensor], "Layout | Mark | None"]
-
-
-def _unfollowed(_: _Call, __: Tensor) -> None:
+def _unfollowed(_: Call, __: Tensor) -> None:
     return None
 
 
-def _no_units(_: _Call, __: Tensor) -> Mark:
+def _no_units(_: Call, __: Tensor) -> Mark:
     return Mark.LOST
 
 
-def _ranked(dim_at: int) -> _Rule:
-    """Sorted along an axis, or picked from it by data: what told units apart tells ranks apart then."""
+def _ranked(dim_at: int, default: int = -1) -> _Rule:
+    """Sorted along an axis: what told units apart tells ranks apart then."""
 
-    def rule(call: _Call, out: Tensor) -> Layout | Mark | None:
-        axis = call.first.axes[call.argument(dim_at, "dim", -1)] if call.first else ((1, 1),)
+    def rule(call: Call, out: Tensor) -> Known:
+        dim, x = call.argument(dim_at, "dim", default), call.first
+        if x is not None and not any(step for _, step in x.axes[dim]):
+            return _resized(call, out)
+        if x is None and call.lost:
+            return Mark.LOST
+        source: Axis | None = None
+        if x is not None:
+            source, *others = (x.axes[dim], *(axis for d, axis in enumerate(x.axes) if d != dim % len(x.axes)))
+            if any(step for axis in others for _, step in axis):  # ranks of some of the units, at others
+                return Mark.LOST
+        return Ranks(Layout.along(dim, out.shape), source)
+
+    return rule
+
+
+def _kth(call: Call, out: Tensor) -> Known:
+    found = _ranked(2)(call, out)
+    return Mark.LOST if isinstance(found, Ranks) else found
+
+
+def _largest(call: Call, out: Tensor) -> Known:
+    """One of each position, with its place where both are given: of the units a single rank."""
+    found, x, dim = _reduced(call, out), call.first, call.argument(1, "dim")
+    if found is not None or x is None or not isinstance(dim, int) or out.dim() != len(x.axes) - 1:
+        return found
+    left = Layout(tuple(axis for d, axis in enumerate(x.axes) if d != dim % len(x.axes)))
+    return Mark.LOST if any(step for axis in left.axes for _, step in axis) else Ranks(left, x.axes[dim])
+
+
+def _taken(dim_at: int, index_at: int) -> _Rule:
+    """Picked along an axis by places: those of ranks give ranks."""
+
+    def rule(call: Call, out: Tensor) -> Known:
+        if call.first is not None and (ranks := call.ranks_of(call.argument(index_at, "index"))) is not None:
+            return ranks
+        dim = call.argument(dim_at, "dim", -1)
+        axis = call.first.axes[dim] if call.first and dim is not None else ((1, 1),)
         return Mark.LOST if any(step for _, step in axis) else _resized(call, out)
 
     return rule
 
 
-def _scattered(call: _Call, out: Tensor) -> Layout | None:
-    """Values put at places of the first argument, wherever they come from."""
-    return call.first and call.first.broadcast(out.shape)
+def _scattered(call: Call, out: Tensor) -> Layout | None:
+    """Values put at places of the first argument, wherever they come from; ranks put back where they were are units."""
+    if call.first is not None:
+        return call.first.broadcast(out.shape)
+    ranks, dim = call.ranks_of(call.argument(2, "index")), call.argument(1, "dim")
+    if ranks is None or ranks.source is None or not isinstance(dim, int):
+        return None
+    place = dim % out.dim()
+    if any(step for d, axis in enumerate(ranks.layout.axes) if d != place for _, step in axis):
+        return None
+    axes = [*Layout.single(out.shape).axes]
+    axes[place] = ranks.source
+    return Layout(tuple(axes))
 
 
-def _elementwise(call: _Call, out: Tensor) -> Layout | None:
+def _elementwise(call: Call, out: Tensor) -> Layout | None:
     return _agreed(layout.broadcast(out.shape) for layout in call.layouts)
 
 
-def _kept(call: _Call, out: Tensor) -> Layout | None:
+def _kept(call: Call, out: Tensor) -> Layout | None:
     return call.first and call.first.broadcast(out.shape)
 
 
-def _copied(call: _Call, out: Tensor) -> Layout | None:
+def _copied(call: Call, out: Tensor) -> Layout | None:
     source = call.of(call.argument(1, "src"))
     return source and source.broadcast(out.shape)
 
 
-def _resized(call: _Call, out: Tensor) -> Layout | None:
+def _resized(call: Call, out: Tensor) -> Layout | None:
     return call.first and call.first.resized(out.shape)
 
 
-def _rearranged(call: _Call, out: Tensor) -> Layout | None:
+def _rearranged(call: Call, out: Tensor) -> Layout | None:
     return call.first and call.first.rearranged(out.shape)
 
 
-def _joined(call: _Call, out: Tensor) -> Layout | None:
+def _joined(call: Call, out: Tensor) -> Layout | None:
     layouts = [layout.resized(out.shape) for layout in call.layouts]
     return None if None in layouts else _agreed(layouts)
 
@@ -228,11 +217,11 @@ def _agreed(layouts: Iterable[Layout | None]) -> Layout | None:
     return different.pop() if len(different) == 1 else None
 
 
-def _reshaped(call: _Call, out: Tensor) -> Layout | None:
+def _reshaped(call: Call, out: Tensor) -> Layout | None:
     return call.first and call.first.reshaped(out.shape)
 
 
-def _reduced(call: _Call, out: Tensor) -> Layout | None:
+def _reduced(call: Call, out: Tensor) -> Layout | None:
     if call.first is None:
         return None
     dims = call.argument(1, "dim", call.kwargs.get("axis"))
@@ -248,22 +237,22 @@ def _reduced(call: _Call, out: Tensor) -> Layout | None:
     return Statistic(left.axes) if left and samples and left.units == out.numel() else left
 
 
-def _picked(call: _Call, _: Tensor) -> Layout | None:
+def _picked(call: Call, _: Tensor) -> Layout | None:
     return call.first and call.first.selected([call.argument(1, "dim", 0)])
 
 
-def _stacked(call: _Call, out: Tensor) -> Layout | None:
+def _stacked(call: Call, out: Tensor) -> Layout | None:
     at = call.argument(1, "dim", 0) % out.dim()
     layout = _agreed(call.layouts)
     return layout and layout.stacked(at, out.shape[at])
 
 
-def _permuted(call: _Call, _: Tensor) -> Layout | None:
+def _permuted(call: Call, _: Tensor) -> Layout | None:
     given = call.argument(1, "dims", ())
     return call.first and call.first.permuted(call.args[1:] if isinstance(given, int) else given)
 
 
-def _transposed(call: _Call, out: Tensor) -> Layout | None:
+def _transposed(call: Call, out: Tensor) -> Layout | None:
     names = ("dim0", "dim1") if "dim0" in call.kwargs else ("axis0", "axis1")
     order = list(range(out.dim()))
     a, b = (call.argument(1 + i, name) for i, name in enumerate(names))
@@ -271,7 +260,7 @@ def _transposed(call: _Call, out: Tensor) -> Layout | None:
     return call.first and call.first.permuted(order)
 
 
-def _axis_moved(call: _Call, out: Tensor) -> Layout | None:
+def _axis_moved(call: Call, out: Tensor) -> Layout | None:
     source, destination = (
         [axis % out.dim() for axis in ([given] if isinstance(given, int) else given)]
         for given in (call.argument(1, "source"), call.argument(2, "destination"))
@@ -281,16 +270,16 @@ def _axis_moved(call: _Call, out: Tensor) -> Layout | None:
     return call.first and call.first.permuted(moved[d] if d in moved else next(rest) for d in range(out.dim()))
 
 
-def _last_two_swapped(call: _Call, out: Tensor) -> Layout | None:
+def _last_two_swapped(call: Call, out: Tensor) -> Layout | None:
     order = list(range(out.dim()))
     return call.first and call.first.permuted([*order[:-2], *order[-2:][::-1]])
 
 
-def _reversed(call: _Call, out: Tensor) -> Layout | None:
+def _reversed(call: Call, out: Tensor) -> Layout | None:
     return call.first and call.first.permuted(range(out.dim())[::-1])
 
 
-def _indexed(call: _Call, out: Tensor) -> Layout | None:
+def _indexed(call: Call, out: Tensor) -> Layout | None:
     layout = call.first
     if layout is None:
         return None
@@ -321,19 +310,19 @@ def _gathered(layout: Layout, index: Tensor, out: Tensor) -> Layout | None:
     return rest
 
 
-def _product(call: _Call, out: Tensor) -> Layout | Mark | None:
+def _product(call: Call, out: Tensor) -> Layout | Mark | None:
     return _weighed(call, out, call.args[0], call.argument(1, "other", call.kwargs.get("mat2")))
 
 
-def _product_reversed(call: _Call, out: Tensor) -> Layout | Mark | None:
+def _product_reversed(call: Call, out: Tensor) -> Layout | Mark | None:
     return _weighed(call, out, call.args[1], call.args[0])
 
 
-def _added_product(call: _Call, out: Tensor) -> Layout | Mark | None:
+def _added_product(call: Call, out: Tensor) -> Layout | Mark | None:
     return _weighed(call, out, call.argument(1, "mat1"), call.argument(2, "mat2"))
 
 
-def _einsum(call: _Call, out: Tensor) -> Layout | Mark:
+def _einsum(call: Call, out: Tensor) -> Layout | Mark:
     """Of data and weights, the units are where the one letter is that only the weights have."""
     equation, *operands = call.args
     inputs, arrow, result = equation.replace(" ", "").partition("->") if isinstance(equation, str) else ("", "", "")
@@ -344,12 +333,12 @@ def _einsum(call: _Call, out: Tensor) -> Layout | Mark:
     return Layout.along(own[0], out.shape) if plain and len(own) == 1 else Mark.LOST
 
 
-def _attention(call: _Call, out: Tensor) -> Layout | None:
+def _attention(call: Call, out: Tensor) -> Layout | None:
     values = call.of(call.argument(2, "value"))
     return values and _summed(values, out)
 
 
-def _weighed(call: _Call, out: Tensor, left: Tensor, right: Tensor) -> Layout | Mark | None:
+def _weighed(call: Call, out: Tensor, left: Tensor, right: Tensor) -> Layout | Mark | None:
     """A product with values whose units are followed, as in attention, has theirs; one with weights has its units where
     they do: last, or before it with the weights on the left. Of two tensors of data none says where."""
     values = call.of(right)
@@ -364,7 +353,7 @@ def _weighed(call: _Call, out: Tensor, left: Tensor, right: Tensor) -> Layout | 
     return Layout.along(-1, out.shape) if right.dim() == 2 else None
 
 
-def _linear(call: _Call, out: Tensor) -> Layout | None:
+def _linear(call: Call, out: Tensor) -> Layout | None:
     if call.is_constant(call.argument(0, "input")) and not call.is_constant(
         call.argument(1, "weight")
     ):  # weights times samples
@@ -385,16 +374,16 @@ def _summed(values: Layout, out: Tensor) -> Layout | None:
     return rest and rest.stacked(out.dim() - 2, out.shape[-2])
 
 
-def _normed(call: _Call, out: Tensor) -> Layout | None:
+def _normed(call: Call, out: Tensor) -> Layout | None:
     """Over one axis, that of the units; over several, such as (C, H, W), as its input."""
     return _last(call, out) if len(call.argument(1, "normalized_shape")) == 1 else _kept(call, out)
 
 
-def _last(_: _Call, out: Tensor) -> Layout:
+def _last(_: Call, out: Tensor) -> Layout:
     return Layout.along(-1, out.shape)
 
 
-def _second(_: _Call, out: Tensor) -> Layout:
+def _second(_: Call, out: Tensor) -> Layout:
     return Layout.along(1, out.shape)
 
 
@@ -409,15 +398,19 @@ def _names(rule: _Rule, names: str) -> dict[Any, _Rule]:
 _RULES: dict[Any, _Rule] = {
     **_names(
         _last,
-        """bilinear embedding embedding_bag lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell
+        """bilinear embedding embedding_bag one_hot lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell
         multi_head_attention_forward""",
     ),
     "linear": _linear,
     "addmm": _added_product,
     "einsum": _einsum,
     **_names(_no_units, "tensordot inner outer kron cdist addbmm baddbmm"),
-    **dict.fromkeys(("topk", "kthvalue", "take_along_dim"), _ranked(2)),
-    **dict.fromkeys(("sort", "msort", "gather"), _ranked(1)),
+    "topk": _ranked(2),
+    **dict.fromkeys(("sort", "argsort"), _ranked(1)),
+    "msort": _ranked(1, 0),
+    "kthvalue": _kth,
+    "take_along_dim": _taken(2, 1),
+    "gather": _taken(1, 2),
     **_names(_normed, "layer_norm native_layer_norm rms_norm"),
     **_names(_second, "batch_norm native_batch_norm_legit_no_training group_norm native_group_norm instance_norm"),
     **{f"conv{t}{n}d": _channels(n) for t in ("", "_transpose") for n in (1, 2, 3)},
@@ -432,6 +425,8 @@ _RULES: dict[Any, _Rule] = {
         dropout dropout1d dropout2d dropout3d elu erf exp expand expand_as expm1 feature_alpha_dropout float gelu half
         hardshrink hardsigmoid hardswish hardtanh leaky_relu local_response_norm log log1p log_softmax logsigmoid mish
         nan_to_num neg negative fake_quantize_per_channel_affine fake_quantize_per_tensor_affine
+        fake_quantize_learnable_per_channel_affine fake_quantize_learnable_per_tensor_affine
+        fused_moving_avg_obs_fake_quant
         normalize reciprocal relu relu6 requires_grad rrelu rsqrt selu sigmoid sign silu sin softmax
         softmin softplus softshrink softsign sqrt square tanh tanhshrink threshold to type type_as""",
     ),
@@ -446,7 +441,8 @@ _RULES: dict[Any, _Rule] = {
     **{f"{k}_pool{n}d": _rearranged for k in ("max", "avg", "lp", "adaptive_avg", "adaptive_max") for n in (1, 2, 3)},
     **{f"{k}_pool{n}d_with_indices": _rearranged for k in ("max", "adaptive_max") for n in (1, 2, 3)},
     **_names(_reshaped, "view reshape flatten unflatten squeeze unsqueeze view_as reshape_as ravel"),
-    **_names(_reduced, "mean sum amax amin max min std var logsumexp median nanmean nansum"),
+    **_names(_reduced, "mean sum amax amin std var logsumexp nanmean nansum"),
+    **_names(_largest, "max min median nanmedian mode argmax argmin"),
     **_names(_picked, "select unbind"),
     "stack": _stacked,
     "copy": _copied,
@@ -468,6 +464,27 @@ _RULES: dict[Any, _Rule] = {
 
 _MOVING = {_permuted, _transposed, _reversed, _axis_moved, _last_two_swapped}
 """Of a tensor that is not followed they give one whose last axis may be its samples."""
+
+_CARRYING = {
+    *_MOVING,
+    _elementwise,
+    _kept,
+    _resized,
+    _rearranged,
+    _joined,
+    _reshaped,
+    _reduced,
+    _picked,
+    _stacked,
+    _indexed,
+}
+"""What leaves ranks ranks: values are moved, changed each by itself, or left out."""
+
+_COMPARISONS = _names(
+    _elementwise,
+    """bitwise_and bitwise_not bitwise_or eq ge greater greater_equal gt and invert isfinite isinf isnan le less less_equal
+    logical_and logical_not logical_or lt ne not_equal or sgn signbit""",
+)
 
 
 def is_elementwise(operation: str) -> bool:

@@ -35,6 +35,11 @@ class ByTensor(Generic[V]):
             self._most = 2 * max(512, len(self._entries))
         self._entries[id(tensor)] = (weakref.ref(tensor), value)
 
+    def discard(self, tensor: Tensor) -> None:
+        """Forget what was remembered of it, if anything was."""
+        if tensor in self:
+            del self._entries[id(tensor)]
+
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
     """All tensors in nested lists, tuples and mappings."""
@@ -45,6 +50,11 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
             yield from tensors_in(value)
         elif isinstance(value, dict) or (value.__class__ not in _PLAIN and isinstance(value, Mapping)):
             yield from tensors_in(value.values())
+
+
+def is_among(tensor: Tensor, tensors: Iterable[Tensor]) -> bool:
+    """Whether it is one of them."""
+    return any(tensor is other for other in tensors)
 
 
 _PLAIN = {int, float, bool, str, type(None), slice}  # asking whether they are mappings takes most of the time

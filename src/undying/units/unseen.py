@@ -178,6 +178,8 @@ class Unseen:
         self._operation = ""
         self._followed: list[Tensor] = _NONE
         self._stack = contextlib.ExitStack()
+        self.noted: Callable[[str, Any], None] | None = None
+        """Called with the name of each place and what it gives."""
         self.restart()
 
     def restart(self) -> None:
@@ -207,12 +209,16 @@ class Unseen:
         for tensor in reachable(inputs):
             self._axes.know(tensor)
 
-    def note(self, label: str, what: str, acted: bool | Tensor = True, line: str | None = None) -> None:
-        """List a place."""
+    def note(
+        self, label: str, what: str, acted: bool | Tensor = True, line: str | None = None, out: Any = None
+    ) -> None:
+        """List a place, which gives ``out``."""
         self._calls[label] = self._calls.get(label, 0) + 1
         name = label if self._calls[label] == 1 else f"{label}#{self._calls[label]}"
         before = self._found[name][1] if name in self._found else False
         self._found[name] = Unrecognised(self._layer, what, line or line_of_call()), acted | before
+        if self.noted is not None:
+            self.noted(name, out)
 
     def read(self, func: Callable[..., Any], given: list[Tensor]) -> None:
         """Look at an operation before it; ``given``: the tensors among its arguments."""
@@ -232,7 +238,7 @@ class Unseen:
             return
         acted = self._suspects.acts(operation, args, kwargs, followed, out)
         if acted is not False:
-            self.note(self._label(operation), operation, acted)
+            self.note(self._label(operation), operation, acted, out=args[0] if operation == "setitem" else out)
 
     @property
     def _layer(self) -> str:
@@ -248,7 +254,8 @@ class Unseen:
                 continue
             self._axes.know(tensor)
             if tensor.is_floating_point() and tensor.dim() > 1 and not in_functorch():
-                self.note(self._label("unseen"), _NOT_SEEN, line=None if source is None else _place_of(source))
+                line = None if source is None else _place_of(source)
+                self.note(self._label("unseen"), _NOT_SEEN, line=line, out=tensor)
 
     def _left(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """A module ends, and still is the one that is running."""
@@ -257,7 +264,7 @@ class Unseen:
         if isinstance(module, torch.jit.ScriptModule):
             words = _activations_in(module)
             if words:
-                self.note(self._names[module], f"{', '.join(words)} in a traced or scripted part")
+                self.note(self._names[module], f"{', '.join(words)} in a traced or scripted part", out=output)
             self.given(output)
         elif module in self._activations:
             for tensor in tensors_in([output]):
@@ -278,7 +285,7 @@ class Unseen:
                 acted = _flattened(args[0], output)
             if acted is not False:
                 said = f"{type(module).__name__} is not known; undying.register_activation tells of it"
-                self.note(self._layer, said, acted, _place_of(module))
+                self.note(self._layer, said, acted, _place_of(module), output)
 
 
 class Seeing(UnitAxes):
