@@ -388,9 +388,22 @@ def kept_of_all(h):
         (lambda m, x: m.lin(x).topk(2, 1).values, (2,)),
         (lambda m, x: torch.take_along_dim(m.lin(x), m.lin(x).argsort(1), 1), (2,)),
         (lambda m, x: m.lin(x).topk(3).values @ m.weight, (2,)),
+        (lambda m, x: F.one_hot(m.lin(x).topk(2).indices, 6).sum(2).float(), (2,)),
         (lambda m, x: torch.fused_moving_avg_obs_fake_quant(m.lin(x), *m.observed), (2,)),
     ],
-    ids=["topk", "channels", "sort", "argsort", "batch", "msort", "samples", "along", "weighed", "quantized"],
+    ids=[
+        "topk",
+        "channels",
+        "sort",
+        "argsort",
+        "batch",
+        "msort",
+        "samples",
+        "along",
+        "weighed",
+        "one hot",
+        "quantized",
+    ],
 )
 def test_ranks_that_are_put_back_are_units_again(run, axes):
     torch.manual_seed(0)
@@ -408,7 +421,6 @@ def test_ranks_that_are_put_back_are_units_again(run, axes):
     [
         lambda h: h.kthvalue(2, -1, keepdim=True).values.expand(-1, -1, 3),
         lambda h: h.unflatten(-1, (2, 3)).sort(-1).values,  # of some units, at others
-        lambda h: torch.nn.functional.one_hot(h.topk(2).indices, 6).sum(2).float(),
     ],
 )
 def test_what_is_neither_units_nor_ranks_is_ambiguous(run):
