@@ -19,6 +19,7 @@ from setuptools.command.build_ext import build_ext
 LIBRARY = "undying.ops.kernels"  # src/undying/ops/native.py looks for kernels.so beside itself
 OPTIMISED = ["-O3", "-g0", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-std=c++17"]
 VARIANTS = {
+    "csrc/tables.cpp": [],
     "csrc/portable.cpp": [],
     "csrc/avx2.cpp": ["-mavx2", "-mfma", "-mf16c"],
     "csrc/avx512.cpp": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mf16c"],

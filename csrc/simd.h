@@ -13,6 +13,7 @@
 #pragma GCC diagnostic ignored "-Wpsabi"
 #if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // inside GCC's own intrinsics
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
@@ -76,15 +77,18 @@ INLINE Floats within(Floats x, float low, float high) {
 #endif
 }
 
-INLINE bool all_of(Ints mask) {
+// NaN stays.
+INLINE Floats at_most(Floats x, float high) {
 #if defined(__AVX512F__)
-  return _mm512_movepi32_mask((__m512i)mask) == 0xffff;
-#elif defined(__AVX2__)
-  return _mm256_movemask_ps((__m256)mask) == 0xff;
+  return (Floats)_mm512_min_ps(_mm512_set1_ps(high), (__m512)x);
 #else
-  return (mask[0] & mask[1] & mask[2] & mask[3]) != 0;
+  return x > high ? all(high) : x;
 #endif
 }
+
+#if defined(__AVX512F__)
+INLINE bool any_nan(Floats v) { return _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q) != 0; }
+#endif
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Between lanes of 16 and 32 bits. GCC takes vectors apart for these, lane by lane, unless it is told the instruction.
@@ -136,12 +140,14 @@ INLINE Floats load(const Float16* p) {
 
 INLINE void store(float* p, Floats v) { write(p, v); }
 
-INLINE void store(Bfloat16* p, Floats v) {
-  Words bits = as<Words>(v);
-  Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  Words nan = Words{} + 0x7fc0;
-  write(p, shorts((Words)(v != v ? nan : rounded)));
+// Rounded, in the upper half of each lane. NaN is none that rounding could carry out of: what is computed from bfloat16
+// has a payload in the upper half alone.
+INLINE Words rounded(Floats v) {
+  const Words bits = as<Words>(v);
+  return bits + 0x7fff + ((bits >> 16) & 1);
 }
+
+INLINE void store(Bfloat16* p, Floats v) { write(p, shorts(rounded(v) >> 16)); }
 
 INLINE void store(Float16* p, Floats v) {
 #if defined(__AVX512F__)
@@ -169,12 +175,46 @@ INLINE auto load(const T* p, int count) {
   return load(padded);
 }
 
+// Two vectors at once, of elements that lie together. Which lane an element goes to is up to the type.
+struct Pair {
+  Floats a, b;
+};
+
 template <class T>
-INLINE void store(T* p, Floats v, int count) {
-  T padded[WIDTH];
-  store(padded, v);
-  __builtin_memcpy(p, padded, count * sizeof(T));
+INLINE Pair load_pair(const T* p) {
+  return {load(p), load(p + WIDTH)};
 }
+
+template <class T>
+INLINE void store_pair(T* p, Pair v) {
+  store(p, v.a), store(p + WIDTH, v.b);
+}
+
+// Whether all numbers are in [low, high].
+INLINE bool all_within(Pair v, float low, float high) {
+#if defined(__AVX512F__)
+  // GCC takes the masks of its own comparisons to vectors and back.
+  const __m512 l = _mm512_set1_ps(low), h = _mm512_set1_ps(high), a = (__m512)v.a, b = (__m512)v.b;
+  __mmask16 k = _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(a, l, _CMP_GE_OQ), a, h, _CMP_LE_OQ);
+  k = _mm512_mask_cmp_ps_mask(_mm512_mask_cmp_ps_mask(k, b, l, _CMP_GE_OQ), b, h, _CMP_LE_OQ);
+  return k == 0xffff;
+#else
+  const Ints k = (v.a >= low) & (v.a <= high) & (v.b >= low) & (v.b <= high);
+#if defined(__AVX2__)
+  return _mm256_movemask_ps((__m256)k) == 0xff;
+#else
+  return (k[0] & k[1] & k[2] & k[3]) != 0;
+#endif
+#endif
+}
+
+// The even ones and the odd ones: nothing has to be moved between lanes.
+INLINE Pair load_pair(const Bfloat16* p) {
+  const Words both = read<Words>(p);
+  return {as<Floats>(both << 16), as<Floats>(both & 0xffff0000)};
+}
+
+INLINE void store_pair(Bfloat16* p, Pair v) { write(p, (rounded(v.a) >> 16) | (rounded(v.b) & 0xffff0000)); }
 
 // sum += the lanes of v, in double precision; which lanes meet does not matter.
 INLINE void add_to(Doubles sum[2], Floats v) {

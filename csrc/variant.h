@@ -44,6 +44,14 @@ struct Slope {
   float a, strength, low, high;
 };
 
+// f~'(-z) of a surrogate whose f~'(z) is 1 - f~'(-z): polynomials in z - PIECE k, their coefficients by power and k.
+constexpr int PIECES = 16;
+constexpr float PIECE = 0.5f;
+struct alignas(64) Pieces {
+  float full[6][PIECES], half[4][PIECES];
+};
+extern const Pieces gelu_pieces, gelu_tanh_pieces;
+
 // Above this sqrt(x^2 + eps) - sqrt(eps) rounds to x, and x^2 would overflow further up.
 constexpr float ROOTED = 4.6e18f;
 

@@ -51,6 +51,19 @@ def test_within_4_ulp_of_the_closed_form(name: str, region: str) -> None:
     assert_near(slope, table.truth_at(form.slope, x))
 
 
+@every_operator
+@every_dtype
+def test_a_number_does_not_depend_on_its_neighbours(name: str, dtype: torch.dtype) -> None:
+    """Where one of them is out of the reach of the quicker forms, all are computed again."""
+    x = torch.cat([torch.linspace(-120, 120, 61), torch.tensor([1e-30, -1e-30, 7.9, -7.9, 1e30, -1e30, -torch.inf])])
+    x = x.to(dtype)
+    for g in (torch.ones_like(x), torch.full_like(x, torch.inf)):
+        together = OPERATORS[name][0](g, x)
+        alone = torch.cat([OPERATORS[name][0](a, b) for a, b in zip(g.split(1), x.split(1), strict=True)])
+        assert torch.equal(together, alone)
+        assert not together.isnan().any()
+
+
 @pytest.mark.parametrize(
     ("surrogate", "truth"),
     [
