@@ -10,6 +10,7 @@ import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
 
 import undying
+from undying.ops import reference
 
 # torch itself warns, at its first forward-mode derivative.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?` is (deprecated|not supported)")
@@ -76,3 +77,15 @@ def test_compiled_around_it(way: Callable[..., Tensor], requires_grad: bool) -> 
     x = POINTS.clone().requires_grad_(requires_grad)
     slope = torch.compile(run, backend="aot_eager", fullgraph=True)(x)
     torch.testing.assert_close(slope.detach(), SLOPE, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(undying.SURROGATES))
+def test_at_a_finite_end_of_the_reach_float32_has_relu_s_derivative(name: str) -> None:
+    """What is compiled holds x within the reach and goes by that alone."""
+    surrogate = undying.surrogate(name)
+    low, high = surrogate.reach
+    if torch.isfinite(torch.tensor([low, high])).all():
+        ends = torch.tensor([low, high])
+        assert surrogate.derivative(ends).tolist() == [0.0, 1.0]
+        x = torch.tensor([-torch.inf, 3 * low, 3 * high, torch.inf])
+        assert reference.slope(x, surrogate, "all", 0.5).tolist() == [0.0, 0.0, 1.0, 1.0]

@@ -51,6 +51,8 @@ def slope(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor
     smooth = surrogate.derivative(wide.clamp(low, high))
     if isinstance(strength, Tensor) or strength != 1:
         smooth = relu + strength * (smooth - relu)
+    if wide.dtype == torch.float32 and (low, high) == surrogate.reach:
+        return smooth  # at the ends of its reach, where x is held, it is ReLU's to the last bit of float32
     return torch.where((wide >= low) & (wide <= high), smooth, relu)
 
 
