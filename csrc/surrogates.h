@@ -1,8 +1,10 @@
 // The derivatives of the surrogates. A new one is a functor here and a name in variant.h.
 //
 // Each takes x and the surrogate's parameter (0 where it has none) and returns f~'(x) for x within the surrogate's
-// reach; what it returns elsewhere, NaN too, is not used. float32 throughout. One that is Quick may also return NaN
-// within the reach, and outside of [low, high] it returns either NaN or relu'(x), to within 1e-37.
+// reach; what it returns elsewhere, NaN too, is not used. float32 throughout. That is as Careful.
+//
+// One with `quick` is also asked as Quick or QuickHalf, for any x. It may then return NaN for any x, which is asked again
+// as Careful; what is no NaN must be right, and outside of [low, high] relu'(x), to within 1e-37.
 #pragma once
 
 #include "simd.h"

@@ -33,7 +33,8 @@ def each_library(request: pytest.FixtureRequest) -> Iterator[str]:
 
 # Without a compiler and without Triton there is nothing to test but that it is said.
 collect_ignore = [
-    "compile_for_gpus.py",  # a program, for Triton's compiler
+    "compile_for_gpus.py",  # programs, for other compilers
+    "run_elsewhere.py",
     *(["test_kernels.py", "test_operators.py"] if not kernels_here() else []),
     *(["test_counting_kernels.py"] if native.missing() else []),
     *(["test_triton.py"] if "triton" not in kernels_here() else []),

@@ -21,7 +21,19 @@ from undying.ops import native, reference
 
 CSRC = Path(__file__).parents[2] / "csrc"
 FLAGS = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-std=c++17", "-static", f"-I{CSRC}"]
-NAMES = ["bsilu", "nelu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish", "helu", "frigorelu"]  # as csrc/variant.h has them
+NAMES = [
+    "bsilu",
+    "nelu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+    "mish",
+    "helu",
+    "frigorelu",
+]  # as csrc/variant.h has them
 PROGRAM = r"""
 #include <cstdio>
 #include <cstdlib>
