@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from undying._base.warn import warn
 from undying.census.record import Record
 
 __all__ = ["JSONL", "Memory", "Sink"]
@@ -127,7 +127,7 @@ def _end_whole(path: Path) -> None:
         if content is None:
             raise ValueError(f"{path} holds something else than lines of JSON; give JSONL another file")
         if "step" not in content:
-            warnings.warn(f"{path} holds something else than records of watch, which are appended to it", stacklevel=4)
+            warn(f"{path} holds something else than records of watch, which are appended to it")
         if half:
             file.truncate(file.tell() - len(rest))
         elif rest:

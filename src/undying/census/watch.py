@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from torch.optim import Optimizer
 
 from undying._base.patterns import SKIPPED, Skip
 from undying._base.unwrap import uncompiled, unwrap_model
+from undying._base.warn import warn
 from undying._torch import computes_no_numbers, in_backward, in_functorch, jit_tracing_state
 from undying.census.batches import Mask, mask_of_call
 from undying.census.call_names import CallNames
@@ -302,7 +302,8 @@ class Watch:
         self.last = Record(self.steps, counted, *sizes, probe, changes, left_out, samples)
         if not self._distributed or torch.distributed.get_rank() == 0:
             for sink in self.sinks:
-                with self._going_on(f"{type(sink).__name__} did not take the record of step {self.steps}"):
+                name = type(sink).__name__
+                with self._going_on(f"{name} did not take the record of step {self.steps}", once=f"{name} {id(sink)}"):
                     sink.write(self.last)
 
     def _counted(self, counter: Counter) -> tuple[Census, dict[str, str]]:
@@ -360,7 +361,7 @@ class Watch:
         """Warn, once of each ``once``, which is ``what`` where that names no step."""
         if (once or what) not in self._said:
             self._said.add(once or what)
-            warnings.warn(f"watch: {what}", stacklevel=3)
+            warn(f"watch: {what}")
 
     @contextlib.contextmanager
     def _going_on(self, what: str, once: str = "") -> Iterator[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,6 +12,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from undying._base.unwrap import is_compiled, unwrap_model
+from undying._base.warn import warn
 from undying.census.batches import Inputs
 from undying.census.sinks import Sinks, sinks_of
 from undying.treat.edits import check_held, optimizers_in, remembered
@@ -291,7 +291,7 @@ class Recycler:
         self._taps.listen(what | {"fired"} if self._recording else what)
 
     def _say(self, what: str) -> None:
-        warnings.warn(f"Recycler: {what}", stacklevel=4)
+        warn(f"Recycler: {what}")
 
     # Making units anew
 
