@@ -282,3 +282,69 @@ def test_figures_show_shares_and_firing_rates():
     own = bars.figure.add_subplot()
     assert found["act"].plot(own) is own
     matplotlib.pyplot.close("all")
+
+
+def test_what_nobody_asked_for_in_full_fits_a_screen():
+    """A census of 1,000 layers was 3,797 lines in a notebook, a table of as many rows and a figure of 281 inches."""
+    layers = [layer for _ in range(200) for layer in (nn.Linear(4, 4), nn.ReLU())]
+    net = nn.Sequential(*layers)
+    worst = [20, 21, 150]
+    with torch.no_grad():
+        for number in worst:
+            layers[2 * number].bias.fill_(-1e6)
+        for number in (21, 22, 151):  # what follows them gets zeros, and fires
+            layers[2 * number].bias.fill_(1.0 if number != 21 else -1e6)
+    found = undying.census(net, torch.randn(32, 4))
+    names = [str(2 * number + 1) for number in worst]
+    share = {site.name: (site.dead.double().mean().item(), site.silent.double().mean().item()) for site in found.sites}
+    best_shown = sorted(share.values(), reverse=True)[49]
+    said = repr(found).splitlines()
+    assert len(said) < 60
+    assert "the worst 50 of 200 sites; print() and to_pandas() have all of them" in said
+    assert len(str(found).splitlines()) > 200
+    page = found._repr_html_()
+    assert page.count("<tr>") == 51
+    for name in names:
+        assert f"-&gt; {name}</td>" in page
+        assert any(f"-> {name} " in line for line in said)
+    drawn = [label.get_text().rpartition(" ")[2] for label in found.plot().get_yticklabels()]
+    assert len(drawn) == 50
+    assert drawn == sorted(drawn, key=int)  # in the order of the calls
+    assert min(share[name] for name in drawn) == best_shown
+    assert set(names) <= set(drawn)
+    few = undying.census(Named(), torch.rand(30, 4))
+    assert len(few.plot().get_yticklabels()) == 2
+    assert "worst" not in repr(few)
+    matplotlib.pyplot.close("all")
+
+
+def test_the_axis_of_a_silent_site_begins_at_0():
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+    with torch.no_grad():
+        net[0].bias.fill_(-1e6)
+    low, high = undying.census(net, torch.rand(10, 4))["1"].plot().get_ylim()
+    assert low == 0 < high
+    matplotlib.pyplot.close("all")
+
+
+def test_a_census_writes_its_page(tmp_path):
+    net = Named()
+    before = undying.census(net, torch.ones(10, 4))
+    with torch.no_grad():
+        net.lin.bias.fill_(-100.0)
+    path = tmp_path / "page.html"
+    now = undying.census(net, torch.ones(10, 4))
+    now.save_html(path, model="my <net>", beside=before)
+    page = path.read_text(encoding="utf-8")
+    assert "Which units of my &lt;net&gt; fire?" in page
+    changes = now.since(before).values()
+    died, revived = (
+        sum(int(each.sum()) for each in of) for of in zip(*((c.died, c.revived) for c in changes), strict=True)
+    )
+    assert f"{died} units died and {revived} revived" in page
+    assert died > 0
+    with pytest.raises(ValueError, match="the censuses saw different data"):
+        now.save_html(tmp_path / "other.html", beside=undying.census(net, torch.zeros(10, 4)))
+    with pytest.raises(OSError, match="No such file"):
+        now.save_html(tmp_path / "none" / "page.html")
+    assert [each.name for each in tmp_path.iterdir()] == ["page.html"]

@@ -149,3 +149,18 @@ def test_a_damaged_line_is_named(tmp_path):
     path.write_text('{"step": 0}\n{"step": 1, "cens\n{"step": 2}\n')
     with pytest.raises(ValueError, match=r"watch\.jsonl: line 2 is no record"):
         undying.JSONL.read(path)
+
+
+def test_what_a_prompt_shows_of_records_is_short():
+    memory = undying.Memory()
+    assert repr(memory) == "Memory(no record)"
+    watched(memory, steps=5, probe=torch.randn(20, 4))
+    last = memory[-1]
+    assert repr(memory).startswith("Memory(5 records, steps 0 to 4; the last: Record(step 4: 1 site, 8 units")
+    assert len(repr(memory)) < 400
+    assert f"{100 * last.probe.silent_fraction:.1f} % silent on the probe" in repr(last)
+    assert f"{sum(map(len, last.died.values()))} died" in repr(last)
+    change = undying.Changes(
+        *(torch.tensor(units) for units in ([True, True, False], [False] * 3, [False, False, True]))
+    )
+    assert repr(change) == "2 died: 0-1; 0 revived; 1 still silent: 2"

@@ -36,6 +36,22 @@ class Record:
     """How many the step's forward passes were given, whichever sites they reached; None where nothing tells. Where the training
     step calls parts of the network, those of the part that was given most."""
 
+    def __repr__(self) -> str:
+        """In a line or two; ``record.census`` shows the sites."""
+        norms = {"gradient norm": self.gradient_norm, "update norm": self.update_norm}
+        silent = {"in the batch": self.census.silent_fraction}
+        if self.probe is not None:
+            silent["on the probe"] = self.probe.silent_fraction
+        sites = len(self.census)
+        said = [f"{sites} site{'s' * (sites != 1)}", f"{self.census.units} units"]
+        said += [f"{name} {value:.3g}" for name, value in norms.items() if value is not None]
+        said += [f"{100 * share:.1f} % silent {where}" for where, share in silent.items() if share is not None]
+        if self.changes:
+            said += [
+                f"{sum(map(len, of.values()))} {what}" for what, of in (("died", self.died), ("revived", self.revived))
+            ]
+        return f"Record(step {self.step}: {', '.join(said)})"
+
     @property
     def gradient_norm(self) -> float | None:
         """L2 norm over all parameters; None where no gradient was there."""

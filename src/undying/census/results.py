@@ -17,11 +17,12 @@ import torch.distributed
 from torch import Tensor
 
 from undying._base import text
+from undying._base.extras import need
 from undying._base.files import write_named
 from undying.census.examples import Examples
 from undying.census.inputs import InputStatistics
-from undying.census.site import Site, cell, labelled, plain, read_column, read_site, together
-from undying.census.views import frame_of_sites, plot_sites
+from undying.census.site import Site, cell, labelled, numbers, plain, read_column, read_site, together
+from undying.census.views import frame_of_sites, plot_sites, worst_of
 from undying.units.sites import name_axis
 from undying.units.unseen import Unrecognised
 
@@ -152,13 +153,14 @@ class Census(Mapping[str, Site]):
         return frame_of_sites(self.sites)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the shares of silent and dead units by site, with matplotlib, into ``ax`` or a new figure. Returns the axes."""
+        """Draw the shares of silent and dead units by site, with matplotlib, into ``ax`` or a new figure. Of more than 50 sites
+        those with most dead, then silent units. Returns the axes."""
         return plot_sites(self.sites, ax)
 
     def table(self) -> str:
         """A line a site, behind the layer that makes its units; ``-`` is what is not said of an activation. A layer within
         the same module as the site is named from its dot on: ``.conv1 -> layer1.0.relu``."""
-        return "\n".join([text.table(self._cells(labelled(self.sites)), left=2), *self.notes])
+        return "\n".join([text.table(self._cells(self.sites, labelled(self.sites)), left=2), *self.notes])
 
     @property
     def notes(self) -> list[str]:
@@ -187,8 +189,8 @@ class Census(Mapping[str, Site]):
         said = (f"{100 * share:.1f} % {state}" for state, share in shares.items() if share is not None)
         return f"all {len(self.sites)} sites: {self.units} units, {', '.join(said)}"
 
-    def _cells(self, labels: list[str]) -> list[tuple[str, ...]]:
-        """With ``labels``, a head and one a site, as the first column."""
+    def _cells(self, sites: Sequence[Site], labels: list[str]) -> list[tuple[str, ...]]:
+        """Of these sites, with ``labels``, a head and one a site, as the first column."""
         states = ["silent", "dead", "dormant"]
         states += ["saturated"] if any(site.saturated is not None for site in self.sites) else []
         states += ["unused"] if any(site.unused is not None and site.unused.any() for site in self.sites) else []
@@ -201,17 +203,31 @@ class Census(Mapping[str, Site]):
                 *(cell(site, state) for state in states),
                 f"{float(site.firing_rate.mean()):.3f}",
             )
-            for label, site in zip(labels[1:], self.sites, strict=True)
+            for label, site in zip(labels[1:], sites, strict=True)
         ]
         return [(labels[0], "kind", "units", "N", *states, "firing"), *rows]
 
     def __str__(self) -> str:
         return self.table()
 
+    def __repr__(self) -> str:
+        shown = worst_of(self.sites)
+        return "\n".join([text.table(self._cells(shown, labelled(shown)), left=2), *self._few_notes(shown)])
+
     def _repr_html_(self) -> str:
-        return text.html_table(self._cells(["site", *(site.label for site in self.sites)])) + "".join(
-            f"<p>{html.escape(note)}</p>" for note in self.notes
-        )
+        shown = worst_of(self.sites)
+        table = text.html_table(self._cells(shown, ["site", *(site.label for site in shown)]))
+        return table + "".join(f"<p>{html.escape(note)}</p>" for note in self._few_notes(shown))
+
+    def _few_notes(self, shown: Sequence[Site]) -> list[str]:
+        """What stands below a table of these sites where nobody asked for everything."""
+        notes = self.notes
+        said = notes[:_NOTES] + ([f"... and {len(notes) - _NOTES} notes more"] if len(notes) > _NOTES else [])
+        if len(shown) < len(self.sites):
+            said.insert(
+                0, f"the worst {len(shown)} of {len(self.sites)} sites; print() and to_pandas() have all of them"
+            )
+        return said
 
     def since(self, earlier: Census, *, other_probe: bool = False) -> dict[str, Changes]:
         """Units that died (fire no more) and revived (fire again) since ``earlier``, by site name.
@@ -303,6 +319,34 @@ class Census(Mapping[str, Site]):
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise ValueError(f"this does not hold a census: {error!r}") from None
 
+    def save_html(self, path: str | Path, *, model: str = "the network", beside: Census | None = None) -> None:
+        """Write the page that ``undying census --html`` writes: every site as a strip of its units, the worst first in a table
+        that sorts. One file that asks for nothing else, written beside and renamed. Needs ``undying[lab]``.
+
+        Examples of what fires a unit are drawn by the command, which has the data; here they are left out.
+
+        Args:
+            path: the file.
+            model: name of the network, in the title.
+            beside: a census of the same network, such as an earlier one: which units died and revived since.
+
+        Raises:
+            ValueError: ``beside`` has other sites, or is of other data.
+            UndyingError: the extra is not installed.
+            OSError: the file cannot be written.
+
+        >>> import tempfile, torch, undying
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> counted = undying.census(net, torch.randn(64, 4))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     counted.save_html(f"{folder}/census.html", model="my network")
+        ...     "Which units of my network fire?" in Path(f"{folder}/census.html").read_text()
+        True
+        """
+        # By its name, as it is a part of an extra: nothing of the census needs what draws.
+        page = need("undying.report.census", "lab", "save_html").page_of
+        write_named(Path(path), page(self, model, beside))
+
     def save(self, path: str | Path) -> None:
         """Write JSON, beside and renamed, so that ``path`` holds the old census or the new one."""
         write_named(Path(path), self.to_json())
@@ -335,7 +379,16 @@ class Changes:
     still: Tensor
     """Silent in both. If the earlier is of the network as initialised: silent from the start."""
 
+    def __repr__(self) -> str:
+        said = {"died": self.died, "revived": self.revived, "still silent": self.still}
+        return "; ".join(
+            f"{int(units.sum())} {what}" + (f": {numbers(units)}" if units.any() else "")
+            for what, units in said.items()
+        )
 
+
+#: Most notes that are shown where nobody asked for everything.
+_NOTES = 20
 #: 1 had neither ends, unused units nor ambiguous sites; until 3 the values were called samples, and nothing was left out or
 #: unrecognised. What a file does not say is None.
 _FORMAT = 3

@@ -29,6 +29,12 @@ Sinks = Sink | str | os.PathLike[str] | Iterable[Sink | str | os.PathLike[str]]
 class Memory(list[Record]):
     """A list of the records, every unit included: some 100 bytes a unit and record."""
 
+    def __repr__(self) -> str:
+        if not self:
+            return "Memory(no record)"
+        steps = f"steps {self[0].step} to {self[-1].step}" if len(self) > 1 else f"step {self[0].step}"
+        return f"Memory({len(self)} record{'s' * (len(self) > 1)}, {steps}; the last: {self[-1]!r})"
+
     def write(self, record: Record) -> None:
         self.append(record)
 

@@ -255,7 +255,7 @@ class CensusCommand:
         changes: Beside | None,
         units: Sequence[tuple[str, int]],
     ) -> None:
-        from undying.report.census import census_page
+        from undying.report.census import census_page, told
         from undying.report.examples import numbers_of
 
         samples: dict[int, Any] = {}
@@ -270,16 +270,14 @@ class CensusCommand:
                 raise UndyingError(
                     f"--examples: {self.options.data} {why}, so the samples cannot be shown; leave out --html"
                 )
-        told = [
-            ("loss", counted.loss or "none: no backward pass"),
-            ("tau", f"{self.tau:g}"),
-            ("probe", str(counted.probe)),
+        how = [
+            *told(counted),
             *([("beside", str(self.beside))] if self.beside is not None else []),
             *((f"gate, {check.state}", check.said) for check in verdict.checks if check.state != "skipped"),
         ]
         model = self.network.model
         page = census_page(
-            counted, model, [("model", model), *facts, *told], beside=changes, units=units, samples=samples
+            counted, model, [("model", model), *facts, *how], beside=changes, units=units, samples=samples
         )
         assert self.html is not None
         write_or_say(self.html, page)

@@ -15,8 +15,10 @@ from undying.census.results import Census
 from undying.census.site import Site
 from undying.plots.theme import THEME
 from undying.report.beside import Beside
+from undying.report.beside import beside as beside_of
 from undying.report.examples import Unit, as_samples, shown, worst
 from undying.report.html import environment
+from undying.report.words import without_folder
 
 COLUMNS = 128
 """Units in a row of a strip."""
@@ -126,6 +128,21 @@ def census_page(
     )
 
 
+def page_of(census: Census, model: str, earlier: Census | None = None) -> str:
+    """The page of a census that is in memory, perhaps with what changed since an earlier one."""
+    changes = None if earlier is None else beside_of(census, earlier)
+    return census_page(census, model, [("network", model), *told(census)], beside=changes)
+
+
+def told(census: Census) -> list[tuple[str, str]]:
+    """How it was counted, as far as it knows itself."""
+    return [
+        ("loss", census.loss or "none: no backward pass"),
+        ("tau", f"{census.tau:g}"),
+        ("probe", census.probe or "not fingerprinted"),
+    ]
+
+
 def worst_units(census: Census) -> list[Unit]:
     """Those whose examples a page shows where none are asked for: the worst of the worst sites."""
     return worst(census, _STATES, [row.site for row in _overview(census.sites, _said(census))])
@@ -141,7 +158,7 @@ def _overview(sites: Sequence[Site], states: Sequence[str]) -> list[Row]:
     for place, site in enumerate(sites, 1):
         units = [getattr(site, state) for state in states]
         shares = [None if each is None else float(each.double().mean()) for each in units]
-        rows.append(Row(place, site, shares, (site.line or "").replace("\\", "/").rpartition("/")[2]))
+        rows.append(Row(place, site, shares, without_folder(site.line)))
     return sorted(rows, key=lambda row: [-(share or 0.0) for share in row.shares])
 
 

@@ -192,6 +192,15 @@ def progress(results: Results) -> str:
     return f"{said}, none of {listed(results.unfinished)}." if results.unfinished else f"{said}."
 
 
+def without_folder(line: str | None) -> str:
+    """Where the user's code calls a site, as a page has room for it.
+
+    >>> without_folder("/home/me/net.py:31"), without_folder(None)
+    ('net.py:31', '')
+    """
+    return (line or "").replace("\\", "/").rpartition("/")[2]
+
+
 def product_name(activation: str) -> str:
     """The name in a title: ``relu`` is written as everybody writes it."""
     return "ReLU" if activation == "relu" else activation
