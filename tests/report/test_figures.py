@@ -9,6 +9,7 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import matplotlib
+import numpy as np
 import pytest
 
 from undying.lab.results import Results, SiteHistory
@@ -63,8 +64,24 @@ def test_alt_text_of_heat_maps_holds_the_extremes(figures: dict[str, Figure], re
 
 def test_alt_text_of_cost_is_relative_to_the_baseline(figures: dict[str, Figure], results: Results) -> None:
     silu = results.activations[-1]
-    assert f"silu {ratio(silu.seconds.mean / results.baseline.seconds.mean)}" in figures["cost"].alt
+    pairs = zip(silu.seconds.values, results.baseline.seconds.values, strict=True)
+    assert f"silu {ratio(np.median([own / base for own, base in pairs]))}" in figures["cost"].alt
     assert "relu 1.00×" in figures["cost"].alt
+
+
+def test_one_slow_run_of_the_baseline_does_not_decide_the_cost(results: Results) -> None:
+    """The large dot is the middle of its small ones, whatever a busy machine did to one run."""
+    relu, *others = results.activations
+    slow = list(relu.seconds.values)
+    slow[3] *= 20
+    mixed = replace(results, activations=[replace(relu, seconds=replace(relu.seconds, values=slow)), *others])
+    for index in range(1, len(others) + 1):
+        pairs = sorted(own / base for own, base in zip(results.activations[index].seconds.values, slow, strict=True))
+        assert seconds_ratio(mixed, index) == pytest.approx((pairs[4] + pairs[5]) / 2)
+        assert seconds_ratio(mixed, index) == pytest.approx(seconds_ratio(results, index), rel=0.05)
+    # Of runs that have no pair there is nothing to say.
+    alone = replace(results, activations=[relu, replace(others[0], seeds=[seed + 100 for seed in others[0].seeds])])
+    assert seconds_ratio(alone, 1) is None
 
 
 def test_seconds_that_were_shared_are_not_held_against_those_of_runs_alone(results: Results) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ from undying.report.words import (
     product_name,
     ratio,
     seconds_ratio,
+    seconds_ratios,
 )
 from undying.statistics.aggregates import performance_profile
 from undying.statistics.metric import SILENT, Metric
@@ -234,41 +236,34 @@ _SHARED = (
 
 
 def cost(results: Results) -> Drawing:
-    """Seconds a run, over the baseline's."""
+    """Seconds a run, over the baseline's of the same seed."""
     reference = results.baseline
-    assert reference.seconds is not None
-    base = dict(zip(reference.seeds, reference.seconds.values, strict=True))
     rows, said = [], []
     for index, activation in enumerate(results.activations):
         assert activation.seconds is not None
-        mean = seconds_ratio(results, index)
-        pairs = [
-            (seed, own / base[seed])
-            for seed, own in zip(activation.seeds, activation.seconds.values, strict=True)
-            if base.get(seed, 0) > 0 and known(mean)
-        ]
+        middle, pairs = seconds_ratio(results, index), seconds_ratios(results, index)
         rows.append(
             Row(
                 clip(activation.name, 18),
-                ratio(mean) if known(mean) else UNKNOWN,
-                mean,
-                values=[value for _, value in pairs],
-                places=_places(results, [seed for seed, _ in pairs]),
-                notes=[f"seed {seed}: {ratio(value)}" for seed, value in pairs],
+                ratio(middle) if known(middle) else UNKNOWN,
+                middle,
+                values=list(pairs.values()),
+                places=_places(results, list(pairs)),
+                notes=[f"seed {seed}: {ratio(value)}" for seed, value in pairs.items()],
             )
         )
-        said.append(f"{activation.name} {ratio(mean)} ({activation.seconds.mean:.3g} s)")
+        said.append(f"{activation.name} {ratio(middle)} ({statistics.median(activation.seconds.values):.3g} s)")
     baseline = product_name(reference.name)
     return Drawing(
         dots(rows, f"Seconds a run, relative to {clip(baseline, 20)}", NARROW),
         "cost",
         "Cost of a run",
-        f"Large dots: mean seconds over {baseline}’s. Small dots: single seeds, each over {baseline}’s run with that "
-        "seed. A triangle is a run outside the axis. Runs share "
+        f"Small dots: seconds of a run over those of {baseline}’s run with the same seed. Large dots: their median. "
+        "A triangle is a run outside the axis. Runs share "
         "a machine, so small differences mean nothing. "
         + _SHARED
         * (len({activation.together for activation in results.activations} | {reference.together}) > 1),
-        f"Mean seconds of a run relative to {baseline}: {'; '.join(said)}.",
+        f"Seconds of a run relative to {baseline}, median over the seeds: {'; '.join(said)}.",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from datetime import datetime, timezone
 
@@ -141,14 +142,22 @@ def ratio(value: float | None) -> str:
     return f"{value:.2f}×" if known(value) else MISSING
 
 
-def seconds_ratio(results: Results, index: int) -> float | None:
-    """Mean seconds a run of one activation over those of the baseline; None also where runs of one shared their seconds and
-    those of the other did not."""
+def seconds_ratios(results: Results, index: int) -> dict[int, float]:
+    """Seconds of each run of one activation over those of the baseline's run with the same seed; empty also where runs of
+    one shared their seconds and those of the other did not."""
     activation, baseline = results.activations[index], results.baseline
     own, reference = activation.seconds, baseline.seconds
     if own is None or reference is None or activation.together is None or activation.together != baseline.together:
-        return None
-    return own.mean / reference.mean if known(own.mean) and known(reference.mean) and reference.mean > 0 else None
+        return {}
+    base = dict(zip(baseline.seeds, reference.values, strict=True))
+    pairs = zip(activation.seeds, own.values, strict=True)
+    return {seed: seconds / base[seed] for seed, seconds in pairs if base.get(seed, 0) > 0}
+
+
+def seconds_ratio(results: Results, index: int) -> float | None:
+    """Their median, which one run on a busy machine does not move; None without a pair."""
+    ratios = seconds_ratios(results, index)
+    return statistics.median(ratios.values()) if ratios else None
 
 
 def noun(results: Results) -> str:
