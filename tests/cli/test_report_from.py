@@ -56,7 +56,7 @@ def test_the_page_says_nothing_of_units_or_training(out):
     for word in ("silent", "dormant", "Dead", "Diverged", "epoch", "layer", "Time", "activation", "None", "unknown"):
         assert word not in text, word
     assert "<b>&other" not in page
-    assert "Of 2 arms compared with ReLU, 1 reached a higher return (better)" in " ".join(text.split())
+    assert "Of 2 arms compared with ReLU, 1 reached a better return (higher)" in " ".join(text.split())
 
 
 def test_the_command_on_the_page_makes_the_same_results(out):

@@ -66,7 +66,12 @@ def verdicts(results: Results, accuracy: list[str], silent: list[str]) -> Result
         (
             ["lower", "lower"],
             ["lower", "lower"],
-            "Of 2 activations tried in place of ReLU, all reached a lower test accuracy. All had fewer silent units.",
+            "Both activations tried in place of ReLU reached a lower test accuracy. Both had fewer silent units.",
+        ),
+        (
+            ["cannot tell", "cannot tell", "cannot tell"],
+            ["lower", "lower", "lower"],
+            "All 3 activations tried in place of ReLU had too few seeds for a verdict. All 3 had fewer silent units.",
         ),
         (
             ["none", "cannot tell"],

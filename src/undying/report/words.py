@@ -227,11 +227,10 @@ def lead(results: Results) -> str:
     title = results.metric.title
     silent = Counter(other.comparisons["silent"].verdict for other in others if "silent" in other.comparisons)
     differs = found_of["higher"] or found_of["lower"]
-    which = "" if results.metric == ACCURACY else f" ({results.metric.praise(True)})"
-    other = "" if results.metric == ACCURACY else f" ({results.metric.praise(False)})"
+    lower = _reached(results.metric, False, "one" if found_of["higher"] else title)
     said = [
-        (found_of["higher"], f"reached a higher {title}{which}"),
-        (found_of["lower"], f"a lower one{other}" if found_of["higher"] else f"reached a lower {title}{other}"),
+        (found_of["higher"], f"reached {_reached(results.metric, True, title)}"),
+        (found_of["lower"], lower if found_of["higher"] else f"reached {lower}"),
         (found_of["equal"], f"equalled it in {title} within the margin"),
         (found_of["none"], f"showed no detectable difference in {'it' if differs else title}"),
         (found_of["cannot tell"], "had too few seeds for a verdict"),
@@ -241,14 +240,20 @@ def lead(results: Results) -> str:
         found = listed([words for number, words in said + units if number])
         return f"{'Compared with' if results.imported else 'In place of'} {baseline}, {others[0].name} {found}."
     tried = "arms compared with" if results.imported else "activations tried in place of"
-    found = f"Of {len(others)} {tried} {baseline}, {listed(_counted(said, len(others)))}."
-    return (
-        f"{found} {listed(_counted(units, len(others))).capitalize()}." if silent["lower"] + silent["higher"] else found
-    )
+    every = "both" if len(others) == 2 else f"all {len(others)}"
+    counted = [(number, words) for number, words in said if number]
+    if len(counted) == 1:
+        found = f"{every.capitalize()} {tried} {baseline} {counted[0][1]}."
+    else:
+        found = f"Of {len(others)} {tried} {baseline}, {listed([f'{number} {words}' for number, words in counted])}."
+    quiet = [f"{every if number == len(others) else number} {words}" for number, words in units if number]
+    return f"{found} {listed(quiet).capitalize()}." if quiet else found
 
 
-def _counted(said: list[tuple[int, str]], of: int) -> list[str]:
-    return [f"{'all' if number == of else number} {words}" for number, words in said if number]
+def _reached(metric: Metric, higher: bool, what: str) -> str:
+    """``a lower test accuracy``; of a metric of which not everybody knows which way is better, that first."""
+    way, praise = "higher" if higher else "lower", metric.praise(higher)
+    return f"a {way} {what}" if metric == ACCURACY or not praise else f"a {praise} {what} ({way})"
 
 
 def listed(parts: list[str]) -> str:
