@@ -12,7 +12,8 @@ import pytest
 
 from stores import count_reads, finish, prepared
 from undying import cli
-from undying.lab import Execution, Settings
+from undying._base.lock import Lock
+from undying.lab import Execution, Settings, comparison
 from undying.lab.plan import plan
 
 SMALL = ["compare", "--activations", "relu", "sugar", "--seeds", "2", "--epochs", "1"]
@@ -36,6 +37,39 @@ def test_compare_leaves_a_report_and_says_where(out, capsys):
         assert len(list(csv.DictReader(file))) == 4
     assert len(json.loads((out / "results.json").read_text())["activations"]) == 2
     assert list((out / "figures").glob("*.svg"))
+
+
+def test_a_comparison_that_another_one_in_its_folder_overtook_leaves_that_ones_report(
+    out, tmp_path, capsys, monkeypatch
+):
+    """Two sweeps in one folder: each wrote its page over the other's, and neither said so."""
+    folder = shutil.copytree(out, tmp_path / "both")
+    report = folder / "report.html"
+    before = report.read_bytes()
+    command = ["compare", "--activations", "relu", "sugar", "--seeds", "1", "--epochs", "1", "--out", str(folder)]
+    carry_out = comparison.carry_out
+
+    def overtaken(todo, *rest):
+        results = carry_out(todo, *rest)
+        todo.store.prepare(dataclasses.replace(todo.settings, seeds=2), todo.data)
+        return results
+
+    monkeypatch.setattr(comparison, "carry_out", overtaken)
+    capsys.readouterr()
+    assert cli.main(command) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "another comparison has begun in" in said
+    assert "run the same command again" in said
+    assert report.read_bytes() == before
+    monkeypatch.undo()
+    assert cli.main(command) == 0
+    assert report.read_bytes() != before
+    # And one that begins while another's runs are trained says so first.
+    other = prepared(folder, Settings(activations=("relu", "gelu"), seeds=1, epochs=1))[1][1]
+    (folder / "runs" / other.id).mkdir(exist_ok=True)
+    with Lock(folder / "runs" / other.id):
+        assert cli.main(command) == 0
+    assert "1 run of another comparison is being trained in" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_table_and_figures_for_a_paper(out, tmp_path, capsys):

@@ -40,7 +40,7 @@ def cells(html: str) -> list[list[str]]:
 
 
 def wait_for(path: Path, words: str) -> str:
-    for _ in range(600):
+    for _ in range(2000):
         if path.exists() and words in (text := path.read_text(encoding="utf-8")):
             return text
         time.sleep(0.05)
@@ -114,6 +114,59 @@ def test_figures_are_drawn_of_what_is_finished(sweep: Any, monkeypatch: pytest.M
     assert "Partial: 2 of 4 runs finished" in html
     check_scripts(html)
     assert "results.csv" not in html  # which is written in the end
+
+
+def test_a_sweep_that_is_resumed_goes_on_with_the_figures_that_were_there(sweep: Any) -> None:
+    """The report of 12 of 18 runs was replaced by a page without a figure, until the end."""
+    store, _, _ = sweep
+    path = store.out / "report.html"
+    path.write_text("the report of the finished runs")
+    pages = set()
+    with LivePage(stored(store, store.settings())):
+        while 'data-state="running"' not in (html := path.read_text(encoding="utf-8")):
+            pages.add(html)
+            time.sleep(0.01)
+    assert pages <= {"the report of the finished runs"}  # no page without figures in between
+    assert 'aria-labelledby="layers-silent-caption"' in html
+    assert "Partial: 2 of 4 runs finished" in html
+
+
+def test_the_page_is_that_of_the_comparison_that_began_last(sweep: Any) -> None:
+    """A sweep in the same folder wrote its own page over the finished report of another."""
+    store, _, _ = sweep
+    mine = stored(store, store.settings())
+    page = LivePage(mine)
+    page._look()
+    assert "No figures yet" in page.path.read_text(encoding="utf-8")
+    prepared(store.out, Settings(activations=("relu", "gelu"), seeds=2, epochs=4))
+    page.path.write_text("the other one's report")
+    page._seen = ()
+    page._look()
+    assert page.path.read_text() == "the other one's report"
+
+    def stopped() -> None:
+        with page:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert page.path.read_text() == "the other one's report"
+    store.prepare(mine.settings, mine.data)  # the same command again
+    page._look()
+    assert "No figures yet" in page.path.read_text(encoding="utf-8")
+
+
+def test_runs_that_diverged_are_named(tmp_path: Path) -> None:
+    store, configs = prepared(tmp_path, Settings(activations=("relu", "gelu"), seeds=3, epochs=2))
+    for config in configs:
+        if config.activation == "gelu":
+            finish(store, config, diverged=True)
+        elif config.seed < 2:
+            finish(store, config, diverged=config.seed == 1)
+    page = LivePage(stored(store, store.settings()))
+    page._look()
+    html = page.path.read_text(encoding="utf-8")
+    assert [[row[1], row[4]] for row in cells(html)] == [["2 1 diverged", "–"], ["3 all diverged", "–"]]
 
 
 def test_nothing_is_written_where_nothing_is_missing(tmp_path: Path) -> None:

@@ -47,10 +47,18 @@ class CompareCommand:
         from undying.cli.progress import RunsTable
         from undying.lab.comparison import carry_out, estimate_seconds
         from undying.lab.plan import plan
+        from undying.lab.status import others_under_way
         from undying.report.live import LivePage
 
         todo = plan(self.settings, self.out, self.execution)
         _print_plan(console, todo, self.execution.runs_at_once)
+        if others := others_under_way(todo.store, todo.runs):
+            console.print(
+                f"{others} run{'s' * (others > 1)} of another comparison {'are' if others > 1 else 'is'} being trained in {self.out}, and its report is in "
+                "the same file: name another folder with --out to keep both",
+                markup=False,
+                highlight=False,
+            )
         if self.dry_run:
             seconds = estimate_seconds(todo, self.execution)
             console.print(f"estimated time: {duration(seconds)} of training", highlight=False)
@@ -63,8 +71,23 @@ class CompareCommand:
         except (KeyboardInterrupt, RunsFailedError) as stop:
             self._show_partial(console, todo, written=isinstance(stop, RunsFailedError))
             raise
-        _report(console, results, self.out)
+        self._finish(console, results, todo)
         return 0
+
+    def _finish(self, console: Console, results: Results, todo: Plan) -> None:
+        """Write the report, unless the folder has become another comparison's."""
+        from undying.report.terminal import print_summary
+
+        if todo.store.is_of(todo.settings):
+            _report(console, results, self.out)
+            return
+        print_summary(results, None, console)
+        console.print(
+            f"another comparison has begun in {self.out} meanwhile, so the report there is that one's; to have this one in its place, "
+            "run the same command again: its runs are kept",
+            markup=False,
+            highlight=False,
+        )
 
     def _show_partial(self, console: Console, todo: Plan, written: bool) -> None:
         """What is finished of a comparison that ends early; why it does is the caller's to say."""
@@ -77,7 +100,7 @@ class CompareCommand:
         except UndyingError:  # nothing is finished
             return
         if written:
-            _report(console, results, self.out)
+            self._finish(console, results, todo)
         else:
             print_summary(results, None, console)
             console.print(f"'undying report {self.out}' writes the report of these", markup=False, highlight=False)

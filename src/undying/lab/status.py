@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def runs_of(store: Store, planned: dict[str, AnyRun]) -> list[RunState]:
         planned: what :func:`planned_runs` gives of it; these come first, in their order.
     """
     folder = store.out / "runs"
-    begun = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+    begun = _begun(folder)
     own = [run_state(store, run_id, config) for run_id, config in planned.items() if run_id in begun]
     others = [run_state(store, run_id) for run_id in sorted(begun - planned.keys())]
     return [state for state in (*own, *sorted(others, key=_place)) if state is not None]
@@ -111,12 +111,26 @@ def run_state(store: Store, run_id: str, planned: AnyRun | None = None) -> RunSt
 def under_way(store: Store, configs: Mapping[str, AnyRun]) -> list[RunState]:
     """Those of ``configs``, by id, that a process is at right now."""
     folder = store.out / "runs"
-    begun = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    begun = _begun(folder)
     return [
         RunState(run_id, "running", config, _so_far(folder / run_id))
         for run_id, config in configs.items()
-        if run_id in begun and locked(folder / run_id) and not (folder / run_id / "result.json").exists()
+        if run_id in begun and _is_under_way(folder / run_id)
     ]
+
+
+def others_under_way(store: Store, configs: Iterable[AnyRun]) -> int:
+    """How many runs that are none of ``configs`` a process is at right now: those of another comparison in this folder."""
+    folder = store.out / "runs"
+    return sum(_is_under_way(folder / run_id) for run_id in _begun(folder) - {config.id for config in configs})
+
+
+def _begun(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+
+
+def _is_under_way(folder: Path) -> bool:
+    return locked(folder) and not (folder / "result.json").exists()
 
 
 def _place(state: RunState | None) -> tuple[str, str, str, int]:

@@ -77,6 +77,13 @@ class Store:
                 f"cannot write to {self.out}: {error.strerror}; choose another folder with --out"
             ) from None
 
+    def is_of(self, settings: Settings) -> bool:
+        """Whether the folder's latest comparison is this one; not where another began in it since."""
+        try:
+            return bool(self._sweep().get("settings") == json.loads(_json(asdict(settings))))
+        except UndyingError:
+            return False
+
     def settings(self) -> Settings:
         """The settings of the latest comparison.
 

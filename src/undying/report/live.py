@@ -40,8 +40,10 @@ class Arm:
     finished: int
     running: int
     planned: int
+    diverged: int
+    """Of the finished."""
     score: float | None
-    """Mean over the finished runs; None without one, and where a grid mixes several settings."""
+    """Mean over the finished runs; None without one, where one diverged, and where a grid mixes several settings."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +93,18 @@ class LivePage:
         self._thread.join(None if kind is None else _PATIENCE)
         if kind is not None:
             with contextlib.suppress(UndyingError, OSError):
-                self._write(self._progress("stopped"))
+                if self._plan.store.is_of(self._plan.settings):
+                    self._write(self._progress("stopped"))
 
     def _follow(self) -> None:
         import undying.report.write  # noqa: F401  what draws: it takes a second, and the runs have begun
 
+        spent = _GUESS
+        if self._plan.finished:  # else the page of a sweep that is resumed would be empty where its report was
+            spent = self._drawn_within()
+        due = time.monotonic() + _DRAWINGS * spent
         with contextlib.suppress(UndyingError, OSError):
             self._look()  # the first reads the templates, so that its time says nothing of the next
-        due = time.monotonic() + _DRAWINGS * _GUESS
         pause = 0.0
         while not self._stop.wait(pause):
             began = time.thread_time()
@@ -106,15 +112,20 @@ class LivePage:
                 self._look()
             pause = max(_PAUSE, _LOOKS * (time.thread_time() - began))
             if time.monotonic() > due and len(self._plan.finished) > self._drawn:
-                began = time.thread_time()
-                with contextlib.suppress(
-                    Exception
-                ):  # such as no run of the baseline; the report in the end will say it
-                    self._draw()
-                due = time.monotonic() + _DRAWINGS * (time.thread_time() - began)
+                due = time.monotonic() + _DRAWINGS * self._drawn_within()
+
+    def _drawn_within(self) -> float:
+        """Draw, and say how many seconds it took."""
+        began = time.thread_time()
+        with contextlib.suppress(Exception):  # such as no run of the baseline; the report in the end will say it
+            self._draw()
+        return time.thread_time() - began
 
     def _look(self) -> None:
-        """Write the page, if there is news or it has grown old: a page of a minute says that runs may have been stopped."""
+        """Write the page, if there is news or it has grown old: a page of a minute says that runs may have been stopped.
+        Where another comparison has begun in the folder, the page there is that one's."""
+        if not self._plan.store.is_of(self._plan.settings):
+            return
         progress = self._progress("running")
         seen = (len(self._plan.finished), self._drawn, *((run.id, run.epoch) for run in progress.under_way))
         if seen != self._seen or progress.written - self._written > _BEAT:
@@ -138,13 +149,21 @@ class LivePage:
         trained = Counter(config.activation for config in finished)
         at = Counter(run.config.activation for run in running if run.config is not None)
         planned = Counter(config.activation for config in plan.runs)
+        diverged = Counter(config.activation for config, run in finished.items() if run.status == "diverged")
         return Progress(
             state,
             time.time(),
             len(finished),
             len(plan.runs),
             [
-                Arm(name, trained[name], at[name], planned[name], None if plan.settings.grid else _mean(name, finished))
+                Arm(
+                    name,
+                    trained[name],
+                    at[name],
+                    planned[name],
+                    diverged[name],
+                    None if plan.settings.grid or diverged[name] else _mean(name, finished),
+                )
                 for name in plan.settings.activations
             ],
             running,
