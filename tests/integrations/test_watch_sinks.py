@@ -83,10 +83,15 @@ def test_mlflow(tmp_path, monkeypatch):
 
 def test_a_live_table_shows_sites_and_events():
     console = Console(file=io.StringIO(), width=80, force_terminal=True)
-    trained(LiveTable(console))
+    memory = trained(LiveTable(console))
     last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue().rsplit("step 4", 1)[1])
     row = next(line for line in last.splitlines() if " 1 " in line and " 8 " in line)
-    assert row.replace("│", " ").split()[:6] == ["1", "8", "1", "1", "1", "0"]
+    site = memory[-1].probe["1"]
+    events = [
+        sum(len(of.get("1", ())) for of in each) for each in zip(*((r.died, r.revived) for r in memory), strict=True)
+    ]
+    told = [site.units, int(site.silent.sum()), int(site.dormant.sum()), *events]
+    assert row.replace("│", " ").split()[:6] == ["1", *map(str, told)]
     assert "norms: gradient" in last
     assert max(map(len, last.splitlines())) <= 80
 

@@ -11,11 +11,12 @@ from rich.text import Text
 
 from undying.census.record import Record
 
-_COLUMNS = ("units", "silent", "dormant", "died in all", "revived in all", "firing rate")
+_COLUMNS = ("units", "silent", "dormant", "deaths", "revivals", "firing rate")
 
 
 class LiveTable:
-    """A sink that shows the last record: a row a site, norms in the title. What died and revived is counted from the start.
+    """A sink that shows the last record: a row a site, norms in the title. Units are told of the probe, or of the step's batch
+    where there is none. Deaths and revivals are events since the start: a unit may have several.
 
     Args:
         console: default: the terminal.
@@ -44,21 +45,22 @@ class LiveTable:
             for name, value in (("gradient", record.gradient_norm), ("update", record.update_norm))
             if value is not None
         )
-        table = names_and_numbers(f"step {record.step}" + (f"; norms: {norms}" if norms else ""), "site", _COLUMNS)
-        sites = record.census.sites
+        of = "" if record.probe is None else ", on the probe"
+        table = names_and_numbers(f"step {record.step}{of}" + (f"; norms: {norms}" if norms else ""), "site", _COLUMNS)
+        counted = record.probe or record.census
+        sites = counted.sites
         if len(sites) > self.rows:
             most = sorted(sites, key=lambda site: -int(site.silent.sum()) if site.silent is not None else 1)
             shown = {site.name for site in most[: self.rows]}
             sites = [site for site in sites if site.name in shown]
-            table.caption = f"{len(sites)} of {len(record.census.sites)} sites, those with most silent units"
+            table.caption = f"{len(sites)} of {len(counted.sites)} sites, those with most silent units"
         for site in sites:
             table.add_row(
                 Text(site.name),
                 str(site.units),
                 "-" if site.silent is None else str(int(site.silent.sum())),
                 str(int(site.dormant.sum())),
-                str(self._died.get(site.name, 0)),
-                str(self._revived.get(site.name, 0)),
+                *("-" if record.probe is None else str(of.get(site.name, 0)) for of in (self._died, self._revived)),
                 f"{float(site.firing_rate.mean()):.3f}",
             )
         return table

@@ -12,12 +12,14 @@ from markupsafe import Markup
 from undying._base.files import write_text
 from undying._base.text import known
 from undying.census.record import Record
+from undying.census.results import Census
 from undying.census.site import Site
 from undying.plots.curves import Line, Panel, panels
 from undying.plots.theme import THEME, styled
 from undying.report.drawing import Drawing, Figure
 from undying.report.figures import FEW
 from undying.report.html import environment
+from undying.report.words import without_folder
 
 _LOOKS, _DRAWINGS = 250, 200
 """How many times as long as writing the page, and as drawing its figures, it takes until the next: 0.9 % of one core."""
@@ -28,13 +30,15 @@ _NORMS = ("gradient norm", "update norm")
 
 @dataclass(frozen=True)
 class Row:
-    """One site as of the last record."""
+    """One site as it was counted last."""
 
-    name: str
-    units: int
+    site: Site
+    line: str
     silent: float | None
+    dead: float | None
     dormant: float
     died: int
+    """How often one of its units fell silent on the probe; one that does so again counts again."""
     revived: int
     firing_rate: float
 
@@ -42,7 +46,8 @@ class Row:
 class Page:
     """One HTML file that shows a training as it goes on: a sink of :func:`undying.watch`.
 
-    The page holds a row a site, and curves of the silent units and the norms over steps. It is written beside and renamed,
+    The page holds a row a site, and curves of the silent units and the norms over steps. Where the watch has a probe, units
+    are told of that, since what is silent in one batch may fire in the next. It is written beside and renamed,
     so that it is whole at any moment, every few seconds and as seldom as it takes to cost less than 1 % of the time; it
     loads itself again until ``close``, and asks for nothing else. Needs ``undying[lab]``.
 
@@ -68,6 +73,10 @@ class Page:
         self.path = Path(path).absolute()  # the working directory may change on the way
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._last: Record | None = None
+        self._counted: tuple[int, Census] | None = None
+        """The census that is shown, and its step."""
+        self._probed = False
+        """Whether it is of the probe."""
         self._died: Counter[str] = Counter()
         self._revived: Counter[str] = Counter()
         self._steps: list[int] = []
@@ -95,7 +104,7 @@ class Page:
 
     def close(self) -> None:
         """Write the page a last time, with everything in its figures; it no longer loads itself again."""
-        if self._last is not None:
+        if self._counted is not None:
             self._figures = self._drawn()
             self._write("finished")
 
@@ -105,7 +114,13 @@ class Page:
             total.update({site: len(units) for site, units in events.items()})
         self._steps.append(record.step)
         self._norms.append((record.gradient_norm, record.update_norm))
-        for site in record.census.sites:
+        if record.probe is None and self._probed:  # it could not be counted, and a batch is no stand-in
+            return
+        if record.probe is not None and not self._probed:
+            self._silent.clear()
+        self._probed = record.probe is not None
+        self._counted = record.step, record.probe or record.census
+        for site in self._counted[1].sites:
             if site.silent is not None:
                 self._silent.setdefault(site.name, {})[record.step] = 100 * float(site.silent.double().mean())
 
@@ -123,7 +138,7 @@ class Page:
     def _silent_drawing(self, names: list[str]) -> Drawing:
         lines = [Line(name, list(self._silent[name]), list(self._silent[name].values())) for name in names]
         said = "; ".join(f"{line.name} {line.middle[0]:.1f} to {line.middle[-1]:.1f} %" for line in lines)
-        caption = "Over the batches of the step, in training mode."
+        caption = f"Over {self._of}."
         if len(names) < len(self._silent):
             caption += f" The {len(names)} sites of {len(self._silent)} with most silent units by now."
         return Drawing(
@@ -132,6 +147,14 @@ class Page:
             "Silent units by site",
             caption,
             f"Silent units, first to last step: {said}.",
+        )
+
+    @property
+    def _of(self) -> str:
+        return (
+            "the probe, after the step and in eval mode"
+            if self._probed
+            else "the batches of the step, in training mode"
         )
 
     def _norms_drawing(self) -> Drawing | None:
@@ -153,18 +176,25 @@ class Page:
 
     def _write(self, state: str) -> None:
         assert self._last is not None
+        assert self._counted is not None
         now = time.time()
-        rows = [self._row(site) for site in self._last.census.sites]
+        step, counted = self._counted
         drawn = self._worst()
+        places = {"silent": range(len(drawn)), "norms": range(len(drawn), len(drawn) + len(_NORMS))}
         text = (
             environment()
             .get_template("watched.html.j2")
             .render(
                 record=self._last,
-                rows=rows,
+                step=step,
+                counted=counted,
+                probed=self._probed,
+                of=self._of,
+                rows=[self._row(site) for site in counted.sites],
                 names=[*drawn, *_NORMS],
+                numbers=[number for of in places.values() for number in range(len(of))],
                 figures=[(figure, Markup(figure.page)) for figure in self._figures],
-                places={"silent": range(len(drawn)), "norms": range(len(drawn), len(drawn) + len(_NORMS))},
+                places=places,
                 state=state,
                 now=now,
                 theme=THEME,
@@ -174,9 +204,10 @@ class Page:
 
     def _row(self, site: Site) -> Row:
         return Row(
-            site.name,
-            site.units,
+            site,
+            without_folder(site.line),
             None if site.silent is None else float(site.silent.double().mean()),
+            None if site.dead is None else float(site.dead.double().mean()),
             float(site.dormant.double().mean()),
             self._died[site.name],
             self._revived[site.name],
