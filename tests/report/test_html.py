@@ -112,6 +112,25 @@ def test_the_page_is_well_formed_and_so_is_every_drawing(html: str) -> None:
     assert len(drawings(html)) == 9
 
 
+def test_names_from_right_to_left_are_set_apart(make_results: Callable[..., Results]) -> None:
+    """``+1.0 [-1.5, +3.5]`` after such a name was shown as ``[3.5+ ,1.5-] 1.0+``."""
+    name = "שם ארוך-2"
+    results = make_results(["relu", name, "sugar"], seeds=8, epochs=2, sites=[name])
+    html = page(results, draw(results))
+    parsed = Page(re.sub(r"<text.*?</text>", "", html, flags=re.DOTALL))  # each of which is by itself
+    apart = f"\u2068{name}\u2069"
+    command = f"--activations relu {name} sugar"
+    copied = parsed.text.count(command) + parsed.text.count(f"{name}()")  # the command, and the code of the activation
+    assert copied == 2
+    assert parsed.text.count(name) == parsed.text.count(apart) + copied
+    assert parsed.text.count(apart) > 5
+    for _, data in parsed.scripts[:-1]:
+        assert name not in [site for arm in json.loads(data)["arms"] for site in arm["sites"]]
+    for drawing in drawings(html):
+        described = drawing.find("{*}desc").text
+        assert described.count(name) == described.count(apart)
+
+
 def test_headings_do_not_skip_a_level(html: str) -> None:
     levels = [int(level) for level in re.findall(r"<h(\d)", html)]
     assert levels[0] == 1

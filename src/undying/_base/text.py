@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,23 @@ def known(value: float | None) -> TypeGuard[float]:
 def clean(text: str) -> str:
     """``text`` with everything that a page or a terminal cannot hold made visible."""
     return _UNPRINTABLE.sub("�", text)
+
+
+# Hebrew, Arabic and the scripts beside them, which are written from right to left.
+_LEFTWARDS = "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]"
+_WORDS = re.compile(rf"[^\s(\[]*{_LEFTWARDS}\S*?(?:\s+\S*{_LEFTWARDS}\S*?)*(?=[:;,.!?)\]]*(?:\s|$))")
+
+
+def isolated(text: str) -> str:
+    """``text`` with its words that are written from right to left set apart, in Unicode's isolates: else they would turn
+    round the numbers that follow, and the signs between them.
+
+    >>> isolated("\u05d0\u05d1 \u05d2: +1.0 [-1.5, 3]") == "\u2068\u05d0\u05d1 \u05d2\u2069: +1.0 [-1.5, 3]"
+    True
+    >>> isolated("relu (\u05d0), +1.0") == "relu (\u2068\u05d0\u2069), +1.0"
+    True
+    """
+    return _WORDS.sub(lambda words: f"\u2068{words[0]}\u2069", text)
 
 
 def clip(text: str, width: int) -> str:
@@ -53,8 +71,9 @@ def table(rows: Sequence[Sequence[str]], left: int) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def html_table(rows: Sequence[Sequence[str]]) -> str:
-    """The same rows as a table in HTML, escaped; the first is its head.
+def html_table(rows: Sequence[Sequence[str]], most: int = 100) -> str:
+    """The same rows as a table in HTML, escaped; the first is its head. Of very many the first ``most`` are shown, and it says
+    how many follow.
 
     >>> html_table([("site", "units"), ("<a>", "8")])
     '<table><tr><th>site</th><th>units</th></tr><tr><td>&lt;a&gt;</td><td>8</td></tr></table>'
@@ -63,7 +82,9 @@ def html_table(rows: Sequence[Sequence[str]]) -> str:
         "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
         for tag, row in zip(["th", *["td"] * len(rows)], rows, strict=False)
     )
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+    shown = [f"<tr>{line}</tr>" for line in itertools.islice(lines, most + 1)]
+    left = len(rows) - len(shown)
+    return f"<table>{''.join(shown)}</table>" + f"<p>… and {left} rows more.</p>" * (left > 0)
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

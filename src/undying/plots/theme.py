@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter
 
-from undying._base.text import clean
+from undying._base.text import clean, isolated
 from undying.plots.marks import mark, placed, values_of
 
 NARROW = 4.17
@@ -236,7 +236,7 @@ def _describe(root: ElementTree.Element, title: str, description: str, prefix: s
         element = ElementTree.Element(f"{{{_SVG}}}{tag}")
         if prefix:
             element.set("id", prefix + {"title": "title", "desc": "description"}[tag])
-        element.text = clean(text)
+        element.text = isolated(clean(text))
         root.insert(position, element)
 
 

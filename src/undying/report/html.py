@@ -13,9 +13,9 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from undying._base.text import clean, known
+from undying._base.text import clean, isolated, known
 from undying.lab.grid import written
 from undying.lab.results import ActivationResult, Results, SiteHistory
 from undying.plots.theme import THEME, variable_of
@@ -55,6 +55,7 @@ def environment() -> Environment:
     ):
         pages.filters[function.__name__] = function
     pages.filters["plain"] = plain
+    pages.filters["verbatim"] = _verbatim
     pages.filters["data"] = _data
     pages.filters["counted"] = _counted
     pages.globals |= {
@@ -101,7 +102,12 @@ def page(results: Results, figures: Sequence[Figure], live: str = "") -> str:
 
 def _printable(value: Any) -> Any:
     """Applied to whatever the template prints."""
-    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return isolated(clean(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _verbatim(text: str) -> Markup:
+    """What is copied from the page, and must hold no sign of ours; its element is set apart by the style sheet."""
+    return escape(clean(text))
 
 
 def _exact(values: Sequence[float | None], factor: float = 1.0) -> Markup:
