@@ -52,6 +52,20 @@ def test_small_panels_each_have_the_first_line() -> None:
     assert all(shown(canvas, i) == [([0, 1], [0, 1]), ([0, 1], [i + 1, i + 2])] for i in visible)
 
 
+@pytest.mark.parametrize("letters", [12, 40])
+def test_titles_of_small_panels_do_not_run_into_each_other(letters: int) -> None:
+    line = Line("W" * letters, range(3), [1.0, 2.0, 3.0], [0.5, 1.0, 2.0], [2.0, 3.0, 4.0])
+    with styled():
+        canvas = multiples(Panel("Accuracy", [line] * 9))
+        canvas.draw_without_rendering()
+        titles = [axes.title.get_window_extent() for axes in canvas.axes if axes.title.get_text()]
+    assert len(titles) == 8
+    by_row = sorted(titles, key=lambda box: (-round(box.y0), box.x0))
+    for left, right in zip(by_row, by_row[1:], strict=False):
+        assert left.y0 - right.y0 > 5 or left.x1 < right.x0
+    assert by_row[-1].x1 <= canvas.bbox.x1 + 1
+
+
 def test_the_rate_that_was_chosen_has_a_ring() -> None:
     with styled():
         canvas = by_rate([Line("a", [0.1, 1.0], [5.0, 6.0]), Line("b", [0.1], [7.0])], {"a": 1.0}, "y", "title")

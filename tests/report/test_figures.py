@@ -84,6 +84,31 @@ def test_one_slow_run_of_the_baseline_does_not_decide_the_cost(results: Results)
     assert seconds_ratio(alone, 1) is None
 
 
+def test_the_numbers_below_a_heat_map_are_not_those_of_rounded_shares(results: Results) -> None:
+    """1.33 units of 128 were shown as 1.4, the difference of 61.6 % and 60.5 %."""
+    site = SiteHistory("act2", 128, [77.5 / 128, (77.5 + 4 / 3) / 128], [77.5 / 128, (77.5 + 4 / 3) / 128], [0.0, 0.0])
+    with styled():
+        [drawing] = layers(replace(results, activations=[replace(results.baseline, sites=[site])]), "dead")
+    [[before, after]] = drawing.data["arms"][0]["count"]
+    assert after - before == pytest.approx(4 / 3, abs=0.002)
+
+
+def test_dead_units_that_are_the_silent_ones_died_and_revived_as_they_did(results: Results) -> None:
+    relu = results.baseline
+    both = [0.25, 0.5, None, 0.25]
+    events = {"died": [None, 3.0, None, 1.0], "revived": [None, 0.5, None, 3.5]}
+    same = SiteHistory("same", 8, both, both, [0.0] * 4, **events)
+    other = SiteHistory("other", 8, both, [0.25, 0.25, None, 0.25], [0.0] * 4, **events)
+    with styled():
+        [drawing] = layers(replace(results, activations=[replace(relu, sites=[same, other])]), "dead")
+    [arm] = drawing.data["arms"]
+    assert {name: arm[name] for name in events} == {name: [of, []] for name, of in events.items()}
+    assert "Counted at epochs 0, 1 and 3; an epoch between two counts shows the first." in drawing.caption
+    with styled():
+        [drawing] = layers(replace(results, activations=[replace(relu, sites=[other])]), "dead")
+    assert "died" not in drawing.data["arms"][0]  # which units they were is not known
+
+
 def test_seconds_that_were_shared_are_not_held_against_those_of_runs_alone(results: Results) -> None:
     *others, silu = results.activations
     mixed = replace(results, activations=[*others, replace(silu, together=True)])
@@ -101,7 +126,9 @@ def test_a_share_that_is_not_known_is_explained(figures: dict[str, Figure], resu
     gaps = [replace(first, dead=[0.1, None, *first.dead[2:]]), replace(second, dead=[*second.dead[:-1], None])]
     with styled():
         [drawing] = layers(replace(results, activations=[replace(relu, sites=[*gaps, *others])]), "dead")
-    for words in ("the count before it", "Grey: not known"):
+    counted = f"Counted at 15 epochs from 0 to {len(first.dead) - 1}"
+    assert f"{counted}; an epoch between two counts shows the first" not in drawing.caption  # the others have them all
+    for words in ("an epoch between two counts shows the first", "Grey: not known"):
         assert words in drawing.caption
         assert words not in figures["layers-silent"].caption
 

@@ -12,6 +12,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from undying._base.text import clip, known
@@ -118,7 +119,9 @@ def multiples(panel: Panel) -> Canvas:
         style = {"color": colour, "linewidth": 1.4, "marker": _marker(other), "zorder": 3}
         _marked(axes.plot(other.x, other.middle, **style), index, other)
         mark_axes(axes, panel.over)
-        axes.set_title(clip(other.name, 14 if across == 4 else 19), fontsize=8.5, fontweight="normal", pad=3)
+        axes.set_title(
+            _fitted(other.name, 8.5, 72 * NARROW * axes.get_position().width), fontsize=8.5, fontweight="normal", pad=3
+        )
         mark(axes.title, arm=index, label="")
         axes.tick_params(labelsize=8.5)
     for axes in list(grid.flat)[len(others) :]:
@@ -131,6 +134,15 @@ def multiples(panel: Panel) -> Canvas:
     _scale(grid[0, 0], panel, [baseline, *others], ticks=3)
     canvas.supxlabel(panel.over, fontsize=9.5, color=MUTED.stand_in, x=0.56, y=0.02 / height)
     return canvas
+
+
+def _fitted(name: str, size: float, width: float) -> str:
+    """``name`` cut to what is at most so many points wide: letters differ."""
+    for letters in range(24, 3, -1):
+        shown = clip(name, letters)
+        if TextPath((0, 0), shown, size=size).get_extents().width <= width:
+            break
+    return shown
 
 
 def lines(shown: Sequence[Line], over: str, label: str, title: str) -> Canvas:

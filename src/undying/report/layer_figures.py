@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from undying._base.text import clean, clip, known
-from undying.lab.results import ActivationResult, Results
+from undying._base.text import clean, clip, isolated, known
+from undying.lab.results import ActivationResult, Results, SiteHistory
 from undying.plots.heat import Map, heat_maps
 from undying.report.drawing import Drawing
 from undying.report.words import listed, percent
+
+_NAMED = 12
+"""Most counted epochs that a caption names."""
 
 
 def layers(results: Results, kind: str, prefix: str = "") -> list[Drawing]:
@@ -40,7 +43,7 @@ def layers(results: Results, kind: str, prefix: str = "") -> list[Drawing]:
     if [list(getattr(site, kind)) for _, activation in shown for site in activation.sites] != [
         row for one in maps for row in one.shares
     ]:
-        caption += " An epoch that was not counted shows the count before it."
+        caption += f" Counted at {_epochs([site for _, activation in shown for site in activation.sites], kind)}; an epoch between two counts shows the first."
     if not all(known(share) for one in maps for row in one.shares for share in row):
         caption += " Grey: not known."
     left_out = [activation.name for activation, drawn in zip(results.activations, has, strict=True) if not drawn]
@@ -59,21 +62,38 @@ def layers(results: Results, kind: str, prefix: str = "") -> list[Drawing]:
     ]
 
 
+def _epochs(sites: Sequence[SiteHistory], kind: str) -> str:
+    """At which there is a count, in words."""
+    found = sorted({epoch for site in sites for epoch, share in enumerate(getattr(site, kind)) if known(share)})
+    named = [str(epoch) for epoch in found]
+    if len(named) > _NAMED:
+        return f"{len(named)} epochs from {named[0]} to {named[-1]}"
+    return f"epoch{'s' * (len(named) > 1)} {listed(named)}"
+
+
 def _history(arm: int, activation: ActivationResult, kind: str) -> dict[str, Any]:
-    """Of one panel, for the slider below it: shares in thousandths by site and epoch, and units that died and revived where
-    that was noted; None is not known or not counted."""
-    noted = kind == "silent" and any(site.died for site in activation.sites)
-    events = ("died", "revived") if noted else ()
+    """Of one panel, for the slider below it: units by site and epoch, mean over the runs, and those that died and revived
+    where that was noted; None is not known or not counted."""
+    sites = activation.sites
+    noted = any(site.died for site in sites if _is_silent(site, kind))
     return {
-        **{event: [[_tenth(of) for of in getattr(site, event)] for site in activation.sites] for event in events},
+        **{
+            event: [[_short(of) for of in getattr(site, event)] if _is_silent(site, kind) else [] for site in sites]
+            for event in (("died", "revived") if noted else ())
+        },
         "arm": arm,
-        "sites": [clean(site.name) for site in activation.sites],
-        "units": [site.units for site in activation.sites],
-        "share": [
-            [round(1000 * share) if known(share) else None for share in getattr(site, kind)]
-            for site in activation.sites
+        "sites": [isolated(clean(site.name)) for site in sites],
+        "units": [site.units for site in sites],
+        "count": [
+            [_short(site.units * share) if known(share) else None for share in getattr(site, kind)] for site in sites
         ],
     }
+
+
+def _is_silent(site: SiteHistory, kind: str) -> bool:
+    """Whether units of this kind are the silent ones, in every run: a dead unit is silent, so equal shares are the same
+    units. It is so of ReLU."""
+    return list(getattr(site, kind)) == list(site.silent)
 
 
 def _held(shares: Sequence[float | None]) -> list[float | None]:
@@ -102,5 +122,6 @@ def _layers_in_words(activation: ActivationResult, kind: str) -> str:
     )
 
 
-def _tenth(number: float | None) -> float | None:
-    return round(number, 1) if known(number) else None
+def _short(number: float | None) -> float | None:
+    """As exact as tenths of a difference of two need it, and no longer than that."""
+    return round(number, 3) if known(number) else None

@@ -5,15 +5,17 @@ const SVG = "http://www.w3.org/2000/svg";
 const all = (selector, from = document) => [...from.querySelectorAll(selector)];
 const numbers = (text) => (text ? text.split(" ").map(Number) : []);
 
-function make(tag, text = "", attributes = {}) {
-  const element = document.createElement(tag);
-  element.textContent = text;
+function set(element, attributes) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   return element;
 }
+function make(tag, text = "", attributes = {}) {
+  const element = set(document.createElement(tag), attributes);
+  element.textContent = text;
+  return element;
+}
 function draw(tag, attributes, parent) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  const element = set(document.createElementNS(SVG, tag), attributes);
   parent.append(element);
   return element;
 }
@@ -86,7 +88,7 @@ function main(cell) {
   // Its text without what stands small below it.
   const copy = cell.cloneNode(true);
   all("small, a ~ .sort", copy).forEach((small) => small.remove());
-  return copy.textContent.replace(/\s+/g, " ").trim();
+  return copy.textContent.replace(/[\u2068\u2069]/g, "").replace(/\s+/g, " ").trim(); // without the isolates of names
 }
 const plainNumber = (text) => text.replace(/\u2212/g, "-").replace(/(\d),(?=\d{3})/g, "$1").replace(/^\+/, "");
 function sortValue(text) {
@@ -98,14 +100,15 @@ function sortBy(table, column, way) {
   const rows = [...body.rows].map((row) => {
     const cell = cellAt(row, column);
     const text = !cell || cell.classList.contains("none") ? "" : cell.querySelector("span small") ? cell.textContent.trim() : main(cell);
-    return { row, text, value: cell?.tagName === "TH" && !/^\d/.test(text) ? null : sortValue(text), order: Number(row.dataset.order) };
+    const [value, next = 0] = cell?.dataset.exact?.split(" ").map(Number) || [cell?.tagName === "TH" && !/^\d/.test(text) ? null : sortValue(text)];
+    return { row, text, value, next, order: Number(row.dataset.order) };
   });
   const numeric = rows.filter((each) => each.value !== null).length * 2 > rows.length;
   const lost = (each) => (numeric ? each.value === null : each.text === "");
   rows.sort((a, b) => {
     if (!way) return a.order - b.order;
     if (lost(a) !== lost(b)) return lost(a) ? 1 : -1; // what is not known comes last, either way
-    const found = numeric && !lost(a) ? a.value - b.value : a.text.localeCompare(b.text);
+    const found = numeric && !lost(a) ? a.value - b.value || a.next - b.next : a.text.localeCompare(b.text);
     return way * found || a.order - b.order;
   });
   body.append(...rows.map((each) => each.row));
@@ -116,8 +119,9 @@ function cells(table, exact = false) {
   const rows = [...table.tBodies[0].rows].filter((row) => !row.hidden);
   const heads = [], parts = [];
   columns.forEach(({ above }, c) => {
-    const title = above.map(main).filter(Boolean).join(" ");
     const own = rows.map((row) => cellAt(row, c)).map((cell) => (cell?.classList.contains("none") ? null : cell));
+    const unit = exact && own.map((cell) => cell?.dataset.exact && main(cell).match(/[%\u00d7]$/)?.[0]).find(Boolean);
+    const title = above.map(main).filter(Boolean).join(" ") + (unit ? ` (${unit})` : "");
     heads.push(title);
     const full = own.map((cell) => (exact && cell?.dataset.exact?.split(" ")) || []);
     parts.push(own.map((cell, r) => (cell ? full[r][0] ?? main(cell) : "")));
@@ -404,7 +408,7 @@ class Figure {
     if (nearest === null) return this.leave();
     this.cross ??= draw("line", { class: "cross" }, this.svg);
     const place = axes.x(nearest).toFixed(2);
-    for (const [name, value] of [["x1", place], ["x2", place], ["y1", axes.top], ["y2", axes.bottom]]) this.cross.setAttribute(name, value);
+    set(this.cross, { x1: place, x2: place, y1: axes.top, y2: axes.bottom });
     const rows = lines.filter((line) => line.x.includes(nearest)).map((line) => {
       const i = line.x.indexOf(nearest), band = line.low.length ? ` [${written(line.low[i])}, ${written(line.high[i])}]` : "";
       return { y: line.y[i], colour: line.group.querySelector("path")?.style.stroke, text: `${NAMES[armOf(line.group)] ?? ""} ${written(line.y[i])}${band}` };
@@ -419,62 +423,64 @@ class Figure {
       const column = Math.floor(((event.clientX - box.left) / box.width) * map.dataset.columns), row = Math.floor(((event.clientY - box.top) / box.height) * map.dataset.rows);
       const arm = this.data?.arms.find((each) => String(each.arm) === map.dataset.arm);
       if (!arm || column < 0 || row < 0 || column >= map.dataset.columns || row >= map.dataset.rows) continue;
-      return showTip(event, NAMES[armOf(map)], [["", `${arm.sites[row]}, epoch ${column}: ${said(held(arm.share[row], column))}`]]);
+      const at = counted(arm.count[row], column), asked = at === column ? "" : `; epoch ${column} was not counted`;
+      return showTip(event, NAMES[armOf(map)], [["", at < 0 ? `${arm.sites[row]}, epoch ${column}: unknown` : `${arm.sites[row]}, epoch ${at}: ${share(arm, row, at)}${asked}`]]);
     }
     this.leave();
   }
   leave() { tip.hidden = true; this.cross?.remove(); this.cross = null; }
 
-  // The slider: a column of every heat map, in numbers.
+  // The slider: the epochs at which units were counted, in numbers.
   slide() {
-    const last = Math.max(...this.data.arms.flatMap((arm) => arm.share.map((row) => row.length))) - 1;
-    if (last < 1) return;
+    const rows = this.data.arms.flatMap((arm) => arm.count), last = Math.max(...rows.map((row) => row.length)) - 1;
+    const epochs = [...Array(last + 1).keys()].filter((epoch) => rows.some((row) => (row[epoch] ?? null) !== null));
+    if (epochs.length < 2) return;
     const label = make("label", "Epoch ", { class: "slide" });
-    const slider = make("input", "", { type: "range", min: 0, max: last, value: Math.min(kept["epoch " + this.name] ?? last, last), "aria-label": `Epoch: ${this.title}` });
+    const before = epochs.findLastIndex((epoch) => epoch <= (kept["epoch " + this.name] ?? last));
+    const slider = make("input", "", { type: "range", min: 0, max: epochs.length - 1, value: Math.max(before, 0), "aria-label": `Epoch: ${this.title}` });
     const shown = make("output");
     label.append(slider, shown);
     const frame = make("div", "", { class: "scroll tall", role: "region", tabindex: 0, "aria-label": `${this.title}, at one epoch` });
     const note = make("p", "", { class: "note" });
     this.below.append(label, note, frame);
     this.update = () => {
-      const epoch = Number(slider.value);
+      const place = Number(slider.value), epoch = epochs[place], since = epochs[place - 1];
       shown.textContent = `${epoch} of ${last}`;
+      slider.setAttribute("aria-valuetext", shown.textContent);
       keep("epoch " + this.name, epoch);
       all(".now", this.svg).forEach((old) => old.remove());
       for (const map of this.maps) {
         if (map.classList.contains("off") || epoch >= map.dataset.columns) continue;
-        const { a, d, e, f } = map.transform.baseVal.consolidate().matrix;
-        draw("rect", { class: "now", x: e + a * epoch, y: Math.min(f, f + d * map.dataset.rows), width: Math.abs(a), height: Math.abs(d) * map.dataset.rows }, this.svg);
+        const { a, d, e, f } = map.transform.baseVal.consolidate().matrix, until = Math.min(epochs[place + 1] ?? epoch + 1, map.dataset.columns);
+        draw("rect", { class: "now", x: e + a * epoch, y: Math.min(f, f + d * map.dataset.rows), width: Math.abs(a) * (until - epoch), height: Math.abs(d) * map.dataset.rows }, this.svg);
       }
-      const arms = this.data.arms.filter((arm) => !off.has(armOf(this.maps.find((map) => map.dataset.arm === String(arm.arm)) || this.maps[0])));
+      const arms = this.data.arms.filter((arm) => !off.has(this.armOf(arm)));
       const exact = arms.some((arm) => arm.died);
       frame.replaceChildren(this.reading(arms, epoch, exact));
-      note.textContent = exact
-        ? "Below each share: units that died (+) and revived (\u2212) since the count before, mean over the runs."
-        : `Below each share: by how many more or fewer units are ${this.data.kind} than at the count before, mean over the runs. Which died and which revived was not recorded.`;
+      note.textContent = `Epoch ${epoch}, mean over the runs.` + (since === undefined ? "" : exact
+        ? ` Below each share: units that died (+) and revived (\u2212) since epoch ${since}.`
+        : ` Below each share: how many more or fewer units are ${this.data.kind} than at epoch ${since}. Which died and which revived was not recorded.`);
     };
     slider.addEventListener("input", this.update);
     this.update();
   }
+  armOf(arm) { return armOf(this.maps.find((map) => map.dataset.arm === String(arm.arm)) || this.maps[0]); }
   reading(arms, epoch, exact) {
-    const table = make("table"), head = table.createTHead().insertRow(), body = table.createTBody();
-    head.append(make("th", "Layer", { scope: "col" }), ...arms.map((arm) => make("th", NAMES[armOf(this.maps.find((map) => map.dataset.arm === String(arm.arm)))], { scope: "col" })));
-    const sites = [...new Set(arms.flatMap((arm) => arm.sites))];
-    for (const site of sites) {
+    const table = make("table", "", { class: "layers" }), head = table.createTHead().insertRow(), body = table.createTBody();
+    const named = (text, scope) => { const cell = make("th", "", { scope }); cell.append(make("span", text)); return cell; };
+    head.append(named("Layer", "col"), ...arms.map((arm) => named(NAMES[this.armOf(arm)], "col")));
+    for (const site of new Set(arms.flatMap((arm) => arm.sites))) {
       const row = body.insertRow();
-      const name = make("th", "", { scope: "row" });
-      name.append(make("span", site));
-      row.append(name);
+      row.append(named(site, "row"));
       for (const arm of arms) {
-        const at = arm.sites.indexOf(site), cell = row.insertCell();
-        if (at < 0) { cell.textContent = "\u2013"; continue; }
-        const share = held(arm.share[at], epoch), before = epoch ? held(arm.share[at], counted(arm.share[at], epoch) - 1) : null;
-        cell.textContent = said(share);
-        if (share !== null) cell.style.setProperty("--share", share / 10 + "%");
-        cell.append(make("small", exact ? events(arm, at, counted(arm.share[at], epoch)) : net(share, before, arm.units[at])));
+        const place = arm.sites.indexOf(site), cell = row.insertCell(), at = place < 0 ? -1 : counted(arm.count[place], epoch);
+        cell.textContent = place < 0 ? "\u2013" : share(arm, place, at);
+        if (at < 0) continue;
+        cell.style.setProperty("--share", (100 * arm.count[place][at]) / arm.units[place] + "%");
+        cell.append(make("small", (exact ? events : net)(arm, place, at)));
+        if (at !== epoch) cell.append(make("small", `at epoch ${at}`));
       }
     }
-    table.className = "layers";
     return table;
   }
 
@@ -482,6 +488,7 @@ class Figure {
   copy() {
     const light = [...document.styleSheets[0].cssRules].find((rule) => rule.selectorText === ":root").style;
     const copy = this.svg.cloneNode(true);
+    for (const label of all(".off[data-label]", copy)) label.style.opacity = 0.3;
     for (const part of all(".off:not([data-label]), .cross, .now, [style*='display: none']", copy)) part.remove();
     for (const part of [copy, ...all("*", copy)]) {
       for (const name of part.getAttributeNames()) if (/^data-|^class$|^aria-|^role$/.test(name)) part.removeAttribute(name);
@@ -489,16 +496,18 @@ class Figure {
       if (style) part.setAttribute("style", style.replace(/var\((--[\w-]+)\)/g, (_, name) => light.getPropertyValue(name).trim()));
     }
     const [, , width, height] = numbers(copy.getAttribute("viewBox"));
-    for (const [name, value] of [["width", width + "pt"], ["height", height + "pt"], ["font-family", "Helvetica, Arial, sans-serif"]]) copy.setAttribute(name, value);
-    copy.prepend(...[["title", this.title], ["desc", this.about]].map(([tag, text]) => { const part = document.createElementNS(SVG, tag); part.textContent = text; return part; }));
+    set(copy, { width: width + "pt", height: height + "pt", "font-family": "Helvetica, Arial, sans-serif" });
+    for (const [tag, text] of [["desc", this.about], ["title", this.title]]) {
+      const part = draw(tag, {}, copy);
+      part.textContent = text;
+      copy.prepend(part);
+    }
     return { copy, width, height };
   }
   async download(kind) {
     const { copy, width, height } = this.copy();
     if (kind === "PDF") return save(this.name + ".pdf", await pdf(copy, width, height), "application/pdf");
-    const ground = document.createElementNS(SVG, "rect");
-    for (const [name, value] of [["width", "100%"], ["height", "100%"], ["fill", "#ffffff"]]) ground.setAttribute(name, value);
-    copy.querySelector("desc").after(ground);
+    copy.querySelector("desc").after(draw("rect", { width: "100%", height: "100%", fill: "#ffffff" }, copy));
     const text = new XMLSerializer().serializeToString(copy);
     if (kind === "SVG") return save(this.name + ".svg", text, "image/svg+xml");
     const canvas = make("canvas", "", { width: Math.round(width * 4), height: Math.round(height * 4) });
@@ -506,7 +515,7 @@ class Figure {
     canvas.toBlob((blob) => save(this.name + ".png", blob, "image/png"));
   }
 }
-const said = (share) => (share === null || share === undefined ? "unknown" : (share / 10).toFixed(1) + " %");
+const share = (arm, site, epoch) => (epoch < 0 ? "unknown" : ((100 * arm.count[site][epoch]) / arm.units[site]).toFixed(1) + " %");
 function counted(row, epoch) {
   let at = Math.min(epoch, row.length - 1);
   while (at >= 0 && row[at] === null) at--;
@@ -514,14 +523,14 @@ function counted(row, epoch) {
 }
 function events(arm, site, epoch) {
   const died = arm.died?.[site]?.[epoch] ?? null;
-  return died === null ? "" : `+${written(died)} \u2212${written(arm.revived[site][epoch])}`;
+  return died === null ? "" : `+${written(died)} \u2212${written(arm.revived[site][epoch])} units`;
 }
-function net(share, before, units) {
-  if (share === null || before === null) return "";
-  const change = ((share - before) / 1000) * units;
-  return Math.abs(change) < 0.05 ? "\u00b10" : (change > 0 ? "+" : "") + change.toFixed(1).replace("-", "\u2212");
+function net(arm, site, epoch) {
+  const row = arm.count[site], before = counted(row, epoch - 1);
+  if (before < 0) return "";
+  const change = row[epoch] - row[before];
+  return (Math.abs(change) < 0.05 ? "\u00b10" : (change > 0 ? "+" : "") + change.toFixed(1).replace("-", "\u2212")) + " units";
 }
-const held = (row, epoch) => row[counted(row, epoch)] ?? null;
 function picture(source) {
   return new Promise((resolve, reject) => {
     const image = new Image();
@@ -548,6 +557,7 @@ async function pdf(svg, width, height) {
     if (!states.has(key)) states.set(key, `G${states.size}`);
     return `/${states.get(key)} gs`;
   };
+  const opacity = (part, top) => (part === top ? 1 : Number(getComputedStyle(part).opacity) * opacity(part.parentElement, top));
   const trace = (d, m) => {
     const tokens = d.match(/[a-z]|-?[\d.]+(?:e-?\d+)?/gi), out = [];
     let command = "M", at = [0, 0];
@@ -585,7 +595,7 @@ async function pdf(svg, width, height) {
     }
     const probe = make("i");
     const resolved = (name) => { probe.style.color = ""; const value = style(name); if (!value || value === "none") return null; probe.style.color = value; stage.append(probe); const found = colour(getComputedStyle(probe).color); probe.remove(); return found; };
-    const fill = resolved("fill"), stroke = resolved("stroke"), whole = Number(computed.opacity || 1);
+    const fill = resolved("fill"), stroke = resolved("stroke"), whole = opacity(element, svg);
     content.push(alpha(whole * Number(style("fill-opacity") || 1), whole * Number(style("stroke-opacity") || 1)));
     if (element.tagName === "image") {
       const image = await picture(element.getAttribute("xlink:href") || element.getAttribute("href"));
@@ -632,18 +642,21 @@ async function pdf(svg, width, height) {
   return Uint8Array.from(file, (sign) => sign.charCodeAt(0));
 }
 
-// ---- A page of runs that are still trained: how old it is, and again every few seconds.
+// ---- A page of runs that are still trained, or of a part of them: how old it is, and again every few seconds.
+const CHANGING = document.querySelector("[data-written]") || document.querySelector(".partial");
 function live() {
-  const state = document.querySelector("[data-written]");
-  if (!state) return;
-  const began = Number(state.dataset.written), ended = state.dataset.state !== "running";
+  if (!CHANGING) return;
+  // A report of some runs is replaced when they are resumed; it is as old as its file.
+  const { written, state } = CHANGING.dataset, began = Number(written) || Date.parse(document.lastModified);
+  const running = state === "running", ended = written && !running;
   let touched = 0;
   for (const kind of ["pointerdown", "pointermove", "keydown", "input", "wheel", "touchmove"]) addEventListener(kind, () => { touched = Date.now(); }, { passive: true });
-  const age = state.querySelector(".age"), loaded = Date.now();
+  const age = CHANGING.querySelector(".age"), loaded = Date.now();
   const look = () => {
-    const seconds = Math.max(0, Math.round((Date.now() - began) / 1000));
+    const seconds = Math.max(0, Math.round((Date.now() - began) / 1000)), stale = running && seconds > 60;
     const words = seconds < 120 ? `${seconds} s` : seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
-    age.textContent = `, ${words} ago${!ended && seconds > 60 ? "; nothing since, so the runs may have been stopped" : ""}`;
+    age.textContent = `${written ? "," : " Written"} ${words} ago${stale ? "; nothing since, so the runs may have been stopped" : ""}${written ? "" : "."}`;
+    if (stale) for (const part of all("[data-stale]")) part.textContent = part.dataset.stale;
     // The longer nothing is written, the more rarely it is looked for.
     const due = Date.now() - loaded > Math.min(60000, Math.max(2000, 100 * seconds));
     if (!ended && due && !document.hidden && Date.now() - touched > 1500) { keepAll(); location.reload(); }
@@ -679,7 +692,7 @@ unfold();
     if (performance.now() - began > 40) { await new Promise((resume) => setTimeout(resume)); began = performance.now(); }
   }
   showArms();
-  if (kept.scroll && document.querySelector("[data-written]")) scrollTo(0, kept.scroll);
+  if (kept.scroll && CHANGING) scrollTo(0, kept.scroll);
   (kept.frames || []).forEach(([left, top], i) => all(".scroll")[i]?.scrollTo(left, top));
   live();
 })();
