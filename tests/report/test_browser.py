@@ -495,6 +495,20 @@ def test_what_the_reader_has_set_is_kept(opened: Callable[..., Any], report: Pat
     assert column(tab.locator("table").first, 1) == order
 
 
+def test_a_partial_report_says_how_old_it_is_and_follows(
+    opened: Callable[..., Any], results: Results, drawn: list[Figure], tmp_path: Path
+) -> None:
+    """A tab that stays open on it said nothing when the runs were resumed."""
+    path = tmp_path / "report.html"
+    path.write_text(page(replace(results, planned=results.planned + 3), drawn), encoding="utf-8")
+    tab = opened(path)
+    assert re.fullmatch(r" Written \d+ s ago\.", tab.locator(".partial .age").text_content())
+    path.write_text(page(replace(results, planned=results.planned + 2), drawn), encoding="utf-8")
+    tab.wait_for_selector(f".partial:has-text('of {results.planned + 2} runs')")
+    path.write_text(page(results, drawn), encoding="utf-8")
+    tab.wait_for_selector(".partial", state="detached")
+
+
 def test_a_live_page_follows_and_keeps_what_is_set(
     opened: Callable[..., Any], results: Results, drawn: list[Figure], tmp_path: Path
 ) -> None:

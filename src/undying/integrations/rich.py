@@ -47,7 +47,7 @@ class LiveTable:
         )
         of = "" if record.probe is None else ", on the probe"
         table = names_and_numbers(f"step {record.step}{of}" + (f"; norms: {norms}" if norms else ""), "site", _COLUMNS)
-        counted = record.probe or record.census
+        counted = record.census if record.probe is None else record.probe
         sites = counted.sites
         if len(sites) > self.rows:
             most = sorted(sites, key=lambda site: -int(site.silent.sum()) if site.silent is not None else 1)

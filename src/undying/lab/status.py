@@ -115,22 +115,19 @@ def under_way(store: Store, configs: Mapping[str, AnyRun]) -> list[RunState]:
     return [
         RunState(run_id, "running", config, _so_far(folder / run_id))
         for run_id, config in configs.items()
-        if run_id in begun and _is_under_way(folder / run_id)
+        if run_id in begun and locked(folder / run_id) and not (folder / run_id / "result.json").exists()
     ]
 
 
 def others_under_way(store: Store, configs: Iterable[AnyRun]) -> int:
     """How many runs that are none of ``configs`` a process is at right now: those of another comparison in this folder."""
     folder = store.out / "runs"
-    return sum(_is_under_way(folder / run_id) for run_id in _begun(folder) - {config.id for config in configs})
+    others = (folder / run_id for run_id in _begun(folder) - {config.id for config in configs})
+    return sum(not (run / "result.json").exists() and locked(run) for run in others)
 
 
 def _begun(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
-
-
-def _is_under_way(folder: Path) -> bool:
-    return locked(folder) and not (folder / "result.json").exists()
 
 
 def _place(state: RunState | None) -> tuple[str, str, str, int]:

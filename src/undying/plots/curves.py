@@ -119,10 +119,9 @@ def multiples(panel: Panel) -> Canvas:
         style = {"color": colour, "linewidth": 1.4, "marker": _marker(other), "zorder": 3}
         _marked(axes.plot(other.x, other.middle, **style), index, other)
         mark_axes(axes, panel.over)
-        axes.set_title(
-            _fitted(other.name, 8.5, 72 * NARROW * axes.get_position().width), fontsize=8.5, fontweight="normal", pad=3
-        )
-        mark(axes.title, arm=index, label="")
+        name = _fitted(other.name, 8.5, 72 * NARROW * axes.get_position().width)
+        title = axes.set_title(name, fontsize=8.5, fontweight="normal", pad=3)
+        mark(title, arm=index, label="")
         axes.tick_params(labelsize=8.5)
     for axes in list(grid.flat)[len(others) :]:
         axes.set_visible(False)

@@ -66,8 +66,8 @@ def _pixels(shares: Sequence[Sequence[float | None]]) -> np.ndarray:
 
 
 def _draw(axes: Axes, one: Map) -> None:
-    axes.set_title(clip(one.name, 17), fontsize=9, fontweight="normal")
-    mark(axes.title, arm=one.arm, label="")
+    title = axes.set_title(clip(one.name, 17), fontsize=9, fontweight="normal")
+    mark(title, arm=one.arm, label="")  # axes.title would be that in the middle, which is empty
     _bare(axes)
     if one.width:
         padded = [[*row, *[None] * (one.width - len(row))] for row in one.shares]

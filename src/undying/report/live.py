@@ -99,6 +99,9 @@ class LivePage:
     def _follow(self) -> None:
         import undying.report.write  # noqa: F401  what draws: it takes a second, and the runs have begun
 
+        while not self._plan.store.is_of(self._plan.settings):  # who trains has not noted it yet
+            if self._stop.wait(_PAUSE):
+                return
         spent = _GUESS
         if self._plan.finished:  # else the page of a sweep that is resumed would be empty where its report was
             spent = self._drawn_within()

@@ -119,7 +119,7 @@ class Page:
         if record.probe is not None and not self._probed:
             self._silent.clear()
         self._probed = record.probe is not None
-        self._counted = record.step, record.probe or record.census
+        self._counted = record.step, record.census if record.probe is None else record.probe
         for site in self._counted[1].sites:
             if site.silent is not None:
                 self._silent.setdefault(site.name, {})[record.step] = 100 * float(site.silent.double().mean())
