@@ -26,10 +26,21 @@ RUN = SaeRun(
     steps=60,
     penalties=("0.01", "0.2"),
     keeps=("2", "6"),
+    planted=0.25,
     window=640,
     l0=4,
 )
-ARMS = ("relu", "sugar", "sugar:nelu", "sugar:anneal=0.5", "relu+resample", "relu+ghost", "topk+auxk", "relu+raw")
+ARMS = (
+    "relu",
+    "sugar",
+    "sugar:nelu",
+    "sugar:anneal=0.5",
+    "relu+resample",
+    "relu+ghost",
+    "topk",
+    "topk+auxk",
+    "relu+raw",
+)
 
 
 def lines(run):
@@ -47,7 +58,7 @@ def test_what_a_line_says_is_so_of_the_autoencoder(arm):
     with torch.no_grad():
         latents = sae.act(sae.encoder(test))
         error = (sae.decoder(latents) - test).double().square().sum()
-    assert said["pressure"] == (6 if arm == "topk+auxk" else 0.2)
+    assert said["pressure"] == (6 if "topk" in arm else 0.2)
     assert said["l0"] == pytest.approx(float((latents > 0).sum(1).double().mean()))
     spread = (test - test.mean(0)).double().square().sum()
     assert said["test_explained"] == pytest.approx(float(1 - error / spread), abs=1e-6)
@@ -161,10 +172,22 @@ def test_other_data_than_the_runs_are_an_error(tmp_path):
 def test_what_is_no_arm_is_refused():
     for spec, message in (
         ("relu+auxk", "auxk goes with topk"),
-        ("topk", "auxk goes with topk"),
+        ("topk+resample", "not with topk"),
         ("relu+spirit", "ghost"),
     ):
         with pytest.raises(UndyingError, match=message):
             Arm.of(spec)
     with pytest.raises(UndyingError, match="as many penalties"):
         KIND.check(replace(RUN, epochs=3), Execution())
+
+
+def test_planted_latents_are_silent_at_first_and_the_others_are_as_drawn():
+    run, none = (_Run(replace(RUN, planted=share), Execution()) for share in (0.25, 0.0))
+    (sae, _), (drawn, _) = run.built(0), none.built(0)
+    counted = undying.census(sae, run.probe)["act"]
+    assert counted.silent[:12].all()
+    assert not counted.silent[12:].any()
+    for name, tensor in sae.state_dict().items():
+        other = drawn.state_dict()[name]
+        assert torch.equal(tensor[12:], other[12:]) if name == "encoder.bias" else torch.equal(tensor, other)
+    torch.testing.assert_close(run.train(sae, 0.01)[:12], torch.full((12,), 60 * 32))  # ReLU alone wakes none

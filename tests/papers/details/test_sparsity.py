@@ -38,7 +38,7 @@ def test_a_row_is_the_mean_of_the_seeds_of_one_strength(section):
 
 
 def test_the_figure_says_what_it_shows(section):
-    ((canvas, title, said),) = section.figures("smoke").values()
+    ((canvas, _, said),) = section.figures("smoke").values()
     assert "explained, relu: 50.0 at 5.0, 60.0 at 10.0" in said
     assert "dead, relu: 25.0 at 5.0, 12.5 at 10.0" in said
     explained, _ = canvas.axes

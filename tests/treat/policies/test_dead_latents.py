@@ -212,7 +212,7 @@ def test_several_processes_are_refused(tmp_path):
 
 @pytest.mark.parametrize("arguments", [{"window": 0}, {"window": 1.5}, {"window": 5, "scale": 0}])
 def test_settings_are_checked(arguments):
-    with pytest.raises(ValueError, match="window|scale"):
+    with pytest.raises(ValueError, match=r"window|scale"):
         undying.DeadLatents(**arguments)
 
 

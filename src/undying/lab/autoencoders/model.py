@@ -40,8 +40,12 @@ class Arm:
         if extra:
             one_of("what follows the plus sign", extra, EXTRAS)
         topk = head == TOPK
-        if (extra == "auxk") != topk:
+        if extra == "auxk" and not topk:
             raise UndyingError(f"{spec!r}: auxk goes with topk and with nothing else")
+        if extra == "resample" and topk:
+            raise UndyingError(
+                f"{spec!r}: resample goes with an activation, whose units a Recycler finds, and not with topk"
+            )
         treatment = build_treatment("relu" if topk else head)
         treatment.check()
         return cls(treatment, topk, extra)

@@ -31,7 +31,9 @@ from undying.treat.policies.recycler import Recycler
 _DECAY = 0.2
 """Share of the steps, the last ones, over which the learning rate falls to 0."""
 _PROBE = 2048
-"""Training samples from which dead latents are resampled."""
+"""Training samples by which latents are planted dead, and from which dead ones are resampled."""
+_DEPTH = 1.5
+"""Of the bias of a planted latent, in units of its largest pre-activation on the probe."""
 _BATCH = 2048
 """Of the test."""
 _DEAD = {"ghost": ghost_loss, "auxk": auxk_loss}
@@ -55,6 +57,8 @@ class SaeRun(AnyRun):
     """Weights of the L1 penalty beside the mean squared error, one for each autoencoder."""
     keeps: tuple[str, ...]
     """With TopK in their place: how many latents a sample keeps."""
+    planted: float
+    """Share of the latents, the first ones, that begin dead: with a bias at which no sample of the probe wakes them."""
     window: int
     """Samples in which a latent that fires for none is dead, while it trains and at the end."""
     l0: int
@@ -117,13 +121,26 @@ class _Run:
         seed_everything(self.config.seed)
         pressure = float((self.config.keeps if self.arm.topk else self.config.penalties)[number])
         act = TopK(int(pressure)) if self.arm.topk else self.arm.treatment.build()
-        return SparseAutoencoder(self.rows.shape[1], self.config.latents, act).to(self.device), pressure
+        sae = SparseAutoencoder(self.rows.shape[1], self.config.latents, act).to(self.device)
+        self._plant(sae)
+        return sae, pressure
+
+    @torch.no_grad()
+    def _plant(self, sae: SparseAutoencoder) -> None:
+        """Half as far again below 0 as would do to be silent on the probe."""
+        many = round(self.config.planted * self.config.latents)
+        sae.encoder.bias[:many] = -_DEPTH * sae.encoder(self.probe)[:, :many].amax(0)
+
+    @property
+    def probe(self) -> Tensor:
+        """Training samples, the first in the order of training."""
+        return self.given(self.rows[self.order[:_PROBE]])
 
     def train(self, sae: SparseAutoencoder, pressure: float) -> Tensor | None:
         """Returns int64 over latents: training samples since each last fired; None: the loss ceased to be finite."""
         config, arm = self.config, self.arm
         optimizer = build_optimizer(config.optimizer, list(sae.parameters()), config.lr, Recipe())
-        probe = [self.given(self.rows[self.order[:_PROBE]])]
+        probe = [self.probe]
         treatment = arm.treatment.start(sae, optimizer, probe, config.steps, config.seed)
         recycler = None
         if arm.extra == "resample":
@@ -140,7 +157,7 @@ class _Run:
                 error = residual.square().mean()
                 loss = error if arm.topk else error + pressure * latents.sum(1).mean()
                 if arm.extra in _DEAD and len(dead := (since >= config.window).nonzero().flatten()):
-                    loss = loss + _DEAD[arm.extra](sae, before, residual, error, dead)
+                    loss = loss + _DEAD[arm.extra](sae, before, residual, dead)
                 if not math.isfinite(loss.item()):
                     return None
                 since = torch.where((latents > 0).any(0), 0, since + len(x))

@@ -20,10 +20,12 @@ ARMS = (
     "sugar:nelu",
     "sugar:anneal=0.5",
     "relu+resample",
-    "topk+auxk",
     "relu+ghost",
+    "topk",
+    "topk+auxk",
     "relu+raw",
 )
+WIDE_ARMS = ("relu", "sugar", "relu+resample", "topk+auxk")
 METRICS = (
     Metric("accuracy", "explained variance"),
     Metric("dead", "dead"),
@@ -35,18 +37,20 @@ SMALL = SaeRun(
     activation="relu",
     seed=0,
     epochs=3,
-    lr=0.003,
+    lr=0.002,
     batch_size=64,
     latents=3072,
     steps=600,
-    penalties=("0.01", "0.02", "0.04"),
-    keeps=("16", "32", "64"),
+    penalties=("0.02", "0.01", "0.005"),
+    keeps=("32", "64", "128"),
+    planted=0.25,
     window=9_600,
-    l0=32,
+    l0=64,
 )
+WIDE = replace(SMALL, latents=6144, epochs=2, penalties=("0.02", "0.005"), keeps=("32", "128"))
 FULL = replace(SMALL, steps=20_000, window=320_000)
 SMOKE = replace(
-    SMALL, data=GENERATED, latents=64, epochs=2, steps=40, penalties=("0.01", "0.1"), keeps=("2", "8"), window=640, l0=4
+    SMALL, data=GENERATED, latents=64, epochs=2, steps=40, penalties=("0.1", "0.01"), keeps=("2", "8"), window=640, l0=4
 )
 
 
@@ -112,7 +116,7 @@ TABLE = Table(
     source="no publication",
     scales={
         "full": Scale((_task(FULL, ARMS, 5, 1800.0), _task(replace(FULL, latents=6144), ARMS, 5, 3600.0)), _LIMITS),
-        "small": Scale((_task(SMALL, ARMS, 5, 45.0),), _LIMITS),
+        "small": Scale((_task(SMALL, ARMS, 5, 45.0), _task(WIDE, WIDE_ARMS, 5, 60.0)), _LIMITS),
         "smoke": Scale(
             (_task(SMOKE, ARMS, 2, 1.0),),
             ("Anything: it trains small autoencoders on generated rows for 40 steps, to see that the table runs.",),
