@@ -43,6 +43,20 @@ def test_a_case_has_every_figure(monkeypatch):
     assert [checked.met is None for checked in check_census(cases)] == [False, False, False, True]
 
 
+@pytest.mark.parametrize("act", [torch.nn.ReLU(), bench.TopK(3)], ids=["relu", "topk"])
+def test_latents_are_counted_whatever_makes_them(monkeypatch, act):
+    counted = []
+    monkeypatch.setitem(bench.NETWORKS, "mine", lambda: (bench.SparseAutoencoder(12, 40, act), torch.randn(5, 12)))
+    monkeypatch.setitem(bench.OUTPUTS, "mine", "act" if isinstance(act, bench.TopK) else ())
+    monkeypatch.setattr(bench, "census", lambda *args, **kwargs: counted.append(undying.census(*args, **kwargs)))
+    passes = bench._passes(bench.CensusSettings(models=("mine",), batches=3), "mine")
+    passes["census"]()
+    assert counted[0]["act"].units == 40
+    assert counted[0]["act"].samples == 15
+    assert bench.OUTPUTS.keys() <= bench.NETWORKS.keys()
+    assert all(name.startswith("topk") == (name in bench.OUTPUTS) for name in bench.NETWORKS if name != "mine")
+
+
 def test_two_steps_leave_nothing_armed_and_sample_one(monkeypatch):
     written = []
     monkeypatch.setattr(undying.Watch, "_write", lambda self, counter: written.append(len(counter.counts)))

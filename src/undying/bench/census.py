@@ -21,6 +21,7 @@ from undying.bench.tables import Rows, ratio_cell
 from undying.bench.timing import Ratio, Timings, measure, median_interval
 from undying.census.census import census
 from undying.census.watch import watch
+from undying.lab.autoencoders.model import SparseAutoencoder, TopK
 from undying.lab.models.mlp import mlp
 
 NEVER = 10**9
@@ -31,8 +32,22 @@ def _mlp() -> tuple[nn.Module, Tensor]:
     return mlp((1024,), 10, depth=6, width=1024), torch.randn(256, 1024)
 
 
-NETWORKS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {"resnet18": lambda: resnet18(32, 64), "mlp": _mlp}
-"""name -> the network and a batch: torchvision's on 32 images of 64 x 64, six layers of 1024 on 256 vectors."""
+def _sae(latents: int, act: nn.Module) -> tuple[nn.Module, Tensor]:
+    return SparseAutoencoder(256, latents, act), torch.randn(256, 256)
+
+
+NETWORKS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
+    "resnet18": lambda: resnet18(32, 64),
+    "mlp": _mlp,
+    "sae-4k": lambda: _sae(4096, nn.ReLU()),
+    "sae-32k": lambda: _sae(32_768, nn.ReLU()),
+    "sae-256k": lambda: _sae(262_144, nn.ReLU()),
+    "topk-32k": lambda: _sae(32_768, TopK(32)),
+}
+"""name -> the network and a batch: torchvision's on 32 images of 64 x 64, six layers of 1024 on 256 vectors, and sparse
+autoencoders of 4,096 to 262,144 latents on 256 tokens of 256 numbers, with ReLU or with TopK of 32."""
+OUTPUTS = {"topk-32k": "act"}
+"""What a census is to count beside activations."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +55,8 @@ class CensusSettings:
     """A census beside a plain pass over the data, and a watched training step beside a plain one."""
 
     models: tuple[str, ...] = ("resnet18", "mlp")
-    """resnet18 (torchvision's, 32 images of 64 x 64) or mlp (six layers of 1024, 256 vectors)."""
+    """resnet18 (torchvision's, 32 images of 64 x 64), mlp (six layers of 1024, 256 vectors), or sparse autoencoders on 256 tokens of
+    256 numbers: sae-4k, sae-32k and sae-256k (ReLU), topk-32k (TopK of 32)."""
     batches: int = 4
     """Batches of a census."""
     threads: tuple[int, ...] = field(default_factory=one_and_all)
@@ -131,7 +147,7 @@ def _passes(settings: CensusSettings, model: str) -> dict[str, Callable[[], obje
             for batch in data:
                 net(batch)
 
-    return {"eval pass": plain, "census": lambda: census(net, data)}
+    return {"eval pass": plain, "census": lambda: census(net, data, outputs=OUTPUTS.get(model, ()))}
 
 
 def _steps(

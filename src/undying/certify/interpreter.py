@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from undying._base.preserve_state import device_of, preserve_state
 from undying._base.unwrap import check_module
 from undying._torch import OpOverload, schema_of
 from undying.activations.known import OPERATORS, is_activation
+from undying.census.batches import entry
 from undying.census.fingerprint import weights_of
 from undying.certify.arithmetic import Arithmetic, Interval, Unbounded
 from undying.certify.backends import Backends
@@ -36,6 +38,7 @@ def certify(
     box: Box | tuple[Tensor, Tensor],
     *,
     axes: Mapping[str, int] | None = None,
+    method: str | Callable[..., Any] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Certificate:
     """Bound every unit's pre-activation over all inputs in a box; a unit whose upper bound is <= 0 cannot fire.
@@ -50,13 +53,16 @@ def certify(
         box: a :class:`Box`, or a pair ``(low, high)`` for one. Its shape is the input's with the batch axis. Bounds
             hold for batches of any size where samples do not meet in the network, as in eval mode they rarely do.
         axes: unit axis by site name, where the producer of a tensor does not decide it.
+        method: what is given the input where it is not the model, as for :func:`undying.census`: a method's name, or a function that
+            calls the model. The certificate is of that path alone, as its ``model`` says, and :func:`undying.prune_` and
+            :func:`undying.recycle_`, which change every path, refuse it.
         progress: called after each operation with how many are bounded, and how many there are.
 
     Returns:
         a :class:`Certificate`, with a site for each activation call, named as by :func:`undying.census`.
 
     Raises:
-        TypeError, ValueError: a bad box (:class:`Box`), an ambiguous unit axis, or axes for no site.
+        TypeError, ValueError: a bad box (:class:`Box`), an ambiguous unit axis, axes for no site, or no such method.
         UndyingError: the network cannot be traced, sets a backend of torch in its forward pass, or runs under autocast.
 
     >>> import torch
@@ -74,8 +80,12 @@ def certify(
             "certify does not follow autocast, which is on: leave it, and certify model.to(torch.bfloat16) for networks "
             "that compute in bfloat16"
         )
+    called = type(model).__name__
+    if method is not None:
+        entry(model, method)
+        called += f".{method}" if isinstance(method, str) else f" by {getattr(method, '__name__', repr(method))}"
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
-    with preserve_state(model), torch.no_grad():
+    with preserve_state(model), torch.no_grad(), _calling(model, method):
         model.eval()
         backends = Backends.now()
         walk = _Walk(model, _traced(model, box, dtype, backends), box, dict(axes or {}), backends)
@@ -89,7 +99,7 @@ def certify(
         walk.sites,
         walk.stopped,
         box,
-        type(model).__name__,
+        called,
         str(dtype).removeprefix("torch."),
         walk.unrecognised,
         weights_of(model),
@@ -102,6 +112,35 @@ def _box_of_pair(pair: Any) -> Box:
             f"box must be a Box or a pair (low, high), not {type(pair).__name__}; Box.of(data) makes one of data"
         )
     return Box(*pair)
+
+
+@contextlib.contextmanager
+def _calling(model: nn.Module, method: str | Callable[..., Any] | None) -> Iterator[None]:
+    """Meanwhile a call of the model is one of ``method``, within which it is the model's own again: what is exported is a
+    module's forward."""
+    if method is None:
+        yield
+        return
+    function, own, before = entry(model, method), vars(model), vars(model).get("forward")
+
+    def put_back() -> None:
+        if before is None:
+            own.pop("forward", None)
+        else:
+            own["forward"] = before
+
+    def forward(x: Tensor) -> Any:
+        put_back()
+        try:
+            return function(x)
+        finally:
+            own["forward"] = forward
+
+    own["forward"] = forward
+    try:
+        yield
+    finally:
+        put_back()
 
 
 class _BackendsKept(TorchFunctionMode):

@@ -195,8 +195,9 @@ class CensusCommand:
         from undying.certify.interpreter import certify
 
         try:
+            settings: dict[str, Any] = {"axes": axes_of(self.axes), "method": self.method or None}
             with bar("certifying") as done:
-                certificate = certify(model, found.box(), axes=axes_of(self.axes), progress=done)
+                certificate = certify(model, found.box(), progress=done, **settings)
         except (RuntimeError, TypeError, ValueError) as error:
             raise UndyingError(f"--certify: {error}") from None
         _print(console, "", *str(certificate).splitlines())
