@@ -40,13 +40,13 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
     "resnet18": lambda: resnet18(32, 64),
     "mlp": _mlp,
     "sae-4k": lambda: _sae(4096, nn.ReLU()),
-    "sae-32k": lambda: _sae(32_768, nn.ReLU()),
-    "sae-256k": lambda: _sae(262_144, nn.ReLU()),
-    "topk-32k": lambda: _sae(32_768, TopK(32)),
+    "sae-16k": lambda: _sae(16_384, nn.ReLU()),
+    "sae-64k": lambda: _sae(65_536, nn.ReLU()),
+    "topk-16k": lambda: _sae(16_384, TopK(32)),
 }
 """name -> the network and a batch: torchvision's on 32 images of 64 x 64, six layers of 1024 on 256 vectors, and sparse
-autoencoders of 4,096 to 262,144 latents on 256 tokens of 256 numbers, with ReLU or with TopK of 32."""
-OUTPUTS = {"topk-32k": "act"}
+autoencoders of 4,096 to 65,536 latents on 256 tokens of 256 numbers, with ReLU or with TopK of 32."""
+OUTPUTS = {"topk-16k": "act"}
 """What a census is to count beside activations."""
 
 
@@ -56,7 +56,7 @@ class CensusSettings:
 
     models: tuple[str, ...] = ("resnet18", "mlp")
     """resnet18 (torchvision's, 32 images of 64 x 64), mlp (six layers of 1024, 256 vectors), or sparse autoencoders on 256 tokens of
-    256 numbers: sae-4k, sae-32k and sae-256k (ReLU), topk-32k (TopK of 32)."""
+    256 numbers: sae-4k, sae-16k and sae-64k (ReLU), topk-16k (TopK of 32)."""
     batches: int = 4
     """Batches of a census."""
     threads: tuple[int, ...] = field(default_factory=one_and_all)
