@@ -61,8 +61,8 @@ class SaeRun(AnyRun):
     """Share of the latents, the first ones, that begin dead: with a bias at which no sample of the probe wakes them."""
     window: int
     """Samples in which a latent that fires for none is dead, while it trains and at the end."""
-    l0: int
-    """Where arms are compared: latents above 0 a sample, on the test data."""
+    l0: int = 48
+    """Where arms are compared: latents above 0 a sample, on the test data. Nothing that is trained depends on it."""
 
 
 def train(config: SaeRun, execution: Execution | None = None) -> Iterator[Epoch]:
