@@ -291,6 +291,9 @@ def test_a_certificate_for_every_image_that_the_preprocessing_can_give(tmp_path,
         [-2, 2], rel=1e-4
     )
     assert certificate["2"].dead.nonzero().flatten().tolist() == [0, 1, 2, 3]
+    by_method = ("--preprocess", "0.5,0.25", "--method", "forward", "--certify", "d.json")
+    assert run(*arguments, *by_method, model="own_gate_net:grey") == 0
+    assert undying.Certificate.load("d.json").model.endswith(".forward")
     capsys.readouterr()
     assert run("--data", "random:3,1,8,8", "--certify", "c.json", model="own_gate_net:grey") == 2
     assert "--certify needs images whose preprocessing says what range" in capsys.readouterr().err

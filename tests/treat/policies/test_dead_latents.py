@@ -228,3 +228,14 @@ def test_a_perfect_reconstruction_is_left_alone_and_said():
         recycler.step()
     assert recycler.recycled == 0
     assert not any(parameter.any() for parameter in net.parameters())
+
+
+class Telling(Autoencoder):
+    def forward(self, x):
+        latents = self.act(self.encoder(x))
+        return self.decoder(latents), latents
+
+
+def test_latents_that_are_returned_too_are_refused():
+    with pytest.raises(ValueError, match="act"):
+        undying.Recycler(Telling(), None, undying.DeadLatents(10), probe=torch.randn(20, 5))
