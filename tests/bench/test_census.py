@@ -57,6 +57,21 @@ def test_latents_are_counted_whatever_makes_them(monkeypatch, act):
     assert all(name.startswith("topk") == (name in bench.OUTPUTS) for name in bench.NETWORKS if name != "mine")
 
 
+def test_what_a_watch_does_not_count_is_measured_in_passes_alone(monkeypatch):
+    def small(act):
+        return lambda: (bench.SparseAutoencoder(12, 40, act), torch.randn(5, 12))
+
+    monkeypatch.setitem(bench.NETWORKS, "mine", small(torch.nn.ReLU()))
+    monkeypatch.setitem(bench.NETWORKS, "topmine", small(bench.TopK(3)))
+    monkeypatch.setitem(bench.OUTPUTS, "topmine", "act")
+    settings = bench.CensusSettings(("topmine", "mine"), batches=2, threads=(1,), seconds=1e-3, no_compiled=True)
+    cases = list(bench.measure_census(settings, lambda _: None))
+    assert [len(case.ratios) for case in cases] == [1, 3]
+    rows = {row[0]: row[1:] for row in bench.table(cases, wide=True)}
+    assert rows["step, every=1"][0] == rows["step, ms"][0] == "–"
+    assert "–" not in rows["census"]
+
+
 def test_two_steps_leave_nothing_armed_and_sample_one(monkeypatch):
     written = []
     monkeypatch.setattr(undying.Watch, "_write", lambda self, counter: written.append(len(counter.counts)))

@@ -24,6 +24,7 @@ from undying.census.watch import watch
 from undying.lab.autoencoders.model import SparseAutoencoder, TopK
 from undying.lab.models.mlp import mlp
 
+_NONE = "–"
 NEVER = 10**9
 """Steps between samples, when only what a watch costs in between is measured."""
 
@@ -41,13 +42,13 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
     "mlp": _mlp,
     "sae-4k": lambda: _sae(4096, nn.ReLU()),
     "sae-16k": lambda: _sae(16_384, nn.ReLU()),
-    "sae-64k": lambda: _sae(65_536, nn.ReLU()),
     "topk-16k": lambda: _sae(16_384, TopK(32)),
+    "topk-64k": lambda: _sae(65_536, TopK(32)),
 }
 """name -> the network and a batch: torchvision's on 32 images of 64 x 64, six layers of 1024 on 256 vectors, and sparse
 autoencoders of 4,096 to 65,536 latents on 256 tokens of 256 numbers, with ReLU or with TopK of 32."""
-OUTPUTS = {"topk-16k": "act"}
-"""What a census is to count beside activations."""
+OUTPUTS = {"topk-16k": "act", "topk-64k": "act"}
+"""What a census is to count beside activations. A watch counts none of it, so that of these the census alone is measured."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class CensusSettings:
 
     models: tuple[str, ...] = ("resnet18", "mlp")
     """resnet18 (torchvision's, 32 images of 64 x 64), mlp (six layers of 1024, 256 vectors), or sparse autoencoders on 256 tokens of
-    256 numbers: sae-4k, sae-16k and sae-64k (ReLU), topk-16k (TopK of 32)."""
+    256 numbers: sae-4k and sae-16k (ReLU), topk-16k and topk-64k (TopK of 32)."""
     batches: int = 4
     """Batches of a census."""
     threads: tuple[int, ...] = field(default_factory=one_and_all)
@@ -123,13 +124,16 @@ def _case(settings: CensusSettings, model: str, threads: int) -> CensusCase:
             return timed(_steps(settings, model, compiled_for, watches))
 
     passes = timed(_passes(settings, model))
+    ratios = {("census", "eval pass"): passes.ratio("census", "eval pass")}
+    seconds = {"eval pass": passes.seconds("eval pass") / settings.batches}
+    if model in OUTPUTS:  # which a watch does not count
+        return CensusCase(model, threads, ratios, seconds)
     steps = timed_steps(None)
-    ratios = {
-        ("census", "eval pass"): passes.ratio("census", "eval pass"),
+    ratios |= {
         ("step, every=1", "step"): steps.ratio("every=1", "plain"),
         ("step, every=50", "step"): _every_50(steps),
     }
-    seconds = {"eval pass": passes.seconds("eval pass") / settings.batches, "step": steps.seconds("plain") / 2}
+    seconds["step"] = steps.seconds("plain") / 2
     if not settings.no_compiled:
         steps = timed_steps(threads)
         ratios[("compiled, every=50", "compiled")] = _every_50(steps)
@@ -199,10 +203,12 @@ def workload(model: str, seed: int) -> tuple[nn.Module, Tensor, Tensor]:
 
 
 def table(cases: list[CensusCase], *, wide: bool) -> Rows:
-    """A row a ratio, and one for the time of each thing that is compared to."""
+    """A row a ratio, and one for the time of each thing that is compared to; what was not measured of a network has a dash."""
     rows = [["", *(f"{case.model}, {case.threads}T" for case in cases)]]
-    for form, to in cases[0].ratios:
-        rows.append([form, *(ratio_cell(case.ratios[form, to], wide=wide) for case in cases)])
-    for name in cases[0].seconds:
-        rows.append([f"{name}, ms", *(f"{1e3 * case.seconds[name]:.1f}" for case in cases)])
+    for key in dict.fromkeys(key for case in cases for key in case.ratios):
+        cells = (ratio_cell(case.ratios[key], wide=wide) if key in case.ratios else _NONE for case in cases)
+        rows.append([key[0], *cells])
+    for name in dict.fromkeys(name for case in cases for name in case.seconds):
+        cells = (f"{1e3 * case.seconds[name]:.1f}" if name in case.seconds else _NONE for case in cases)
+        rows.append([f"{name}, ms", *cells])
     return rows
