@@ -236,6 +236,16 @@ class Telling(Autoencoder):
         return self.decoder(latents), latents
 
 
+class Called(Autoencoder):
+    def reconstructed(self, x):
+        return self.forward(x)
+
+
+def test_a_method_in_the_place_of_the_network_is_refused():
+    with pytest.raises(ValueError, match="method= calls something else"):
+        undying.Recycler(Called(), None, undying.DeadLatents(10), probe=torch.randn(20, 5), method="reconstructed")
+
+
 def test_latents_that_are_returned_too_are_refused():
     with pytest.raises(ValueError, match="act"):
         undying.Recycler(Telling(), None, undying.DeadLatents(10), probe=torch.randn(20, 5))

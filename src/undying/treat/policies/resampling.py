@@ -77,6 +77,11 @@ class Resampling:
         finally:
             for hook in hooks:
                 hook.remove()
+        if not losses or not encoded:
+            raise ValueError(
+                f"DeadLatents compares what {type(self._probe.model).__name__} gives with what it is given, and method= calls "
+                f"something else; {_OTHERWISE}"
+            )
         inputs, loss = torch.cat(encoded), torch.cat(losses)
         if len(inputs) != len(loss):
             raise ValueError(
