@@ -173,7 +173,7 @@ def _state_of(tensor: Tensor) -> Any:
 
 def _is_changed(tensor: Tensor, before: Any) -> bool:
     if not isinstance(before, Tensor):
-        return version_of(tensor) != before
+        return bool(version_of(tensor) != before)
     if tensor.layout != torch.strided:
         return False
     now, then = (each.contiguous().view(-1).view(torch.uint8) for each in (tensor, before))

@@ -428,7 +428,7 @@ def _even(shares: Sequence[Census]) -> list[Census]:
     }
     layers: dict[str, set[str]] = {}
     for name, site in itertools.chain.from_iterable(share.items() for share in shares):
-        layers.setdefault(name, set()).update({site.layer} - {None})
+        layers.setdefault(name, set()).update([site.layer] if site.layer else [])
     uneven |= {
         name: f"it is behind layers {' and '.join(sorted(seen))} on different ranks"
         for name, seen in layers.items()

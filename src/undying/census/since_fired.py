@@ -83,12 +83,12 @@ class SinceFired(dict[str, Quiet]):
                 past = self._records, self._samples, 0  # it was not called in any of these
                 self[name] = Quiet(*(torch.full((site.units,), many, dtype=torch.int64) for many in past))
         for name, before in self.items():
-            site = sites.get(name)
-            fired = torch.tensor(False) if site is None else site.fired > 0 if site.silent is None else ~site.silent
+            here = sites.get(name)
+            fired = torch.tensor(False) if here is None else here.fired > 0 if here.silent is None else ~here.silent
             self[name] = Quiet(
                 torch.where(fired, 0, before.records + 1),
                 torch.where(fired, 0, before.samples + given),
-                torch.where(fired, 0, before.positions + (0 if site is None else site.values)),
+                torch.where(fired, 0, before.positions + (0 if here is None else here.values)),
             )
         self._records, self._samples = self._records + 1, self._samples + given
 
@@ -102,11 +102,11 @@ class SinceFired(dict[str, Quiet]):
         Raises:
             TypeError: neither is given, or both are.
         """
-        if (samples is None) == (positions is None):
-            raise TypeError("dead needs a number of samples, or positions=, and not both")
-        if samples is not None:
+        if samples is not None and positions is None:
             return {name: quiet.samples >= samples for name, quiet in self.items()}
-        return {name: quiet.positions >= positions for name, quiet in self.items()}
+        if positions is not None and samples is None:
+            return {name: quiet.positions >= positions for name, quiet in self.items()}
+        raise TypeError("dead needs a number of samples, or positions=, and not both")
 
 
 def _samples(site: Site) -> int:
