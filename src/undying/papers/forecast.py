@@ -48,6 +48,8 @@ KNOWN = {
     "cifar100": Size((3, 32, 32), 100, 50_000, 10_000),
     "digits": Size((1, 8, 8), 10, 1_437, 360),
     "CartPole-v1": Size((4,), 2, 0, 0),
+    "ChangingCartPole-v0": Size((4,), 2, 0, 0),
+    "ChangingAcrobot-v0": Size((6,), 3, 0, 0),
     "minilm-tokens": Size((384,), 384, 136_080, 9_072),
     "generated": Size((16,), 16, 1_920, 128),
 }

@@ -17,7 +17,8 @@ from undying.lab import Execution, Settings, compare
 from undying.lab.collect import collect
 from undying.lab.runs import reinforcement
 from undying.lab.runs.kind import kind_of
-from undying.lab.runs.reinforcement import PROBE, _Run, probe, train
+from undying.lab.runs.reinforcement import PROBE, AgentTraining, probe, train
+from undying.lab.runs.start import difference, start_of
 from undying.lab.settings import AgentRun
 from undying.lab.store import Store
 from undying.report.write import write_report
@@ -69,7 +70,7 @@ def test_an_agent_is_trained_measured_and_counted(sign: str, algo: str) -> None:
 
 
 def test_the_return_is_that_of_episodes_played_by_hand(sign: str) -> None:
-    run = _Run(run_of(sign), Execution())
+    run = AgentTraining(run_of(sign), Execution())
     env = reinforcement.maker(sign)()
     totals = []
     for seed in range(10_000, 10_020):
@@ -141,3 +142,25 @@ def test_what_cannot_be_played_is_said(sign: str) -> None:
         reinforcement.describe("Blackjack-v1")
     with pytest.raises(UndyingError, match="--algo dqn with --env 'Pendulum-v1'"):
         list(train(run_of("Pendulum-v1", algo="dqn")))
+
+
+@pytest.mark.parametrize("arm", ["crelu", "relu+layernorm"])
+def test_the_target_network_of_dqn_has_the_structure_of_the_treatment(sign, arm):
+    runs = [
+        AgentTraining(dataclasses.replace(run_of(sign, algo="dqn"), activation=a), Execution()) for a in ("relu", arm)
+    ]
+    agent, policy = runs[1].agent, runs[1].agent.policy
+    assert agent.q_net_target is policy.q_net_target is not policy.q_net
+    names = [name for name, _ in policy.q_net.named_parameters()]
+    assert names == [name for name, _ in policy.q_net_target.named_parameters()]
+    assert all(
+        torch.equal(a, b) for a, b in zip(policy.q_net.parameters(), policy.q_net_target.parameters(), strict=True)
+    )
+    # What the treatment owns is named, so that the rest can be compared with ReLU's.
+    starts = [start_of(run.networks, run.planned, prepared=run.prepared) for run in runs]
+    assert difference(*starts) == ""
+    assert {"policy.q_net.", "policy.q_net_target."} == {
+        re.match(r"policy\.\w+\.", name)[0] for name in starts[1].owned
+    }
+    for run in runs:
+        run.close()

@@ -34,6 +34,7 @@ KINDS = {
     "dying-dqn": "undying.lab.runs.dying_dqn",
     "sae": "undying.lab.runs.sae",
     "online": "undying.lab.runs.online",
+    "changing-agent": "undying.lab.runs.changing",
 }
 """What config.json calls it (nothing: those of ``undying compare``) -> its module, imported when it is asked for."""
 

@@ -87,7 +87,7 @@ def train(config: OnlineRun, execution: Execution | None = None) -> Iterator[Epo
             if last:
                 metrics["weights_sha256"] = weights_sha256(run.model)
             metrics["seconds"] = time.perf_counter() - started
-            yield Epoch(metrics, seen and seen.census, diverged, start=start if task == 0 else None)
+            yield Epoch(metrics, seen.census if seen else None, diverged, start=start if task == 0 else None)
             if diverged:
                 return
     finally:
@@ -191,13 +191,13 @@ class Online(Kind[OnlineRun]):
     def values(self, config: OnlineRun, lines: Lines, chance: float) -> dict[str, float]:
         online = _online(config, lines)
         scored, held = range(0, config.epochs, 2), range(1, config.epochs, 2)
-        slope = _slope(scored, [online[task] for task in scored])
+        along = slope(scored, [online[task] for task in scored])
         counted = last_counted(lines)
         return {
             "accuracy": float(np.mean([online[task] for task in scored])),
             "validation": float(np.mean([online[task] for task in held])) if len(held) else math.nan,
-            "slope": slope,
-            "change": slope * (config.epochs - 1),
+            "slope": along,
+            "change": along * (config.epochs - 1),
             "dormant": or_nan(share(counted, "dormant")),
             "rank": or_nan(counted.get("effective_rank")),
             "weights": weight_norm(counted),
@@ -231,10 +231,10 @@ def _online(config: OnlineRun, lines: Lines) -> list[float]:
     return [_CHANCE if accuracy is None else accuracy for accuracy in found]
 
 
-def _slope(x: Sequence[int], y: Sequence[float]) -> float:
+def slope(x: Sequence[int], y: Sequence[float]) -> float:
     """Of the line with the least squares; 0 through one point.
 
-    >>> round(_slope([0, 2, 4], [0.5, 0.4, 0.3]), 6)
+    >>> round(slope([0, 2, 4], [0.5, 0.4, 0.3]), 6)
     -0.05
     """
     away = np.asarray(x, dtype=np.float64) - np.mean(x)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -39,7 +41,7 @@ def train(config: AgentRun, execution: Execution | None = None) -> Iterator[Epoc
     Raises:
         UndyingError: stable-baselines3 is missing, or the environment cannot be played.
     """
-    run = _Run(config, execution or Execution())
+    run = AgentTraining(config, execution or Execution())
     start = start_of(run.networks, run.planned, prepared=run.prepared)
     counted: Census | None = None
     try:
@@ -68,10 +70,16 @@ def train(config: AgentRun, execution: Execution | None = None) -> Iterator[Epoc
         run.close()
 
 
-class _Run:
-    """The agent, and what treats its networks."""
+class AgentTraining:
+    """The agent, and what treats its networks.
 
-    def __init__(self, config: AgentRun, execution: Execution) -> None:
+    Args:
+        config: of the run.
+        execution: where it is trained.
+        own: what the algorithm is made with beside.
+    """
+
+    def __init__(self, config: AgentRun, execution: Execution, own: Mapping[str, Any] = MappingProxyType({})) -> None:
         _, baselines = libraries()
         from stable_baselines3.common.env_util import make_vec_env
 
@@ -87,6 +95,7 @@ class _Run:
                 seed=config.seed,
                 device=execution.device,
                 **batch,
+                **own,
                 policy_kwargs={"activation_fn": nn.ReLU},
             )
         except (AssertionError, ValueError, KeyError) as error:
@@ -99,6 +108,10 @@ class _Run:
             raise UndyingError(f"--model {config.model} has no ReLU to replace")
         self.prepared = self.planned.prepare(self.networks, observed)
         policy = self.agent.policy
+        if self.prepared and hasattr(policy, "q_net_target"):  # which is no part of the forward pass
+            policy.q_net_target = copy.deepcopy(policy.q_net).eval()
+            self.agent._create_aliases()
+            self.prepared += [name.replace("q_net", "q_net_target", 1) for name in self.prepared]
         if self.prepared:  # an optimizer of what is there now, as the policy makes its own
             policy.optimizer = policy.optimizer_class(policy.parameters(), lr=config.lr, **policy.optimizer_kwargs)
         self.treatment: Applied = self.planned.start(
@@ -254,7 +267,7 @@ class Agents(Kind[AgentRun]):
         return train(config, execution)
 
     def rehearse(self, config: AgentRun, execution: Execution) -> None:
-        _Run(config, execution).close()
+        AgentTraining(config, execution).close()
 
     def versions(self) -> dict[str, str]:
         gymnasium, baselines = libraries()

@@ -22,6 +22,7 @@ from undying.papers.tables import (
     sugar_profile,
     undying_death,
     undying_plasticity,
+    undying_plasticity_rl,
     undying_sae,
     undying_treat,
 )
@@ -43,6 +44,7 @@ TABLES: dict[str, Table] = {
         undying_treat.TABLE,
         undying_sae.TABLE,
         undying_plasticity.TABLE,
+        undying_plasticity_rl.TABLE,
     )
 }
 """In the order of ``undying reproduce --list``."""
