@@ -279,6 +279,8 @@ class Table:
     """What that of a run is that diverged."""
     points: str = ""
     """What a percentage point is, where that is not a share of samples or units."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Heading -> markdown: what else its page says, below the results."""
 
     def number(self, task: str, arm: str, metric: str) -> Published | None:
         """What the source says of an arm."""

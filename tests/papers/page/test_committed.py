@@ -14,6 +14,15 @@ from undying.papers.tables import TABLES
 
 RESULTS = Path(__file__).parents[3] / "docs" / "results"
 COLUMNS = {"gradient": "gradient_norm", "update": "update_norm", "curvature": "curvature"}
+MOST = {
+    "cartpole": 500,
+    "spike-dqn": 500,
+    "ppo-cartpole": 200,
+    "dqn-cartpole": 200,
+    "ppo-acrobot": 100,
+    "dqn-acrobot": 100,
+}
+"""Of the return of an episode."""
 POINTS = re.compile(r"([+−]?\d+\.\d\d)")
 
 
@@ -57,8 +66,8 @@ def value(row, metric):
         return math.log(float(row[COLUMNS[metric]]))
     if metric == "accuracy" and "test_accuracy" in row:
         return 100 * float(row["test_accuracy"])
-    of_an_episode = row["task"] in ("cartpole", "spike-dqn") and metric in ("accuracy", "area")  # they count up to 500
-    return float(row["score" if metric == "accuracy" else metric]) * (0.2 if of_an_episode else 100)
+    points = 100 / MOST.get(row["task"], 1) if metric in ("accuracy", "area") else 100
+    return float(row["score" if metric == "accuracy" else metric]) * points
 
 
 def expected(claim, differences):

@@ -177,3 +177,9 @@ def test_what_is_true_by_construction_has_its_reason(tmp_path):
     assert "BAReLU has 0 % dead units: true by construction, since a unit is dead when" in text
     assert "bit for bit. 2 of 2 pairs ended with the same weights" in text
     assert "At smoke scale no claim is judged." in text
+
+
+def test_what_else_a_table_says_stands_between_results_and_settings(plan):
+    analysis = found(plan)
+    text = page(replace(analysis, table=replace(TABLE, texts={"Why so": "Because.\n\nAnd so on."})), {})
+    assert "\n\n## Why so\n\nBecause.\n\nAnd so on.\n\n## Settings, small scale\n\n" in text

@@ -67,6 +67,7 @@ def page(
         parts += [part for section in sections if section.task.name == name for part in section.table()]
     if analysis.gains:
         parts += [f"## What remains of the gain, {analysis.scale_name} scale", gains(analysis)]
+    parts += [part for heading, text in table.texts.items() for part in (f"## {heading}", text)]
     parts += [
         f"## Settings, {analysis.scale_name} scale",
         settings(analysis),
