@@ -13,7 +13,7 @@ from torch import Tensor
 from undying._torch import not_a_view
 from undying.bench.forms import BASELINE, FORMS, LIMIT, Form
 from undying.bench.memory import kept, node_name
-from undying.bench.settings import DTYPES, ActivationSettings, choose, in_turn
+from undying.bench.settings import DTYPES, ActivationSettings, choose, clock, in_turn, inductor
 from undying.bench.timing import Ratio, Timings, measure
 
 
@@ -72,8 +72,8 @@ def measure_activations(
 def _case(forms: list[Form], size: int, dtype: str, threads: int, settings: ActivationSettings, backward: bool) -> Case:
     torch.compiler.reset()  # or the next size would be compiled as a variable one, and soon not at all
     generator = torch.Generator().manual_seed(settings.seed)
-    x = torch.randn(size, generator=generator).to(DTYPES[dtype])
-    grad = torch.randn(size, generator=generator).to(DTYPES[dtype])
+    x = torch.randn(size, generator=generator).to(settings.device, DTYPES[dtype])
+    grad = torch.randn(size, generator=generator).to(settings.device, DTYPES[dtype])
     steps: dict[str, Callable[[], object]] = {LIMIT: _limit(x, grad)}
     nodes, bytes_kept = {}, {}
     for form in forms:
@@ -81,7 +81,8 @@ def _case(forms: list[Form], size: int, dtype: str, threads: int, settings: Acti
         nodes[form.name] = node_name(forward())
         bytes_kept[form.name] = kept(forward)
         steps[form.name] = functools.partial(_step, forward, leaf, grad) if backward else forward
-    return Case(size, dtype, threads, measure(steps, settings.seconds, seed=settings.seed), nodes, bytes_kept)
+    timings = measure(steps, settings.seconds, seed=settings.seed, clock=clock(settings.device))
+    return Case(size, dtype, threads, timings, nodes, bytes_kept)
 
 
 def _forward(form: Form, x: Tensor, threads: int) -> tuple[Callable[[], Tensor], Tensor]:
@@ -94,7 +95,7 @@ def _forward(form: Form, x: Tensor, threads: int) -> tuple[Callable[[], Tensor],
         return lambda: module(not_a_view(leaf)), leaf
     leaf = x.detach().requires_grad_()
     if form.compiled:
-        compiled = torch.compile(module, fullgraph=True, dynamic=False, options={"cpp.threads": threads})
+        compiled = torch.compile(module, fullgraph=True, dynamic=False, options=inductor(threads, x.device))
         return lambda: compiled(leaf), leaf
     return lambda: module(leaf), leaf
 

@@ -16,7 +16,7 @@ from undying._base.errors import UndyingError
 from undying.bench.machine import describe
 from undying.bench.networks import resnet18
 from undying.bench.page import Page, interval_note
-from undying.bench.settings import check_time, in_turn, one_and_all
+from undying.bench.settings import check_device, check_time, clock, in_turn, inductor, one_and_all
 from undying.bench.tables import Rows, ratio_cell
 from undying.bench.timing import Ratio, Timings, measure, median_interval
 from undying.census.census import census
@@ -66,6 +66,8 @@ class CensusSettings:
     """For each of census, step and compiled step, after warming up; at least six rounds."""
     no_compiled: bool = False
     """Leave out torch.compile, which takes a minute for each network."""
+    device: str = "cpu"
+    """Where to measure: cpu or cuda."""
     seed: int = 0
     """Of the weights, the data and the order within a round."""
 
@@ -76,6 +78,7 @@ class CensusSettings:
         if self.batches < 1:
             raise UndyingError(f"--batches must be at least 1, not {self.batches}")
         check_time(self.threads, self.seconds)
+        check_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def census_page(settings: CensusSettings, cases: list[CensusCase]) -> Page:
 
 def _case(settings: CensusSettings, model: str, threads: int) -> CensusCase:
     def timed(forms: dict[str, Callable[[], object]]) -> Timings:
-        return measure(forms, settings.seconds, seed=settings.seed)
+        return measure(forms, settings.seconds, seed=settings.seed, clock=clock(settings.device))
 
     def timed_steps(compiled_for: int | None) -> Timings:
         with contextlib.ExitStack() as watches:
@@ -142,7 +145,7 @@ def _case(settings: CensusSettings, model: str, threads: int) -> CensusCase:
 
 
 def _passes(settings: CensusSettings, model: str) -> dict[str, Callable[[], object]]:
-    net, x, _ = workload(model, settings.seed)
+    net, x, _ = workload(model, settings.seed, settings.device)
     data = [x] * settings.batches
 
     def plain() -> None:
@@ -165,10 +168,10 @@ def _steps(
 def _two_steps(
     settings: CensusSettings, model: str, compiled_for: int | None, every: int | None, watches: contextlib.ExitStack
 ) -> Callable[[], object]:
-    net, x, y = workload(model, settings.seed)
+    net, x, y = workload(model, settings.seed, settings.device)
     run: Any = net
     if compiled_for is not None:
-        run = torch.compile(net, dynamic=False, options={"cpp.threads": compiled_for})
+        run = torch.compile(net, dynamic=False, options=inductor(compiled_for, x.device))
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9)
     if every is not None:
         watches.enter_context(watch(run, optimizer, every=every))
@@ -194,12 +197,13 @@ def _every_50(steps: Timings) -> Ratio:
     return Ratio(statistics.median(ratios), *median_interval(ratios), len(ratios))
 
 
-def workload(model: str, seed: int) -> tuple[nn.Module, Tensor, Tensor]:
+def workload(model: str, seed: int, device: str = "cpu") -> tuple[nn.Module, Tensor, Tensor]:
     """One of ``NETWORKS`` in training mode, a batch and its labels."""
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         net, x = NETWORKS[model]()
-        return net.train(), x, torch.randint(10, (len(x),))
+        y = torch.randint(10, (len(x),))
+        return net.to(device).train(), x.to(device), y.to(device)
 
 
 def table(cases: list[CensusCase], *, wide: bool) -> Rows:

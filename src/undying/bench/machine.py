@@ -31,6 +31,8 @@ class Machine:
     undying: str
     commit: str
     """Of undying's source, with ``+`` if it was changed since; empty if it is not a git checkout."""
+    gpu: str = ""
+    """Its name; empty without one."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -38,7 +40,8 @@ class Machine:
     def __str__(self) -> str:
         commit = f" ({self.commit})" if self.commit else ""
         return (
-            f"{self.processor}, {self.cores} cores, {self.instructions}, {self.system}; Python {self.python}, "
+            f"{f'{self.gpu}; ' if self.gpu else ''}{self.processor}, {self.cores} cores, {self.instructions}, "
+            f"{self.system}; Python {self.python}, "
             f"torch {self.torch} with {self.threads} threads, undying {self.undying}{commit}"
         )
 
@@ -55,6 +58,7 @@ def describe() -> Machine:
         torch=torch.__version__,
         undying=__version__,
         commit=_commit(),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else "",
     )
 
 

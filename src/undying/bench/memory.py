@@ -39,7 +39,7 @@ def measure_memory(settings: NetworkSettings, started: Callable[[str], object] =
     for name in settings.models:
         for form in choose(settings.forms, NETWORK_FORMS, always=NETWORK_BASELINE):
             started(f"{name}, {form.name}")
-            work = workload(name, form, settings.batch, settings.side, settings.seed)
+            work = workload(name, form, settings.batch, settings.side, settings.seed, settings.device)
             yield Memory(
                 name, form.name, kept(work.loss, [*work.model.parameters(), *work.model.buffers()]), peak(work)
             )
@@ -71,6 +71,8 @@ def peak(work: Workload) -> int:
     """Most bytes that one forward and backward pass holds above what was there before, by PyTorch's own allocator."""
     work.loss().backward()  # what is made once is made here
     work.model.zero_grad()
+    if work.images.device.type != "cpu":
+        return _peak_of_a_gpu(work)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would tell the terminal that there is no GPU
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         work.loss().backward()
@@ -81,6 +83,16 @@ def peak(work: Workload) -> int:
         held += event.nbytes()
         most = max(most, held)
     return most
+
+
+def _peak_of_a_gpu(work: Workload) -> int:
+    device = work.images.device
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    work.loss().backward()
+    most = torch.cuda.max_memory_allocated(device)
+    work.model.zero_grad()
+    return most - before
 
 
 def node_name(output: Tensor) -> str:

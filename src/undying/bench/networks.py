@@ -54,7 +54,7 @@ MODELS: dict[str, Callable[[int, int], tuple[nn.Module, Tensor]]] = {"resnet18":
 """name -> function of (images in a batch, their side in pixels)."""
 
 
-def workload(name: str, form: Form, batch: int, side: int, seed: int) -> Workload:
+def workload(name: str, form: Form, batch: int, side: int, seed: int, device: str = "cpu") -> Workload:
     """The network of this name with ``form`` in the place of every ReLU; the same weights and batch for every form."""
     if name not in MODELS:
         raise UndyingError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
@@ -63,4 +63,4 @@ def workload(name: str, form: Form, batch: int, side: int, seed: int) -> Workloa
         model, images = MODELS[name](batch, side)
         labels = torch.randint(10, (batch,))
     convert_(model, lambda _: form.make())
-    return Workload(model.train(), images, labels, form)
+    return Workload(model.to(device).train(), images.to(device), labels.to(device), form)

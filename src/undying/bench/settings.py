@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -45,6 +47,8 @@ class ActivationSettings:
     """Names as in the table; all by default. The baseline is always there."""
     no_compiled: bool = False
     """Leave out torch.compile, which takes seconds for each form and size."""
+    device: str = "cpu"
+    """Where to measure: cpu or cuda."""
     seed: int = 0
     """Of the data and of the order within a round."""
 
@@ -55,6 +59,7 @@ class ActivationSettings:
         if not self.dtypes or not set(self.dtypes) <= set(DTYPES):
             raise UndyingError(f"--dtypes must be some of {', '.join(DTYPES)}, not {_shown(self.dtypes)}")
         check_time(self.threads, self.seconds)
+        check_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class NetworkSettings:
     """Their height and width in pixels."""
     forms: tuple[str, ...] = ()
     """Names as in the table; all by default. The baseline is always there."""
+    device: str = "cpu"
+    """Where to measure: cpu or cuda."""
     seed: int = 0
     """Of the weights and the data."""
 
@@ -76,6 +83,7 @@ class NetworkSettings:
         """Raises UndyingError for what cannot be measured."""
         if not self.models or not set(self.models) <= set(MODELS):
             raise UndyingError(f"--models must be some of {', '.join(MODELS)}, not {_shown(self.models)}")
+        check_device(self.device)
         if self.batch < 2 or self.side < 1:
             raise UndyingError(f"--batch must be at least 2 and --side at least 1, not {self.batch} and {self.side}")
 
@@ -126,6 +134,29 @@ def check_time(threads: tuple[int, ...], seconds: float) -> None:
         raise UndyingError(f"--threads must be whole numbers of at least 1, not {_shown(threads)}")
     if not seconds > 0:
         raise UndyingError(f"--seconds must be above 0, not {seconds:g}")
+
+
+def check_device(device: str) -> None:
+    """Raises UndyingError for one that is not here, or whose work cannot be waited for."""
+    if device != "cpu" and not (device.partition(":")[0] == "cuda" and torch.cuda.is_available()):
+        raise UndyingError(f"--device {device!r} cannot be measured here: it must be cpu, or cuda where there is a GPU")
+
+
+def clock(device: str) -> Callable[[], float]:
+    """Gives seconds, once all that ``device`` was told to do is done."""
+    if torch.device(device).type == "cpu":
+        return time.perf_counter
+
+    def now() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return now
+
+
+def inductor(threads: int, device: torch.device) -> dict[str, Any]:
+    """``options`` of torch.compile: a kernel on a CPU is made for a number of threads."""
+    return {"cpp.threads": threads} if device.type == "cpu" else {}
 
 
 def _shown(values: Sequence[object]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from undying.bench.networks import NETWORK_BASELINE, NETWORK_FORMS, Workload, workload
-from undying.bench.settings import TrainingSettings, choose, in_turn
+from undying.bench.settings import TrainingSettings, choose, clock, in_turn, inductor
 from undying.bench.timing import Timings, measure
 
 
@@ -44,19 +44,21 @@ def measure_training(settings: TrainingSettings, started: Callable[[str], object
             started(f"{model}, {threads} thread{'s' * (threads > 1)}")
             steps = {}
             for form in forms:
-                work = workload(model, form, settings.batch, settings.side, settings.seed)
+                work = workload(model, form, settings.batch, settings.side, settings.seed, settings.device)
                 steps[form.name] = _step(work, None)
                 if settings.compiled:
-                    work = workload(model, form, settings.batch, settings.side, settings.seed)
+                    work = workload(model, form, settings.batch, settings.side, settings.seed, settings.device)
                     steps[f"{form.name} compiled"] = _step(work, threads)
-            yield TrainingCase(model, threads, measure(steps, settings.seconds, seed=settings.seed))
+            yield TrainingCase(
+                model, threads, measure(steps, settings.seconds, seed=settings.seed, clock=clock(settings.device))
+            )
 
 
 def _step(work: Workload, compiled_for: int | None) -> Callable[[], object]:
     optimizer = torch.optim.SGD(work.model.parameters(), lr=1e-4, momentum=0.9)
     run = None
     if compiled_for is not None:
-        run = torch.compile(work.model, dynamic=False, options={"cpp.threads": compiled_for})
+        run = torch.compile(work.model, dynamic=False, options=inductor(compiled_for, work.images.device))
 
     def step() -> None:
         optimizer.zero_grad()

@@ -57,7 +57,7 @@ COMMANDS = {
     "bench": Command(
         "bench",
         "BenchCommand",
-        "Measure speed and memory on this CPU, beside PyTorch's own activations.",
+        "Measure speed and memory on this machine, beside PyTorch's own activations.",
     ),
     "doctor": Command("doctor", "DoctorCommand", "Show how activations are computed here, and why."),
 }

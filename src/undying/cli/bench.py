@@ -104,7 +104,7 @@ class BenchPolicies:
 
 @dataclass(frozen=True)
 class BenchCommand:
-    """Measure speed and memory on this CPU, beside PyTorch's own activations."""
+    """Measure speed and memory on this machine, beside PyTorch's own activations."""
 
     what: Annotated[
         Annotated[BenchActivations, tyro.conf.subcommand("activations")]
