@@ -47,6 +47,9 @@ class Execution:
     """Store images and convolutions with the channels last, which is faster on some devices."""
     compile: bool = False
     """Train through torch.compile."""
+    captured: bool = False
+    """On a GPU, replay the forward and backward pass of a step as a CUDA graph, where a replay gave the same numbers as the
+    step itself."""
     deterministic: bool = True
     """--no-deterministic also allows algorithms whose numbers differ from run to run. Without it, only those are used that
     always give the same numbers."""
@@ -76,6 +79,8 @@ class Execution:
             raise UndyingError(f"--checkpoint-seconds must be at least 0, not {self.checkpoint_seconds}")
         if self.devices > 1 and self.device not in ("cpu", "cuda"):
             raise UndyingError(f"--devices {self.devices} goes with --device cpu or cuda, not {self.device!r}")
+        if self.captured and (not self.device.startswith("cuda") or self.devices > 1 or self.compile):
+            raise UndyingError("--captured goes with --device cuda, one of --devices, and without --compile")
         try:
             device = torch.device(self.device)
             torch.zeros(1, device=device).item()  # a device such as meta holds no numbers

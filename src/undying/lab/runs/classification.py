@@ -24,11 +24,12 @@ from undying.lab.execution import Execution
 from undying.lab.optimizers import build_optimizer, lr_factor
 from undying.lab.process_group import SingleProcess
 from undying.lab.runs.batches import Batches, dataset_of
+from undying.lab.runs.captured import Captured, Step
 from undying.lab.runs.kind import Epoch, Kind, Lines
 from undying.lab.runs.lines import treatment_metrics, unit_metrics, weights_sha256
 from undying.lab.runs.start import Start, check_fresh, start_of
 from undying.lab.settings import RunConfig
-from undying.lab.tasks import Classification, Task, build_task, describe, measured, metrics_of, probe_of, scalar
+from undying.lab.tasks import Classification, Task, build_task, describe, is_own, measured, metrics_of, probe_of, scalar
 from undying.lab.treatments import build_treatment
 from undying.statistics.metric import Metric
 
@@ -122,6 +123,9 @@ class SingleRun:
         # Hooks, which the census needs, do not fire in a compiled network; the uncompiled one has the same weights.
         self.wrapped = group.wrap(self.model)
         self.forward: Any = torch.compile(self.wrapped) if execution.compile else self.wrapped
+        self.gradients: Step = self.forward_and_backward
+        if execution.captured and self._may_be_captured():
+            self.gradients = Captured(self.forward_and_backward, self.model)
         self.every = _NORMS_EVERY if sum(p.numel() for p in self.parameters) <= 1_000_000 else 5 * _NORMS_EVERY
         self.steady = config.schedule == "constant" and not config.warmup
         self.sums = torch.zeros(4, dtype=torch.float32 if self.device.type == "mps" else torch.float64)
@@ -173,12 +177,8 @@ class SingleRun:
         if self.config.tasks > 1:
             y = target = self.named(y)
         self.set_lr()
-        self.optimizer.zero_grad()
         with self.group.forked_rng(self.config.seed, self.epoch, self.step):
-            with self._precision():
-                output = self.forward(x)
-                loss = self.loss_of(output, target)
-            self.scaler.scale(self.group.weighted(loss)).backward()
+            output, loss = self.gradients(x, target)
         self.scaler.unscale_(self.optimizer)
         self.treatment.before_step()
         normed = self.step % self.every == 0
@@ -194,7 +194,7 @@ class SingleRun:
         if self.average is not None:
             self.average.update_parameters(self.model)
         right = (output.argmax(1) == y).sum() if self.has_classes else torch.zeros_like(loss)
-        self.sums[:2] += self.group.total(torch.stack([loss.detach() * len(y), right]))
+        self.sums[:2] += self.group.total(torch.stack([loss * len(y), right]))
         if before is not None:
             change = self._weights() - before
             self.sums[2:] += self._finite_if_scaled(torch.stack([norm, change.norm()]))
@@ -204,6 +204,15 @@ class SingleRun:
         self.samples += samples
         self.normed += normed
         self.step += 1
+
+    def forward_and_backward(self, x: Tensor, target: Tensor) -> tuple[Any, Tensor]:
+        """Outputs, as the network gives them, and loss; the gradients are those of the parameters."""
+        self.optimizer.zero_grad()
+        with self._precision():
+            output = self.forward(x)
+            loss = self.loss_of(output, target)
+        self.scaler.scale(self.group.weighted(loss)).backward()
+        return output, loss.detach()
 
     def take_means(self) -> dict[str, float | None]:
         """Of the epoch, and begin anew."""
@@ -350,6 +359,11 @@ class SingleRun:
         factor = lr_factor(self.config, (self.epoch - 1) * steps + self.step, steps, self.config.epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * factor
+
+    def _may_be_captured(self) -> bool:
+        """Whether a step does the same whenever it is called: what runs in Python would be left out of a replay."""
+        own = models.own_function(self.config.model) is not None or is_own(self.config.task)
+        return not (own or self.planned.parts or self.config.drop_path or self.config.amp != "none")
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         name = self.config.amp
