@@ -6,10 +6,10 @@ DEMO := $(VENV)/.demo
 READY := $(VENV)/.ready
 DOCS := $(VENV)/.docs
 
-.PHONY: demo test check docs clean help
+.PHONY: demo test check docs gpu-check gpu-wheels clean help
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 ARMS := --activations relu sugar barelu relu+redo:every=200 --seeds 10
 
@@ -29,8 +29,19 @@ check: $(READY)  ## formatting, lint and types
 docs: $(DOCS)  ## the pages and the reference as a site: build/docs/README.html
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -d build/doctrees docs build/docs
 
+# With the Python that has the GPU's torch: nothing is installed.
+gpu-check:  ## eight minutes on a GPU, PYTHON's torch: right, fast, trained; make gpu-check DRY=1 on a CPU
+	$(PYTHON) tests/gpu_check.py $(if $(DRY),--dry) $(if $(DATA),--data-root $(DATA)) --out gpu-check
+
+gpu-wheels: $(DEMO)  ## what it needs beside torch and torchvision, to be carried to a machine without a network
+	$(BIN)/python -m pip download --quiet --dest gpu-wheels --no-deps --only-binary :all: $(GPU_WHEELS)
+
+GPU_WHEELS := contourpy cycler docstring-parser fonttools iniconfig jinja2 joblib kiwisolver markdown-it-py markupsafe \
+	matplotlib mdurl mpmath packaging pillow pluggy pygments pyparsing pytest python-dateutil rich scikit-learn scipy shtab \
+	six threadpoolctl typeguard typing-extensions tyro
+
 clean:  ## remove the environment, the demo and the site
-	rm -rf $(VENV) demo build docs/reference
+	rm -rf $(VENV) demo build docs/reference gpu-check gpu-wheels
 
 # What a user installs. A second time when torch is there: the kernels are compiled against its headers, where there is a
 # compiler.

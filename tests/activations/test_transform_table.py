@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnxruntime
 import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -165,6 +164,8 @@ POINTS = torch.tensor(
     dtype=torch.float64,
 )
 EXACT = 1e-12
+DEVICE = "cpu"
+"""Where the rows of numbers and layouts are computed; tests/gpu_check sets it, and moves ``POINTS``."""
 
 #: Allowed error in ulp of max(1, |truth|). Measured: 12 for gelu_tanh, whose autograd is torch's own, 7 for the others
 #: in the wide types; 0.5, one rounding, in the half types, which compute in float32.
@@ -176,7 +177,7 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 def truth_at(function: closed_forms.Function, x: Tensor) -> Tensor:
-    return torch.from_numpy(closed_forms.at(function, x.flatten().tolist())).reshape(x.shape)
+    return torch.from_numpy(closed_forms.at(function, x.flatten().tolist())).reshape(x.shape).to(x.device)
 
 
 def assert_near(actual: Tensor, expected: Tensor, x: Tensor, tolerance: float) -> None:
@@ -211,7 +212,7 @@ Transform = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
 
 def _weights(x: Tensor) -> Tensor:
     """Incoming gradients: powers of two, which divide out exactly."""
-    return 2.0 ** (torch.arange(x.numel()) % 5 - 2).reshape(x.shape).to(x.dtype)
+    return 2.0 ** (torch.arange(x.numel()) % 5 - 2).reshape(x.shape).to(x)
 
 
 def _diagonal(jacobian: Tensor) -> Tensor:
@@ -543,7 +544,7 @@ def assert_dtypes_and_layouts(case: Case, dtypes: Sequence[torch.dtype]) -> None
 
 def assert_dtype_and_layout(case: Case, dtype: torch.dtype, layout: str) -> None:
     x = torch.randn(2, 4, 5, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * 3
-    x = LAYOUTS[layout](x.to(dtype)).requires_grad_()
+    x = LAYOUTS[layout](x.to(DEVICE, dtype)).requires_grad_()
     y = case.make()(x)
     (slope,) = torch.autograd.grad(y, x, torch.ones_like(y))
     assert y.dtype == slope.dtype == dtype
@@ -557,7 +558,7 @@ def special(dtype: torch.dtype) -> Tensor:
     info = torch.finfo(dtype)
     smallest = info.tiny * info.eps
     positive = [0.0, smallest, info.tiny, 100.0, 1e30, info.max * 0.249, info.max, torch.inf]
-    return torch.tensor([*positive, *(-x for x in positive), torch.nan], dtype=dtype).repeat(5)
+    return torch.tensor([*positive, *(-x for x in positive), torch.nan], dtype=dtype, device=DEVICE).repeat(5)
 
 
 @every_path
@@ -737,6 +738,8 @@ def test_onnx(tmp_path: Path) -> None:
     inputs = tuple(POINTS.float() for _ in cases)
     program = torch.onnx.export(Each().eval(), inputs, dynamo=True, verbose=False)
     program.save(file)
+    import onnxruntime  # here, so that tests/gpu_check can take the rows where it is not installed
+
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
     outputs = session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})
