@@ -78,9 +78,8 @@ def add_contents(_app: Sphinx, name: str, source: list[str]) -> None:
             source[0] += contents(section.splitlines()[0], pages)
         source[0] += contents("API reference", sorted(f"reference/{path.stem}" for path in REFERENCE.glob("*.rst")))
     if name == "results/README":
-        source[0] += contents(
-            "Results", sorted(f"/results/{path.stem}" for path in (HERE / "results").glob("[a-z]*.md"))
-        )
+        pages = sorted(path.relative_to(HERE).with_suffix("") for path in (HERE / "results").rglob("[a-z]*.md"))
+        source[0] += contents("Results", [f"/{page.as_posix()}" for page in pages])
 
 
 def contents(caption: str, pages: list[str]) -> str:

@@ -163,13 +163,15 @@ def test_a_row_of_the_overview_is_one_of_its_page(claim, where, name, rest):
 
 
 def test_every_claim_with_a_published_number_is_in_the_overview():
+    """Of each table that has a page."""
     there = {(name, claim, where.split(", ")[0]) for claim, where, name, _ in OVERVIEW}
-    for name, table in TABLES.items():
+    shown = {name: table for name, table in TABLES.items() if f"docs/results/{name}.md" in TEXTS}
+    for name, table in shown.items():
         for claim in table.claims:
             published = table.difference(claim) is not None or claim.published
             if published and not claim.own_rates and "(ours)" not in claim.text:
                 assert (name, claim.text, claim.task) in there
-    assert {name for name, *_ in there} == {*TABLES, *TIMED}
+    assert {name for name, *_ in there} == {*shown, *TIMED}
 
 
 def cells(row):
@@ -184,5 +186,5 @@ def short(cell):
 def test_make_targets_named_in_the_pages_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for text in TEXTS.values():
-        for target in re.findall(r"^ {4}make (\w+)", text, re.MULTILINE):
+        for target in re.findall(r"^ {4}make ([\w-]+)", text, re.MULTILINE):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

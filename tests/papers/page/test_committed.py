@@ -26,15 +26,20 @@ MOST = {
 POINTS = re.compile(r"([+−]?\d+\.\d\d)")
 
 
-@pytest.mark.parametrize("name", [name for name in TABLES if (RESULTS / f"{name}.md").exists()])
-def test_every_difference_follows_from_the_runs(name):
-    table = TABLES[name]
-    lines = (RESULTS / f"{name}.md").read_text(encoding="utf-8").splitlines()
+FOLDERS = {"small": RESULTS, "full": RESULTS / "full"}
+PAGES = [(scale, name) for scale, folder in FOLDERS.items() for name in TABLES if (folder / f"{name}.md").exists()]
+
+
+@pytest.mark.parametrize(("scale", "name"), PAGES)
+def test_every_difference_follows_from_the_runs(scale, name):
+    table, folder = TABLES[name], FOLDERS[scale]
+    lines = (folder / f"{name}.md").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == f"# {name}: {scale} scale"
     rows_said = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
     said = [cells for cells in rows_said if cells[-1].startswith("**")]
-    with (RESULTS / f"{name}.runs.csv").open(encoding="utf-8", newline="") as file:
+    with (folder / f"{name}.runs.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    tasks = {task.name: task for task in table.scales["small"].tasks}
+    tasks = {task.name: task for task in table.scales[scale].tasks}
     assert [cells[:2] for cells in said] == [[claim.text, claim.task] for claim in table.claims]
     for claim, (*_, shown, n, _) in zip(table.claims, said, strict=True):
         differences = pairs(rows, claim, tasks[claim.task].lr) if claim.task in tasks else []

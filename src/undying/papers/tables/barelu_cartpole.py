@@ -130,7 +130,7 @@ TABLES = (
         "barelu-cartpole",
         "final reward BAReLU 165.60, ReLU 138.60, Leaky ReLU 106.05, after 389 policy updates",
         {
-            "full": Scale((_task(39, 20, 65),), (_NOT_PUBLIC,)),
+            "full": Scale((_task(39, 20, 65),), (_NOT_PUBLIC, _BOUNDED)),
             "small": Scale(
                 (_task(10, 10, 18),),
                 (
@@ -156,7 +156,7 @@ TABLES = (
         "the same 389 policy updates, each read as a rollout of 128 steps: final reward BAReLU 165.60, ReLU 138.60, "
         "Leaky ReLU 106.05",
         {
-            "full": Scale((_task(389, 20, 80, steps=128),), (_NOT_PUBLIC,)),
+            "full": Scale((_task(389, 20, 80, steps=128),), (_NOT_PUBLIC, _BOUNDED)),
             "small": Scale(
                 (_task(389, 5, 80, STAGES[:1], steps=128),),
                 (_NOT_PUBLIC, "What each arm does at its own best rate: it runs one rate.", _BOUNDED),
