@@ -36,8 +36,8 @@ gpu-check:  ## eight minutes on a GPU, PYTHON's torch: right, fast, trained; mak
 gpu-wheels: $(DEMO)  ## what it needs beside torch and torchvision, to be carried to a machine without a network
 	$(BIN)/python -m pip download --quiet --dest gpu-wheels --no-deps --only-binary :all: $(GPU_WHEELS)
 
-GPU_WHEELS := contourpy cycler docstring-parser fonttools iniconfig jinja2 joblib kiwisolver markdown-it-py markupsafe \
-	matplotlib mdurl mpmath packaging pillow pluggy pygments pyparsing pytest python-dateutil rich scikit-learn scipy shtab \
+GPU_WHEELS := cloudpickle contourpy cycler docstring-parser fonttools iniconfig jinja2 joblib kiwisolver markdown-it-py markupsafe \
+	matplotlib mdurl mpmath narwhals packaging pillow pluggy pygments pyparsing pytest python-dateutil rich scikit-learn scipy shtab \
 	six threadpoolctl typeguard typing-extensions tyro
 
 clean:  ## remove the environment, the demo and the site

@@ -232,6 +232,7 @@ def main(arguments: Sequence[str]) -> int:
     (work / ".gitignore").write_text("*\n", encoding="utf-8")
     limit = given.seconds or (3600 if given.dry else LIMIT)
     unpack(given.wheels, site)
+    importlib.invalidate_caches()
 
     def command(step: Step, seconds: float) -> list[str]:
         words = [sys.executable, str(HERE), "--only", step.name, "--out", str(given.out), "--seconds", f"{seconds:.1f}"]

@@ -1,4 +1,7 @@
-"""The steps of gpu_check.py, each run in a process of its own."""
+"""The steps of gpu_check.py, each run in a process of its own.
+
+Nothing here imports what a machine may lack before the step that needs it.
+"""
 
 from __future__ import annotations
 
