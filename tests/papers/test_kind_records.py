@@ -20,7 +20,8 @@ TABLE = TABLES["barelu-cartpole"]
 KINDS = [
     name
     for name, table in TABLES.items()
-    if any(isinstance(task, KindTask) for scale in table.scales.values() for task in scale.tasks)
+    if not table.shows  # --recorded is not for those
+    and any(isinstance(task, KindTask) for scale in table.scales.values() for task in scale.tasks)
 ]
 
 
