@@ -47,7 +47,7 @@ SMALL = SaeRun(
 )
 FULL = replace(SMALL, steps=20_000, window=320_000)
 SMOKE = replace(
-    SMALL, data=GENERATED, latents=64, epochs=2, steps=40, penalties=("0.1", "0.01"), keeps=("2", "8"), window=640, l0=4
+    SMALL, data=GENERATED, latents=64, epochs=2, steps=40, penalties=("1", "0.01"), keeps=("8", "24"), window=640, l0=20
 )
 
 
