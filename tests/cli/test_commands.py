@@ -81,7 +81,8 @@ def test_the_extra_is_what_the_package_says():
     named = [
         re.match(r"[\w-]+", line).group() for line in requires("undying") if re.search(r"""extra == ["']lab""", line)
     ]
-    assert sorted(EXTRA) == sorted({"scikit-learn": "sklearn"}.get(name, name) for name in named)
+    modules = {"scikit-learn": "sklearn", "markdown-it-py": "markdown_it"}
+    assert sorted(EXTRA) == sorted(modules.get(name, name) for name in named)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

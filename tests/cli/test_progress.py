@@ -9,6 +9,7 @@ from rich.console import Console
 
 from stores import finish, prepared, stop_in
 from undying._base.lock import Lock
+from undying.cli import bar as bars
 from undying.cli import progress
 from undying.cli.progress import RunsTable
 from undying.lab import Settings
@@ -91,18 +92,18 @@ class Terminal(io.StringIO):
 def test_a_bar_is_on_stderr_and_only_in_a_terminal(monkeypatch, capsys):
     monkeypatch.setenv("TERM", "xterm")
     screen = Terminal()
-    monkeypatch.setattr(progress.sys, "stderr", screen)
-    with progress.bar("counting [x]") as done:
-        assert list(progress.followed("abc", 3, done)) == ["a", "b", "c"]
+    monkeypatch.setattr(bars.sys, "stderr", screen)
+    with bars.bar("counting [x]") as done:
+        assert list(bars.followed("abc", 3, done)) == ["a", "b", "c"]
         assert "counting [x]" in screen.getvalue()
-    monkeypatch.setattr(progress.sys, "stderr", io.StringIO())
-    with progress.bar("counting") as done:
+    monkeypatch.setattr(bars.sys, "stderr", io.StringIO())
+    with bars.bar("counting") as done:
         done(1, None)
-    assert progress.sys.stderr.getvalue() == ""
+    assert bars.sys.stderr.getvalue() == ""
     assert capsys.readouterr().out == ""
 
 
 def test_a_bar_knows_how_far_it_is(monkeypatch):
     told = []
-    assert list(progress.followed(iter([5, 6]), None, lambda *said: told.append(said))) == [5, 6]
+    assert list(bars.followed(iter([5, 6]), None, lambda *said: told.append(said))) == [5, 6]
     assert told == [(1, None), (2, None)]

@@ -62,7 +62,7 @@ COMMANDS = {
     "doctor": Command("doctor", "DoctorCommand", "Show how activations are computed here, and why."),
 }
 
-EXTRA = ("jinja2", "matplotlib", "numpy", "rich", "scipy", "sklearn", "tyro")
+EXTRA = ("jinja2", "markdown_it", "matplotlib", "numpy", "rich", "scipy", "sklearn", "tyro")
 """What the extra ``lab`` installs, by the names that are imported."""
 
 

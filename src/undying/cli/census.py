@@ -25,8 +25,8 @@ from undying.census.examples import samples_at
 from undying.census.gate import BASELINE, TOTAL, Check, Limits, Verdict, judge
 from undying.census.outputs import OutputsError, itself
 from undying.census.results import Census
+from undying.cli.bar import bar, followed
 from undying.cli.network import Data, NetworkOptions, axes_of
-from undying.cli.progress import bar, followed
 from undying.probe.data import Probe, ProbeOptions, probe
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from undying._base.extras import need
 from undying._base.files import write_bytes
 from undying.census.batches import unpacked
 from undying.census.census import census
+from undying.cli.bar import bar, followed
 from undying.cli.exported import exported
 from undying.cli.network import Data, NetworkOptions, axes_of
-from undying.cli.progress import bar, followed
 from undying.probe.data import Probe, ProbeOptions, probe
 from undying.treat.prune.prune import prune_
 from undying.treat.prune.report import PruneReport
