@@ -304,7 +304,7 @@ def _trained(job: Job, file: Path, model: str, activation: str, batch: int, *, c
         run.train(time.perf_counter(), None)
     seconds = (now() - begun) / run.batches.steps
     run.close()
-    return Trained(seconds, weights_sha256(run.model), getattr(run.gradients, "why", ""))
+    return Trained(seconds, weights_sha256(run.model), run.captured.why if run.captured else "")
 
 
 def _execution(job: Job, *, captured: bool = False, workers: int = 1) -> Any:

@@ -417,6 +417,7 @@ OTHERS = {
     "_exit": "os's, documented",
     "_ACT_LAYER_DEFAULT": "timm's",
     "_ACT_FN_DEFAULT": "timm's",
+    "_create_aliases": "stable-baselines3's DQN, which goes on with the networks that its policy has then",
 }
 """Private attributes that are neither this package's nor torch's, or are ours to use, and why."""
 

@@ -70,7 +70,9 @@ def test_every_table_runs_at_smoke_scale(name, tmp_path, in_this_process, capsys
     for row in rows:
         last = json.loads((tmp_path / "runs" / row["run"] / "metrics.jsonl").read_text().splitlines()[-1])
         score = last.get("test_accuracy", last.get("test_return"))
-        assert float(row["test_accuracy" if "test_accuracy" in row else "score"]) == pytest.approx(score)
+        told = row["test_accuracy" if "test_accuracy" in row else "score"]
+        # Of other kinds the score is of several lines, or of a place between two: their own tests recompute it.
+        assert score is None or float(told) == pytest.approx(score)
         assert row["weights_sha256"] == last["weights_sha256"]
         environment = json.loads((tmp_path / "runs" / row["run"] / "environment.json").read_text())
         assert environment["instructions"] == torch.backends.cpu.get_cpu_capability()

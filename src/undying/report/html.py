@@ -113,8 +113,8 @@ def _verbatim(text: str) -> Markup:
 def _exact(values: Sequence[float | None], factor: float = 1.0) -> Markup:
     """Of a cell: its numbers in full, which the page's script saves as CSV; a number that is not known ends them.
 
-    >>> print(_exact([0.123456789, 0.1], 100), _exact([None, 1]))
-     data-exact="12.3456789 10"
+    >>> str(_exact([0.123456789, 0.1], 100)), str(_exact([None, 1]))
+    (' data-exact="12.3456789 10"', '')
     """
     numbers = [f"{factor * value:.15g}" for value in itertools.takewhile(known, values) if value is not None]
     return Markup(f' data-exact="{" ".join(numbers)}"' if numbers else "")

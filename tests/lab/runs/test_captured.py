@@ -51,7 +51,7 @@ def trained(config, recording=None):
     """The run after its epochs, with the means of each."""
     run = SingleRun(config, Execution(), SingleProcess())
     if recording is not None:
-        run.gradients = Captured(run.forward_and_backward, run.model, recording(run.model))
+        run.captured = Captured(run.forward_and_backward, run.model, recording(run.model))
     run.begin(16)
     means = []
     for run.epoch in range(1, config.epochs + 1):
@@ -73,7 +73,7 @@ def test_a_run_ends_the_same_bit_for_bit(activation, more):
     plain, means = trained(config)
     made = []
     run, again = trained(config, lambda model: made.append(Recording(model)) or made[-1])
-    assert run.gradients.why == ""
+    assert run.captured.why == ""
     full, last = divmod(44, 8)
     assert last > 0
     assert made[0].replays == 2 * full - WARM_UP  # all whole batches after the warm-up, the first of them to compare
@@ -95,7 +95,7 @@ def test_a_recording_that_gives_other_numbers_is_not_used(spoil):
     plain, means = trained(config)
     made = []
     run, again = trained(config, lambda model: made.append(Recording(model, spoil)) or made[-1])
-    assert run.gradients.why == "a replay gave other numbers than the step itself"
+    assert run.captured.why == "a replay gave other numbers than the step itself"
     assert made[0].replays == 1
     assert means == again
     assert_same(plain, run)
@@ -110,7 +110,7 @@ def test_what_cannot_be_recorded_goes_on_as_it_is():
 
     plain, means = trained(config)
     run, again = trained(config, lambda model: fails)
-    assert "not permitted when stream is capturing" in run.gradients.why
+    assert "not permitted when stream is capturing" in run.captured.why
     assert means == again
     assert_same(plain, run)
 

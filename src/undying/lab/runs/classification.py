@@ -24,7 +24,7 @@ from undying.lab.execution import Execution
 from undying.lab.optimizers import build_optimizer, lr_factor
 from undying.lab.process_group import SingleProcess
 from undying.lab.runs.batches import Batches, dataset_of
-from undying.lab.runs.captured import Captured, Step
+from undying.lab.runs.captured import Captured
 from undying.lab.runs.kind import Epoch, Kind, Lines
 from undying.lab.runs.lines import treatment_metrics, unit_metrics, weights_sha256
 from undying.lab.runs.start import Start, check_fresh, start_of
@@ -123,9 +123,9 @@ class SingleRun:
         # Hooks, which the census needs, do not fire in a compiled network; the uncompiled one has the same weights.
         self.wrapped = group.wrap(self.model)
         self.forward: Any = torch.compile(self.wrapped) if execution.compile else self.wrapped
-        self.gradients: Step = self.forward_and_backward
+        self.captured: Captured | None = None
         if execution.captured and self._may_be_captured():
-            self.gradients = Captured(self.forward_and_backward, self.model)
+            self.captured = Captured(self.forward_and_backward, self.model)
         self.every = _NORMS_EVERY if sum(p.numel() for p in self.parameters) <= 1_000_000 else 5 * _NORMS_EVERY
         self.steady = config.schedule == "constant" and not config.warmup
         self.sums = torch.zeros(4, dtype=torch.float32 if self.device.type == "mps" else torch.float64)
@@ -178,7 +178,7 @@ class SingleRun:
             y = target = self.named(y)
         self.set_lr()
         with self.group.forked_rng(self.config.seed, self.epoch, self.step):
-            output, loss = self.gradients(x, target)
+            output, loss = (self.captured or self.forward_and_backward)(x, target)
         self.scaler.unscale_(self.optimizer)
         self.treatment.before_step()
         normed = self.step % self.every == 0

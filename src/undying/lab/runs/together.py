@@ -213,6 +213,7 @@ def _scratch(run: SingleRun) -> SingleRun:
     copied.parameters = list(copied.model.parameters())
     copied.optimizer = build_optimizer(run.config.optimizer, copied.parameters, run.config.lr, run.config)
     copied.treatment = copy.copy(run.treatment)
+    copied.captured = None
     copied.sums = run.sums.clone()
     copied.epoch = 1
     return copied
