@@ -103,7 +103,8 @@ def at_smoke_scale(words):
 def users_files(folder):
     """What the pages on comparing have the reader write, and data as small as they can be."""
     blocks = re.findall(r"```python\n(.*?)```", TEXTS["docs/compare.md"], re.DOTALL)
-    named = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", TEXTS["docs/tasks.md"], re.DOTALL)
+    pages = TEXTS["docs/tasks.md"] + TEXTS["docs/sparse-autoencoders.md"]
+    named = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", pages, re.DOTALL)
     own = next(block for block in blocks if "acts.py" in block).split('"""')[1]
     for name, code in [("acts", own), ("mine", next(block for block in blocks if "def net" in block)), *named]:
         (folder / f"{name}.py").write_text(code)
