@@ -100,6 +100,16 @@ def test_aggregates(text):
     assert row[2].startswith("50.0 (")
 
 
+def test_a_run_without_a_number_leaves_its_arm_without_an_aggregate(plan):
+    def scored(run):
+        return math.nan if (run.arm, run.config.seed) == ("sugar", 42) else reward(run) / 500
+
+    found = planted.results(plan, scored, values=values, curves=curves)
+    rows = page(analyze(TABLE, "small", plan, found), {}).partition("interquartile mean")[2]
+    assert cells(rows, "| `sugar` |")[1:3] == ["–", "–"]
+    assert cells(rows, "| `barelu` |")[2].startswith("50.0 (")
+
+
 def test_figures_of_curves(analysis, tmp_path):
     text = write_page(analysis, tmp_path).read_text()
     figures = re.findall(r"!\[(.*)\]\((.*)\)", text)

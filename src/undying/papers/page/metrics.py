@@ -72,8 +72,11 @@ def _aggregates(analysis: Analysis, task: TaskAnalysis) -> list[str]:
             row = [f"`{arm}`"]
             for metric in shown:
                 own, other = ([run.of(metric.metric) for run in some] for some in (of, runs[baseline]))
-                row.append(interquartile_mean([own]).in_words(_times(metric.factor)))
-                row.append("" if arm == baseline else probability_of_improvement([own], [other]).in_words(_times(100)))
+                known, both = (all(map(math.isfinite, some)) for some in (own, [*own, *other]))
+                chance = "" if arm == baseline else MISSING
+                if both and arm != baseline:
+                    chance = probability_of_improvement([own], [other]).in_words(_times(100))
+                row += [interquartile_mean([own]).in_words(_times(metric.factor)) if known else MISSING, chance]
             rows.append(row)
     text = (
         f"Over the seeds at rate {task.task.lr:g}, {analysis.scale_name} scale: the mean of the middle half of the runs, and the "
