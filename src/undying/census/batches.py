@@ -36,9 +36,8 @@ def entry(model: nn.Module, method: str | Callable[..., Any] | None) -> Callable
     if not callable(call):
         raise TypeError(f"method must be a function, or name a method of {type(model).__name__}, not {method!r}")
     owner, name = getattr(call, "__self__", None), getattr(call, "__name__", "")
-    if isinstance(owner, nn.Module) and inspect.ismethod(
-        call
-    ):  # as it is now: what it returns may be followed meanwhile
+    if isinstance(owner, nn.Module) and inspect.ismethod(call):
+        # As it is now: what it returns may be followed meanwhile.
         now = getattr(owner, name, None)
         return now if callable(now) and getattr(type(owner), name, None) is call.__func__ else call
     return call

@@ -21,12 +21,11 @@ class CallNames:
     """
 
     def __init__(self) -> None:
-        self.guessed: dict[str, tuple[int, int]] = {}
-        """By label: the fewest and most calls behind no layer that is known, in a pass that has any, where they vary."""
         self._names: dict[tuple[str, str | None, int], str] = {}
         self._many: Counter[str] = Counter()
         self._in_pass: Counter[tuple[str, str | None]] = Counter()
         self._unknown: dict[str, tuple[int, int]] = {}
+        """By label: the fewest and most calls behind no layer that is known, in a pass that has any."""
         self.latest = ""
         """The name that was given last."""
 
@@ -36,7 +35,6 @@ class CallNames:
             if layer is None:
                 fewest, most = self._unknown.get(label, (calls, calls))
                 self._unknown[label] = min(fewest, calls), max(most, calls)
-        self.guessed = {label: ends for label, ends in self._unknown.items() if ends[0] < ends[1]}
         self._in_pass.clear()
 
     def doubts(self) -> dict[str, str]:
@@ -44,7 +42,8 @@ class CallNames:
         return {
             label: f"it is called {fewest} to {most} times a pass, behind layers that are not followed, and its calls are numbered "
             "in their order: where a pass leaves out one of several layers, a site has units of them all"
-            for label, (fewest, most) in self.guessed.items()
+            for label, (fewest, most) in self._unknown.items()
+            if fewest < most
         }
 
     def next(self, label: str, layer: str | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from undying._base.patterns import Skip
 from undying._base.preserve_state import device_of, preserve_state
 from undying._base.unwrap import uncompiled, unwrap_model
+from undying._base.warn import warn
 from undying.activations.known import is_flat_below_zero, is_two_sided
 from undying.census.batches import Inputs, Mask, batches_of, entry, mask_of, moved, unpacked
 from undying.census.counting import Counter
@@ -180,7 +180,7 @@ def counted(
     if batches == 0:
         raise ValueError("data gave no batch")
     for label, doubt in counter.names.doubts().items():
-        warnings.warn(f"census: {label}: {doubt}", stacklevel=3)
+        warn(f"census: {label}: {doubt}")
     unrecognised = counter.unrecognised()
     for site, line in uses.terms.items():
         if counter.counts.pop(site, None) is not None:
