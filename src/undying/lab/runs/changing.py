@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from undying.census.results import Census
 from undying.lab.checkpoints import Checkpoint
 from undying.lab.execution import Execution
 from undying.lab.runs.kind import Curve, Epoch, Kind, Lines
@@ -19,13 +17,9 @@ from undying.lab.runs.lines import (
     or_nan,
     recycled_share,
     share,
-    treatment_metrics,
-    unit_metrics,
-    weights_sha256,
 )
 from undying.lab.runs.online import slope
 from undying.lab.runs.reinforcement import AgentTraining, libraries
-from undying.lab.runs.start import start_of
 from undying.lab.settings import AgentRun
 from undying.lab.treatments import build_treatment
 
@@ -65,33 +59,12 @@ def train(config: ChangingRun, execution: Execution | None = None) -> Iterator[E
     """
     most = _limits()[config.data]
     run = AgentTraining(config, execution or Execution(), _OWN[config.algo])
-    start = start_of(run.networks, run.planned, prepared=run.prepared)
-    counted: Census | None = None
-    try:
-        for epoch in range(config.epochs + 1):
-            started, seen = time.perf_counter(), len(run.returns)
-            if epoch > 0:
-                run.envs.env_method("begin", epoch - 1)
-                run.train(epoch)
-            diverged = not all(bool(p.isfinite().all()) for p in run.networks.parameters())
-            counted = counted if diverged else run.count()
-            last, ended = diverged or epoch == config.epochs, run.returns[seen:]
-            metrics = {
-                "epoch": epoch,
-                "steps": run.agent.num_timesteps,
-                "episodes": len(ended),
-                "online_return": float(np.mean(ended)) / most if ended and not diverged else None,
-                **(unit_metrics(counted) if counted and not diverged else {}),
-                **({} if diverged else {"weight_norm": _norm(run)}),
-                **treatment_metrics(run.treatment, last=last),
-                **({"weights_sha256": weights_sha256(run.networks)} if last else {}),
-                "seconds": time.perf_counter() - started,
-            }
-            yield Epoch(metrics, counted, diverged, start=start if epoch == 0 else None)
-            if diverged:
-                return
-    finally:
-        run.close()
+
+    def scored(returns: Sequence[float], known: bool) -> dict[str, float | None]:
+        online = float(np.mean(returns)) / most if returns and known else None
+        return {"online_return": online, **({"weight_norm": _norm(run)} if known else {})}
+
+    yield from run.epochs(scored, lambda task: run.envs.env_method("begin", task - 1))
 
 
 def _limits() -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -42,32 +42,11 @@ def train(config: AgentRun, execution: Execution | None = None) -> Iterator[Epoc
         UndyingError: stable-baselines3 is missing, or the environment cannot be played.
     """
     run = AgentTraining(config, execution or Execution())
-    start = start_of(run.networks, run.planned, prepared=run.prepared)
-    counted: Census | None = None
-    try:
-        for epoch in range(config.epochs + 1):
-            started, seen = time.perf_counter(), len(run.returns)
-            if epoch > 0:
-                run.train(epoch)
-            diverged = not all(bool(p.isfinite().all()) for p in run.networks.parameters())
-            counted = counted if diverged else run.count()
-            last, ended = diverged or epoch == config.epochs, run.returns[seen:]
-            metrics = {
-                "epoch": epoch,
-                "steps": run.agent.num_timesteps,
-                "episodes": len(ended),
-                f"train_{RETURN.name}": float(np.mean(ended)) if ended else None,
-                **(unit_metrics(counted) if counted and not diverged else {}),
-                **run.evaluated(known=not diverged),
-                **treatment_metrics(run.treatment, last=last),
-                **({"weights_sha256": weights_sha256(run.networks)} if last else {}),
-                "seconds": time.perf_counter() - started,
-            }
-            yield Epoch(metrics, counted, diverged, start=start if epoch == 0 else None)
-            if diverged:
-                return
-    finally:
-        run.close()
+
+    def scored(returns: Sequence[float], known: bool) -> dict[str, float | None]:
+        return {f"train_{RETURN.name}": float(np.mean(returns)) if returns else None, **run.evaluated(known)}
+
+    yield from run.epochs(scored)
 
 
 class AgentTraining:
@@ -120,6 +99,45 @@ class AgentTraining:
         # The library takes the steps, of which each is one of the treatment.
         policy.optimizer.register_step_pre_hook(lambda *_: self.treatment.before_step())
         policy.optimizer.register_step_post_hook(lambda *_: self.treatment.after_step())
+
+    def epochs(
+        self,
+        scored: Callable[[Sequence[float], bool], dict[str, float | None]],
+        begin: Callable[[int], object] = lambda _: None,
+    ) -> Iterator[Epoch]:
+        """Train, and close at the end. Weights that stop being finite end it with a last, diverged epoch.
+
+        Args:
+            scored: gives what is told of an epoch beside units, from the returns of the episodes that ended in it and whether
+                the weights are finite.
+            begin: is called with the number of an epoch, from 1, before it is trained.
+        """
+        start = start_of(self.networks, self.planned, prepared=self.prepared)
+        counted: Census | None = None
+        try:
+            for epoch in range(self.config.epochs + 1):
+                started, seen = time.perf_counter(), len(self.returns)
+                if epoch > 0:
+                    begin(epoch)
+                    self.train(epoch)
+                diverged = not all(bool(p.isfinite().all()) for p in self.networks.parameters())
+                counted = counted if diverged else self.count()
+                last, ended = diverged or epoch == self.config.epochs, self.returns[seen:]
+                metrics = {
+                    "epoch": epoch,
+                    "steps": self.agent.num_timesteps,
+                    "episodes": len(ended),
+                    **scored(ended, not diverged),
+                    **(unit_metrics(counted) if counted and not diverged else {}),
+                    **treatment_metrics(self.treatment, last=last),
+                    **({"weights_sha256": weights_sha256(self.networks)} if last else {}),
+                    "seconds": time.perf_counter() - started,
+                }
+                yield Epoch(metrics, counted, diverged, start=start if epoch == 0 else None)
+                if diverged:
+                    return
+        finally:
+            self.close()
 
     def train(self, epoch: int) -> None:
         """As many steps of the environment as the epoch has."""
