@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
+from functorch.compile import make_boxed_func
 from torch import Tensor
+from torch._dynamo.backends.common import aot_autograd
 
 import undying
-from undying.ops import reference
+from undying.ops import native, reference
 
 # torch itself warns, at its first forward-mode derivative.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?` is (deprecated|not supported)")
@@ -89,3 +92,64 @@ def test_at_a_finite_end_of_the_reach_float32_has_relu_s_derivative(name: str) -
         assert surrogate.derivative(ends).tolist() == [0.0, 1.0]
         x = torch.tensor([-torch.inf, 3 * low, 3 * high, torch.inf])
         assert reference.slope(x, surrogate, "all", 0.5).tolist() == [0.0, 0.0, 1.0, 1.0]
+
+
+ON_THE_CPU = {**dict.fromkeys(native.DTYPES, native.missing() is None), torch.float64: False}
+
+
+@pytest.mark.parametrize("dtype", ON_THE_CPU, ids=str)
+@pytest.mark.parametrize("path", ["auto", "native", "reference"])
+def test_the_backward_graph_calls_the_kernel_where_there_is_one(dtype: torch.dtype, path: str) -> None:
+    if path == "native" and native.missing():
+        return
+    torch.compiler.reset()
+    called: set[str] = set()
+
+    def keep(graph: torch.fx.GraphModule, _: object) -> Any:
+        called.update(str(node.target) for node in graph.graph.nodes)
+        return make_boxed_func(graph.forward)
+
+    with undying.ops.using(path):
+        compiled = torch.compile(undying.SUGAR(), backend=aot_autograd(fw_compiler=keep), fullgraph=True)
+        compiled(POINTS.to(dtype, copy=True).requires_grad_()).sum().backward()
+    assert ("undying.bsilu_backward.default" in called) == (path != "reference" and ON_THE_CPU[dtype])
+
+
+@pytest.mark.parametrize("name", sorted(undying.SURROGATES))
+@pytest.mark.parametrize("settings", [{}, {"region": "negative", "strength": 0.5}], ids=["all", "half of the negative"])
+def test_compiled_float32_has_the_closed_form_s_derivative(name: str, settings: dict[str, Any]) -> None:
+    torch.compiler.reset()
+    special = torch.tensor([0.0, -0.0, torch.inf, -torch.inf, torch.nan, 8e37, -8e37])
+    x = torch.cat([torch.linspace(-30, 30, 4001), special]).requires_grad_()
+    compiled = torch.compile(undying.SUGAR(name, **settings), backend="aot_eager", fullgraph=True)
+    (gradient,) = torch.autograd.grad(compiled(x).sum(), x)
+    region, strength = settings.get("region", "all"), settings.get("strength", 1.0)
+    truth = reference.slope(x.detach().double(), undying.surrogate(name), region, strength)
+    ulp = torch.finfo(torch.float32).eps * truth.abs().clamp(min=1)
+    assert ((gradient.double() - truth).abs() <= 4 * ulp)[~x.isnan()].all()
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "transposed": lambda x: x.t(),
+    "every third": lambda x: x[:, ::3],
+    "expanded": lambda x: x[:1].expand(5, -1),
+    "negated": torch._neg_view,
+    "empty": lambda x: x[:0],
+    "one number": lambda x: x[0, 0],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
+def test_compiled_of_any_layout(layout: str, dynamic: bool) -> None:
+    torch.compiler.reset()
+    values = torch.linspace(-4, 4, 70).reshape(7, 10)
+    x, same = values.clone().requires_grad_(), values.double().requires_grad_()
+
+    def f(x: Tensor) -> Tensor:
+        return undying.sugar(LAYOUTS[layout](x))[..., ::2] if layout != "one number" else undying.sugar(x[0, 0])
+
+    torch.compile(f, backend="aot_eager", fullgraph=True, dynamic=dynamic)(x).sum().backward()
+    with undying.ops.using("reference"):
+        f(same).sum().backward()
+    torch.testing.assert_close(x.grad.double(), same.grad, rtol=1e-6, atol=1e-6)

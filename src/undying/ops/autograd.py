@@ -37,8 +37,27 @@ def kernel(surrogate: Surrogate, region: str, library: ModuleType) -> SlopeKerne
     return found
 
 
+class CompiledKernel(Function):
+    """SUGAR for a compiler, on the CPU: what Inductor makes of the closed form takes longer than the kernel and what it
+    could have been fused with (docs/results/speed.md)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, surrogate: Surrogate, region: str, strength: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.settings = surrogate, region, strength
+        return torch.relu(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (x,) = ctx.saved_tensors
+        surrogate, region, strength = ctx.settings
+        operator = getattr(torch.ops.undying, f"{surrogate.name}_backward").default
+        limits = reference.limits(torch.float32, surrogate, region)
+        return operator(gradient, x, native.parameter(surrogate), strength, *limits), None, None, None
+
+
 class Formula(Function):
-    """SUGAR with its derivative in closed form. A compiler fuses this best: one tensor kept, one pass each way."""
+    """SUGAR with its derivative in closed form, for a compiler to fuse: one tensor kept, one pass each way."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, surrogate: Surrogate, region: str, strength: float) -> Tensor:

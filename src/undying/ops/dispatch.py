@@ -4,9 +4,9 @@ The reference implementation is right everywhere. Something faster is used where
 
 * plain eager mode (no transform, no tracing, no mode, no tensor subclass): one relu where no derivative can be asked for;
   else a Function that keeps the input alone, whose backward pass is a kernel for float32, bfloat16 and float16, native on
-  the CPU and Triton's on a GPU, where there is one, and the closed form elsewhere (``functions.EagerSUGAR``).
-* while torch.compile traces, and nothing else does: relu with the closed form of its derivative (``functions.Formula``),
-  which Inductor fuses into one pass each way.
+  the CPU and Triton's on a GPU, where there is one, and the closed form elsewhere (``autograd.EagerSUGAR``).
+* while torch.compile traces, and nothing else does: relu, whose backward pass is the native kernel on the CPU
+  (``autograd.CompiledKernel``), and elsewhere the closed form, which Inductor fuses (``autograd.Formula``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from undying._torch import dispatch_mode_depth, in_dual_level, in_functorch, jit_tracing_state
 from undying.ops import autograd, lean, native, reference, triton_loader
-from undying.surrogates import Surrogate
+from undying.surrogates import BUILT_IN, Surrogate
 
 __all__ = ["PATHS", "report", "using"]
 
@@ -37,7 +37,8 @@ def sugar(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor
         return reference.sugar(x, surrogate, region, strength)
     if torch.compiler.is_compiling():
         if _compiles_plainly(x):
-            return autograd.Formula.apply(x, surrogate, region, strength)  # type: ignore[no-any-return]
+            form = autograd.CompiledKernel if _kernel_compiles(x, surrogate) else autograd.Formula
+            return form.apply(x, surrogate, region, strength)  # type: ignore[no-any-return]
     elif is_plain_eager(x):
         if not (torch.is_grad_enabled() and x.requires_grad):
             return torch.relu(x)
@@ -111,7 +112,8 @@ def report() -> dict[str, str]:
         "path": f"{_setting} (UNDYING_PATH)",
         **{where: _eager_on(device, other) for where, device in eager.items()},
         "other devices": other,
-        "torch.compile": other,
+        "torch.compile, CPU": _by("native", other) if _compiles_to_native() else other,
+        "torch.compile, others": other,
         "torch.func": "reference implementation",
     }
 
@@ -125,8 +127,12 @@ def _eager_on(device: torch.device, other: str) -> str:
         return f"an error: {error}"
     if library is None:
         return other
+    return _by("native" if library is native else "Triton", other)
+
+
+def _by(kernels: str, other: str) -> str:
     types = ", ".join(str(dtype).removeprefix("torch.") for dtype in native.DTYPES)
-    return f"{'native' if library is native else 'Triton'} kernels for {types}; {other} for float64"
+    return f"{kernels} kernels for {types}; {other} for float64"
 
 
 def is_plain_eager(x: Tensor) -> bool:
@@ -173,6 +179,15 @@ def _compiles_plainly(x: Tensor) -> bool:
         and not in_functorch()
         and not in_dual_level()
     )
+
+
+def _kernel_compiles(x: Tensor, surrogate: Surrogate) -> bool:
+    """Whether the graph calls the native kernel, which the dispatcher hands ordinary memory whatever x is."""
+    return _compiles_to_native() and x.is_cpu and x.dtype in native.DTYPES and type(surrogate) in BUILT_IN
+
+
+def _compiles_to_native() -> bool:
+    return _setting in ("auto", "native") and native.missing() is None
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
