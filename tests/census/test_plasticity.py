@@ -171,6 +171,7 @@ def test_every_form_of_it():
     assert "<td>0 -&gt; 1</td>" in table._repr_html_()
     with pytest.raises(KeyError, match="no site 'nope'"):
         table["nope"]
+    assert tuple(table) == table.rows and len(table) == len(table.rows)
 
 
 class Listed(nn.Module):

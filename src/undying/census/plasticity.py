@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,12 @@ class Plasticity:
     def __getitem__(self, name: str) -> PlasticSite:
         site = self.census[name]
         return next(row for row in self.rows if row.site is site)
+
+    def __iter__(self) -> Iterator[PlasticSite]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON: shares of units, not every unit; NaN and infinities are strings."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,12 @@ class Certificate:
             if site.name == name:
                 return site
         raise KeyError(f"no site {name!r}; sites: {', '.join(site.name for site in self.sites)}")
+
+    def __iter__(self) -> Iterator[str]:
+        return (site.name for site in self.sites)
+
+    def __len__(self) -> int:
+        return len(self.sites)
 
     @property
     def dead_units(self) -> int:

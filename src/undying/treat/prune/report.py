@@ -6,6 +6,7 @@ import html
 import json
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,12 @@ class PruneReport:
             if row.name == name:
                 return row
         raise KeyError(f"no unit is constant at a site {name!r}; sites: {', '.join(row.name for row in self.rows)}")
+
+    def __iter__(self) -> Iterator[PrunedSite]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     @property
     def cut(self) -> int:
