@@ -171,7 +171,8 @@ def test_every_form_of_it():
     assert "<td>0 -&gt; 1</td>" in table._repr_html_()
     with pytest.raises(KeyError, match="no site 'nope'"):
         table["nope"]
-    assert tuple(table) == table.rows and len(table) == len(table.rows)
+    assert tuple(table) == table.rows
+    assert len(table) == len(table.rows)
 
 
 class Listed(nn.Module):

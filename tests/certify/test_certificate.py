@@ -101,6 +101,5 @@ def test_table_and_words():
         assert word in certificate.covers
     with pytest.raises(KeyError, match="no site 'nope'; sites: act, act2"):
         certificate["nope"]
-    assert [certificate[name] for name in certificate] == certificate.sites and len(certificate) == len(
-        certificate.sites
-    )
+    assert [certificate[name] for name in certificate] == certificate.sites
+    assert len(certificate) == len(certificate.sites)
