@@ -129,6 +129,35 @@ def test_compiled_float32_has_the_closed_form_s_derivative(name: str, settings: 
     assert ((gradient.double() - truth).abs() <= 4 * ulp)[~x.isnan()].all()
 
 
+OVERWRITTEN: dict[str, Callable[[Tensor], object]] = {
+    "all of it": Tensor.zero_,
+    "a part": lambda z: z[:2].fill_(5.0),
+    "added to": lambda z: z.add_(1.0),
+}
+
+
+@pytest.mark.parametrize("how", OVERWRITTEN)
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
+@pytest.mark.parametrize("given", [False, True], ids=["made inside", "given"])
+def test_what_is_overwritten_later_has_the_derivative_of_before_or_raises(how: str, backend: str, given: bool) -> None:
+    torch.compiler.reset()
+
+    def f(z: Tensor) -> Tensor:
+        z = z if given else z * 1
+        y = undying.sugar(z)
+        OVERWRITTEN[how](z)
+        return y.sum()
+
+    for dtype in (torch.float32, torch.float64):
+        x = POINTS.to(dtype, copy=True).requires_grad_()
+        try:
+            torch.compile(f, backend=backend, fullgraph=True)(x * 1).backward()
+        except RuntimeError as error:
+            assert "modified by an inplace operation" in str(error)  # noqa: PT017
+            continue
+        torch.testing.assert_close(x.grad, SLOPE.to(dtype))
+
+
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "transposed": lambda x: x.t(),
     "every third": lambda x: x[:, ::3],

@@ -37,13 +37,17 @@ def kernel(surrogate: Surrogate, region: str, library: ModuleType) -> SlopeKerne
     return found
 
 
+# Both that a compiler traces save a copy of x, which is none where nobody writes to x: there Inductor leaves it out. Of
+# what a Function saves a compiler does not notice that it is overwritten, and the derivative would be taken elsewhere.
+
+
 class CompiledKernel(Function):
     """SUGAR for a compiler, on the CPU: what Inductor makes of the closed form takes longer than the kernel and what it
     could have been fused with (docs/results/speed.md)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, surrogate: Surrogate, region: str, strength: float) -> Tensor:
-        ctx.save_for_backward(x)
+        ctx.save_for_backward(x.clone())
         ctx.settings = surrogate, region, strength
         return torch.relu(x)
 
@@ -61,7 +65,7 @@ class Formula(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, surrogate: Surrogate, region: str, strength: float) -> Tensor:
-        ctx.save_for_backward(x)
+        ctx.save_for_backward(x.clone())
         ctx.settings = surrogate, region, strength
         return torch.relu(x)
 
