@@ -19,7 +19,7 @@ namespace {
 
 // Of the operators: raised, here and in src/undying/ops/native.py, with every change to what they take, do or return, so
 // that a library which was left over from before is not used.
-constexpr int64_t INTERFACE = 3;
+constexpr int64_t INTERFACE = 4;
 
 int64_t interface() { return INTERFACE; }
 
@@ -186,6 +186,30 @@ void count_outputs(Tensor h, int64_t units, int64_t inner, Tensor zeros, Tensor 
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Fingerprints
+
+// out[r] = the hash of row r of the words of x, of which the first is number ``first``: a row has a word for every factor.
+void hash_rows(Tensor x, int64_t first, Tensor factors, Tensor out) {
+  const int64_t width = factors.numel(), words = x.numel() / 8, rows = width ? (first + words + width - 1) / width : 0;
+  STD_TORCH_CHECK(x.is_cpu() && x.is_contiguous() && x.scalar_type() == ScalarType::Byte && x.numel() % 8 == 0,
+                  "hash_rows: x must be the bytes of words of 64 bits, contiguous and on the CPU");
+  for (const Tensor* t : {&factors, &out})
+    STD_TORCH_CHECK(t->is_cpu() && t->is_contiguous() && t->scalar_type() == ScalarType::Long,
+                    "hash_rows: factors and out must be int64, contiguous and on the CPU");
+  STD_TORCH_CHECK(0 <= first && first < width && out.numel() == rows, "hash_rows: ", out.numel(), " rows are not ", rows);
+  const auto* bytes = static_cast<const char*>(x.const_data_ptr());
+  const auto* factor = static_cast<const int64_t*>(factors.const_data_ptr());
+  auto* sums = static_cast<int64_t*>(out.mutable_data_ptr());
+  const Variant* variant = in_use.variant;
+  torch::stable::parallel_for(0, rows, std::max<int64_t>(GRAIN / width, 1), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; r++) {
+      const int64_t from = std::max(r * width, first), to = std::min((r + 1) * width, first + words);
+      sums[r] = variant->hash(bytes + 8 * (from - first), factor + from - r * width, to - from);
+    }
+  });
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Activations
 
 // x in the order of memory of ``like``, which has x's shape.
@@ -261,6 +285,7 @@ STABLE_TORCH_LIBRARY(undying, m) {
       "count_inputs(Tensor x, int units, int inner, float low, float high, Tensor(a!) counts, Tensor(b!) peak, "
       "Tensor(c!) total) -> ()");
   m.def("count_outputs(Tensor h, int units, int inner, Tensor(a!) zeros, Tensor(b!) total) -> ()");
+  m.def("hash_rows(Tensor x, int first, Tensor factors, Tensor(a!) out) -> ()");
 #define DEFINE(surrogate) \
   m.def(#surrogate "_backward(Tensor gradient, Tensor x, float a, float strength, float low, float high) -> Tensor");
   SURROGATES(DEFINE)
@@ -276,6 +301,7 @@ STABLE_TORCH_LIBRARY_IMPL(undying, CompositeExplicitAutograd, m) {
 STABLE_TORCH_LIBRARY_IMPL(undying, CPU, m) {
   m.impl("count_inputs", TORCH_BOX(&undying::count_inputs));
   m.impl("count_outputs", TORCH_BOX(&undying::count_outputs));
+  m.impl("hash_rows", TORCH_BOX(&undying::hash_rows));
 #define IMPLEMENT(surrogate) \
   m.impl(#surrogate "_backward", TORCH_BOX(&undying::sugar_backward<undying::number_of_##surrogate>));
   SURROGATES(IMPLEMENT)

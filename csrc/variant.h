@@ -66,6 +66,7 @@ struct Variant {
   void (*sugar_backward[SURROGATE_COUNT])(const Slope&, const Elements& gradient_x_out);
   void (*barelu)(float alpha, float eps, const Elements& x_x_out);
   void (*barelu_backward)(float alpha, float eps, const Elements& gradient_x_out);
+  int64_t (*hash)(const void* words, const int64_t* factors, int64_t count);
 };
 
 extern const Variant portable, avx2, avx512;

@@ -1,5 +1,6 @@
 """The fingerprint: blind to order and batching, and to nothing else."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -11,8 +12,10 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
 import undying
+from kernels import instructions_here, kernels
 from undying.census import fingerprint
 from undying.census.fingerprint import Fingerprint, weights_of
+from undying.ops import native
 
 
 def of(batches):
@@ -132,18 +135,21 @@ def holding(**tensors):
     return net
 
 
+def mixed(h):
+    h = signed((h ^ (h >> 31)) * -4658895280553007687)
+    return h ^ (h >> 29)
+
+
+def signed(h):
+    return (h + 2**63) % 2**64 - 2**63
+
+
+def factor(i):
+    return mixed(signed(i * -7046029254386353131)) | 1
+
+
 def truth(tensors):
     """The sums by type, in Python's integers: of little-endian words of 8 bytes, by rows of 2**16."""
-
-    def mixed(h):
-        h = signed((h ^ (h >> 31)) * -4658895280553007687)
-        return h ^ (h >> 29)
-
-    def signed(h):
-        return (h + 2**63) % 2**64 - 2**63
-
-    def factor(i):
-        return mixed(signed(i * -7046029254386353131)) | 1
 
     raw = b"".join(t.contiguous().view(torch.uint8).numpy().tobytes() for t in tensors)
     total = 0
@@ -154,11 +160,20 @@ def truth(tensors):
     return signed(total)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
-def test_the_sum_is_that_of_whole_numbers_however_it_is_cut(dtype, monkeypatch):
-    tensors = [torch.randn(n, dtype=dtype) for n in (3, 2**18 // (8 * dtype.itemsize // 4), 5, 70_001)]
+@pytest.mark.parametrize("path", [*instructions_here(), "none"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64, torch.complex128])
+def test_the_sum_is_that_of_whole_numbers_however_it_is_cut(dtype, path, monkeypatch):
+    sizes = (3, 2**18 // (8 * dtype.itemsize // 4), 1, 0, 1, 1, 5, 70_001)
+    tensors = [torch.randn(n, dtype=dtype) for n in sizes]
     wanted = truth(tensors)
-    assert int(fingerprint._sum_of_bits(tensors)) == wanted
+    if path == "none":
+        monkeypatch.setattr(native, "_missing", "not built")
+    with kernels(path) if path != "none" else contextlib.nullcontext():
+        assert int(fingerprint._sum_of_bits(tensors)) == wanted
+        assert int(fingerprint._sum_of_bits([torch.empty(0, dtype=dtype)])) == 0
+        rows = tensors[1][: 7 * 64].reshape(7, 64)
+        hashes = fingerprint._rows(rows) - rows[0].numel() * (2 if dtype.is_complex else 1)
+        assert [signed(h * factor(1)) for h in hashes.tolist()] == [truth([row]) for row in rows]
     monkeypatch.setattr(fingerprint, "_CHUNK", 2**16 * 8 // dtype.itemsize)
     assert int(fingerprint._sum_of_bits(tensors)) == wanted
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from undying.ops import native
+
 # Odd 64-bit constants, so that multiplication permutes the integers (Knuth's multiplicative hashing).
 _POSITION = -7046029254386353131
 _MIX = -4658895280553007687
@@ -97,34 +99,69 @@ def _is_plain(t: Tensor) -> bool:
 
 def _sum_of_bits(tensors: Sequence[Tensor]) -> Tensor:
     """0-dimensional int64: of tensors of one type, one behind the other, each eight bytes times an odd factor of their own."""
-    weights = _weights(_ROW, tensors[0].device)
-    total, rows = weights.new_zeros(()), 0
-    for chunk in _chunks(tensors):
-        raw = chunk.view(torch.uint8)
-        fill = -len(raw) % (8 if len(raw) <= 8 * _ROW else 8 * _ROW)
-        bits = (torch.cat([raw, raw.new_zeros(fill)]) if fill else raw).view(torch.int64)
-        bits = (bits ^ (bits >> 32)).view(-1, min(len(bits), _ROW))
-        hashes = (bits * weights[: bits.shape[1]]).sum(1)
-        numbers = torch.arange(rows + 1, rows + 1 + len(hashes), device=hashes.device)
-        total = total + (hashes * (_mixed(numbers * _POSITION) | 1)).sum()
-        rows += len(hashes)
-    return total
+    factors = _weights(_ROW, tensors[0].device)
+    hashes, rows, words = [factors.new_zeros(1)], [0], 0
+    for raw in _words_in_place(tensors) if all(map(_is_native, tensors)) else _chunks(tensors):
+        row, first = divmod(words, _ROW)
+        hashes.append(_hash_rows(raw, first, factors))
+        rows += range(row + 1, row + 1 + len(hashes[-1]))
+        words += len(raw) // 8
+    numbers = torch.tensor(rows, device=factors.device)
+    return (torch.cat(hashes) * (_mixed(numbers * _POSITION) | 1)).sum()
+
+
+def _hash_rows(raw: Tensor, first: int, factors: Tensor) -> Tensor:
+    """int64, one hash a row of words, of which the first is number ``first`` of its row; ``raw``: uint8, their bytes."""
+    if _is_native(raw):
+        return native.hash_rows(raw, first, factors)
+    assert first == 0
+    bits = raw.view(torch.int64)
+    width = min(len(bits), len(factors))
+    bits = (torch.cat([bits, bits.new_zeros(fill)]) if (fill := -len(bits) % width) else bits).view(-1, width)
+    return ((bits ^ (bits >> 32)) * factors[:width]).sum(1)
+
+
+def _is_native(x: Tensor) -> bool:
+    """Whether the native kernels, which read x once, can hash it."""
+    return native.missing() is None and type(x) is Tensor and x.is_cpu
+
+
+def _words_in_place(tensors: Sequence[Tensor]) -> Iterator[Tensor]:
+    """uint8, the bytes of whole words: all their numbers in order, nothing copied but words that two tensors share."""
+    rest = torch.empty(0, dtype=torch.uint8)
+    for t in tensors:
+        raw = _flat(t).contiguous().view(torch.uint8)
+        if begin := -len(rest) % 8:
+            rest, raw = torch.cat([rest, raw[:begin]]), raw[begin:]
+            if len(rest) < 8:
+                continue
+            yield rest
+        end = len(raw) // 8 * 8
+        yield raw[:end]
+        rest = raw[end:]
+    if len(rest):
+        yield torch.cat([rest, rest.new_zeros(-len(rest) % 8)])
 
 
 def _chunks(tensors: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Copies of all their numbers in order, of one length but for the last, on the device of the first."""
+    """Likewise, in copies of one length but for the last, on the device of the first."""
     parts: list[Tensor] = []
     room = _CHUNK
     for t in tensors:
-        flat = t.resolve_conj().resolve_neg().reshape(-1)
+        flat = _flat(t)
         while len(flat):
             parts.append(flat[:room].to(tensors[0].device))
             flat, room = flat[room:], room - len(parts[-1])
             if not room:
-                yield torch.cat(parts)
+                yield torch.cat(parts).view(torch.uint8)
                 parts, room = [], _CHUNK
     if parts:
-        yield torch.cat(parts)
+        raw = torch.cat(parts).view(torch.uint8)
+        yield torch.cat([raw, raw.new_zeros(-len(raw) % 8)])
+
+
+def _flat(t: Tensor) -> Tensor:
+    return t.resolve_conj().resolve_neg().reshape(-1)
 
 
 class _UnknownError(TypeError):
@@ -181,9 +218,10 @@ def _rows(tensor: Tensor) -> Tensor:
     if rows.is_complex():
         rows = torch.view_as_real(rows).flatten(1).contiguous()
     bits = _integers(rows)
+    if not bits.numel():
+        return bits.sum(1)
     # A bit at the top, such as the sign of a float64, must reach others: two of them would cancel in the sum.
-    bits = bits ^ (bits >> 32)
-    return (bits * _weights(bits.shape[1], bits.device)).sum(1) + rows.shape[1]
+    return _hash_rows(bits.view(-1).view(torch.uint8), 0, _weights(bits.shape[1], bits.device)) + rows.shape[1]
 
 
 def _integers(rows: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ NAMESPACE = "undying"
 """Of the operators, in ``torch.ops``."""
 
 # Of the operators, as in csrc/library.cpp.
-_INTERFACE = 3
+_INTERFACE = 4
 _NUMBERS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """As csrc/variant.h has them."""
 
@@ -167,6 +167,22 @@ def count_outputs(h: Tensor, units: int, inner: int, zeros: Tensor, total: Tenso
         RuntimeError: a tensor is not as described.
     """
     torch.ops.undying.count_outputs(h, units, inner, zeros, total)
+
+
+def hash_rows(x: Tensor, first: int, factors: Tensor) -> Tensor:
+    """int64 (rows,): the wrapping sum of (bits ^ bits >> 32) * factor over the 64-bit words of each row.
+
+    Args:
+        x: uint8, contiguous, on the CPU: the bytes of whole words.
+        first: number of the first word in the first row, which has fewer words by that; the last may have too.
+        factors: int64, contiguous, on the CPU: one for each word of a row.
+
+    Raises:
+        RuntimeError: a tensor is not as described.
+    """
+    out = factors.new_empty(-(-(first + x.numel() // 8) // len(factors)))
+    torch.ops.undying.hash_rows(x, first, factors, out)
+    return out
 
 
 def _load() -> str | None:
