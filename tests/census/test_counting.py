@@ -274,3 +274,36 @@ def test_a_library_s_own_activation_is_one_site_whatever_it_computes_with():
     result = undying.census(net, {"input_ids": torch.randint(10, (4, 6))})
     assert [(site.name, site.kind, site.units) for site in result.sites] == [("h.0.mlp.act", "NewGELUActivation", 32)]
     assert result["h.0.mlp.act"].silent.nonzero().flatten().tolist() == [3]
+
+
+class Asking(nn.Module):
+    """Goes by what it asks of its input: number of axes, length and type."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.w, self.act = nn.Conv2d(3, 5, 1), nn.Parameter(torch.randn(3, 5)), nn.ReLU()
+        self.seen = {"conv": [], "w": []}
+
+    def forward(self, x):
+        layer = "conv" if x.dim() == 4 else "w"
+        h = self.conv(x) if layer == "conv" else x @ self.w
+        if len(h) > 4:
+            h = h.double()
+        elif h.shape[-1] == 1 and h.ndim == 4:
+            h = h.flatten(2).transpose(1, 2)
+        unit = h.dim() - 1 if layer == "w" or h.dim() == 3 else 1
+        self.seen[layer].append(h.detach().movedim(unit, -1).reshape(-1, 5).double())
+        return self.act(h)
+
+
+def test_batches_of_other_shapes_types_and_paths_are_counted_by_unit():
+    shapes = [(2, 3, 4, 4), (2, 3, 4, 4), (2, 7, 3), (6, 3, 2, 2), (3, 3, 4, 1), (6, 1, 3), (2, 7, 3), (2, 3, 4, 4)]
+    net = Asking()
+    found = undying.census(net, [torch.randn(shape) for shape in shapes])
+    assert {site.layer for site in found.sites} == {"conv", "w"}
+    for site in found.sites:
+        x = torch.cat(net.seen[site.layer])
+        assert site.values == len(x)
+        assert torch.equal(site.fired, (x > 0).sum(0))
+        torch.testing.assert_close(site.peak, x.amax(0), rtol=0, atol=0)
+        torch.testing.assert_close(site.mean_abs, x.relu().mean(0), rtol=1e-12, atol=0)

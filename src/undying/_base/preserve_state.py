@@ -48,16 +48,17 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
     A graph of a forward pass before stays good: the network runs on copies of its buffers, and nothing is written to the
     originals.
     """
-    training = {module: module.training for module in model.modules()}
-    attributes = [(m, name, v) for m in model.modules() for name, v in vars(m).items() if isinstance(v, Tensor)]
+    modules = list(model.modules())
+    training = {module: module.training for module in modules}
+    attributes = [(m, name, v) for m in modules for name, v in vars(m).items() if isinstance(v, Tensor)]
     with contextlib.ExitStack() as stack:
         stack.enter_context(_noted())
         stack.enter_context(_random_state(model))
         # Undone in the opposite order: contents first, since they hold flags and buffers of their own.
         stack.callback(_restore_flags, training)
         stack.callback(_restore_attributes, attributes)
-        stack.enter_context(_buffers_copied(model))
-        stack.enter_context(_contents_kept(model))
+        stack.enter_context(_buffers_copied(modules))
+        stack.enter_context(_contents_kept(modules))
         yield
 
 
@@ -72,11 +73,11 @@ def _restore_attributes(attributes: list[tuple[nn.Module, str, Tensor]]) -> None
 
 
 @contextlib.contextmanager
-def _buffers_copied(model: nn.Module) -> Iterator[None]:
+def _buffers_copied(modules: list[nn.Module]) -> Iterator[None]:
     """The network works on copies of its buffers; afterwards it has the originals again, with the values they had."""
     originals = [
         (module, name, buffer)
-        for module in model.modules()
+        for module in modules
         for name, buffer in module._buffers.items()
         if buffer is not None and not is_lazy(buffer)
     ]
@@ -99,9 +100,9 @@ def _buffers_copied(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _contents_kept(model: nn.Module) -> Iterator[None]:
+def _contents_kept(modules: list[nn.Module]) -> Iterator[None]:
     """What modules hold whose ``train`` does more than to set flags, and their children: attributes and weights."""
-    working = [module for module in model.modules() if _trains_its_own_way(module)]
+    working = [module for module in modules if _trains_its_own_way(module)]
     inside = dict.fromkeys(child for module in working for child in module.modules())
     held = [(module, _shallow(vars(module))) for module in inside]
     weights = {

@@ -166,7 +166,7 @@ _LIBRARIES = {"transformers.activations", "timm.layers.activations", "timm.layer
 
 def is_activation(module: nn.Module | None) -> bool:
     """Whether calls of ``module`` are sites; what it computes with inside is not."""
-    return isinstance(module, tuple(FACTS)) or type(module).__module__ in _LIBRARIES
+    return not FACTS.keys().isdisjoint(type(module).__mro__) or type(module).__module__ in _LIBRARIES
 
 
 def is_composed(module: nn.Module | None) -> bool:

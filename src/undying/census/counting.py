@@ -32,7 +32,7 @@ from undying.units.layout import Columns, Layout
 from undying.units.marks import Known, Mark, Ranks
 from undying.units.rules import UnitAxes
 from undying.units.sites import RANKS, AmbiguousError, RanksError, site_layout
-from undying.units.tensors import is_among, tensors_in
+from undying.units.tensors import QUERIES, is_among, tensors_in
 from undying.units.unseen import Unrecognised, Unseen, reachable
 
 
@@ -241,23 +241,25 @@ class Counter(UnitAxes):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func in QUERIES and args and self.knows(args[0]):
+            return func(*args, **(kwargs or {}))
         kind, kwargs = TYPE_OF.get(func), dict(kwargs or {})
         if self._samples is not None:
             self._samples = samples_shown(getattr(func, "__name__", ""), args, kwargs, self._samples)
-        given = list(tensors_in((*args, *kwargs.values())))
+        given = tensors_in((*args, *kwargs.values()))
         if self._picking:
-            out = super().__torch_function__(func, types, args, kwargs)
-            self._moved(func, args, kwargs, given, out)
+            out, made = self.followed(func, args, kwargs, given)
+            self._moved(func, args, kwargs, given, made)
             return out
         self.unseen.read(func, given)
         if kind is None or is_activation(self._running.module) or self._running.within(is_activation):
-            out = super().__torch_function__(func, types, args, kwargs)
-            self._moved(func, args, kwargs, given, out)
+            out, made = self.followed(func, args, kwargs, given)
+            self._moved(func, args, kwargs, given, made)
             self.unseen.called(func, args, kwargs, out)
             if self.uses is not None:
                 self.uses.called(func, args, kwargs, given, out)
             if self.inputs is not None:
-                self.inputs.called(func, args, kwargs, given, out)
+                self.inputs.called(func, args, kwargs, given, made)
             return out
         name = func.__name__.strip("_")
         place = self._running.name if self._running.module is not None else ""
@@ -266,26 +268,26 @@ class Counter(UnitAxes):
             label = f"{label}()"
         call = self._begin(label, kind, args[0] if args else kwargs["input"], bounds, place)
         args, kwargs = _with_first(args, kwargs, call.x)
-        h = super().__torch_function__(func, types, args, kwargs)
+        h, made = self.followed(func, args, kwargs, tensors_in((*args, *kwargs.values())))
         self.unseen.called(func, args, kwargs, h)
         if self._positions is not None:
             self._positions.called(name, args, kwargs, given, h)
         if self.inputs is not None:
-            self.inputs.called(func, args, kwargs, given, h)
+            self.inputs.called(func, args, kwargs, given, made)
         self._end(call, h)
         return h
 
     def _moved(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor], out: Any
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor], made: Any
     ) -> None:
         """Follow layers, positions and samples through an operation, after it."""
-        self._layers.called(func, given, out)
+        self._layers.called(func, given, made)
         if self._covered is not None:
-            self._covered.called(func, given, out)
+            self._covered.called(func, given, made)
         if self._positions is not None:
-            self._positions.called(getattr(func, "__name__", ""), args, kwargs, given, out)
+            self._positions.called(getattr(func, "__name__", ""), args, kwargs, given, made)
         if self.examples is not None:
-            self.examples.rows.called(func, args, kwargs, given, out)
+            self.examples.rows.called(func, args, kwargs, given, made)
 
     def _returned(self, name: str, value: Any) -> Any:
         """Count what one of the ``outputs`` returned. What it is to return now."""
@@ -484,8 +486,10 @@ class Counter(UnitAxes):
 
     def _mask_at(self, layout: Layout) -> Tensor | None:
         # One mask covers the tokens of a sample; a site that sees one value a sample, as after pooling, has no padding.
-        places, mask = math.prod(layout.shape) // layout.units, self._mask
-        return None if mask is not None and places == mask.shape[0] != mask.numel() else mask
+        if (mask := self._mask) is None:
+            return None
+        places = math.prod(layout.shape) // layout.units
+        return None if places == mask.shape[0] != mask.numel() else mask
 
 
 def _with_first(args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -22,6 +22,8 @@ _CHUNK = 2**22
 """Most elements of weights that are taken at once; a multiple of what makes a row."""
 _ROW = 2**16
 """int64 of weights in a row."""
+_SMALL = 2**15
+"""Bytes of a tensor up to which a copy takes less time than a call."""
 
 
 class Fingerprint:
@@ -127,20 +129,20 @@ def _is_native(x: Tensor) -> bool:
 
 
 def _words_in_place(tensors: Sequence[Tensor]) -> Iterator[Tensor]:
-    """uint8, the bytes of whole words: all their numbers in order, nothing copied but words that two tensors share."""
-    rest = torch.empty(0, dtype=torch.uint8)
+    """uint8, the bytes of whole words: all their numbers in order, nothing copied but small tensors and words that two share."""
+    parts: list[Tensor] = []
+    waiting = 0
     for t in tensors:
         raw = _flat(t).contiguous().view(torch.uint8)
-        if begin := -len(rest) % 8:
-            rest, raw = torch.cat([rest, raw[:begin]]), raw[begin:]
-            if len(rest) < 8:
-                continue
-            yield rest
-        end = len(raw) // 8 * 8
-        yield raw[:end]
-        rest = raw[end:]
-    if len(rest):
-        yield torch.cat([rest, rest.new_zeros(-len(rest) % 8)])
+        begin = -waiting % 8 if len(raw) > _SMALL else len(raw)
+        parts.append(raw[:begin])
+        waiting += begin
+        if begin < len(raw):
+            yield torch.cat(parts)
+            end = len(raw) - (len(raw) - begin) % 8
+            yield raw[begin:end]
+            parts, waiting = [raw[end:]], len(raw) - end
+    yield torch.cat([*parts, torch.zeros(-waiting % 8, dtype=torch.uint8)])
 
 
 def _chunks(tensors: Sequence[Tensor]) -> Iterator[Tensor]:

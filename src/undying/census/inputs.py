@@ -17,7 +17,7 @@ from torch import Tensor
 from undying._torch import in_functorch
 from undying.census.layers import RUNNING, WEIGHED
 from undying.units.layout import Columns, Layout
-from undying.units.tensors import ByTensor, tensors_in
+from undying.units.tensors import ByTensor
 
 OTHER_SUMS = {"addbmm", "addmv", "baddbmm", "bmm", "dot", "einsum", "inner", "mv", "outer", "tensordot"}
 _CHUNK = 2**20
@@ -80,15 +80,21 @@ class FirstLayers:
         return {layer: _statistics(*sums) for layer, sums in self._sums.items() if sums is not None and int(sums[0])}
 
     def called(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], given: list[Tensor], out: Any
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        given: list[Tensor],
+        made: list[Tensor],
     ) -> None:
-        """Note one operation, after it; ``given``: the tensors among its arguments."""
+        """Note one operation, after it; ``given``: the tensors among its arguments, ``made``: those that it gave."""
         known = [state for t in given if (state := self._is_input.get(t)) is not None]
         if not known:
             return
         name = getattr(func, "__name__", "").strip("_")
         sums = name in WEIGHED or name in RUNNING or name in OTHER_SUMS
-        made = given[:1] if name == "setitem" else list(tensors_in([out]))
+        if name == "setitem":
+            made = given[:1]
         for tensor in made:
             self._is_input.set(tensor, all(known) and not sums)
         if all(known) and sums and made and (layer := self._layer_of(made[0])) is not None:

@@ -17,7 +17,7 @@ from undying._torch import base_of
 from undying.census.uses import keeps_apart
 from undying.units.layout import Layout
 from undying.units.rules import is_elementwise
-from undying.units.tensors import ByTensor, tensors_in
+from undying.units.tensors import ByTensor
 
 WEIGHED = {"linear", "bilinear", "addmm", "embedding", "embedding_bag", "matmul", "mm", "rmatmul"} | {
     f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3)
@@ -52,9 +52,9 @@ class Layers:
         """Say it, of what an activation gives."""
         self._layers.set(x, layer)
 
-    def called(self, func: Callable[..., Any], given: list[Tensor], out: Any) -> None:
-        """Note one operation, after it; ``given``: the tensors among its arguments."""
-        name, made = getattr(func, "__name__", "").strip("_"), list(tensors_in([out]))
+    def called(self, func: Callable[..., Any], given: list[Tensor], made: list[Tensor]) -> None:
+        """Note one operation, after it; ``given``: the tensors among its arguments, ``made``: those that it gave."""
+        name = getattr(func, "__name__", "").strip("_")
         if name == "setitem":  # gives nothing, and writes into its first argument
             made = given[:1]
         if made:
@@ -102,4 +102,4 @@ class Layers:
         return self._weights.get(id(x if base is None else base))
 
     def _is_fixed(self, x: Tensor) -> bool:
-        return x.numel() == 1 or self._parameter(x) is not None or id(x) in self._buffers
+        return id(x) in self._weights or id(x) in self._buffers or x.numel() == 1 or self._parameter(x) is not None

@@ -110,11 +110,14 @@ def _weighed(name: str, tensor: Tensor, layout: Layout, args: tuple[Any, ...], k
     found = _columns(name, tensor, args, kwargs)
     if found is None:
         return None
-    columns, axis = found
-    numbers = layout.numbers(axis % tensor.dim())
-    if numbers is None:
+    columns, axis = found[0].cpu(), found[1] % tensor.dim()
+    if not layout.are_along(axis):
         return None
-    return torch.zeros(layout.units, dtype=torch.bool).index_put((numbers[columns.cpu()],), torch.tensor(True))
+    if bool(columns.all()):
+        return torch.ones(layout.units, dtype=torch.bool)
+    numbers = layout.numbers(axis)
+    assert numbers is not None
+    return torch.zeros(layout.units, dtype=torch.bool).index_put((numbers[columns],), torch.tensor(True))
 
 
 def _columns(name: str, tensor: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, int] | None:

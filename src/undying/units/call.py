@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,11 +16,24 @@ from undying.units.tensors import tensors_in
 class Call:
     """The arguments of an operation, and what is known of them."""
 
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], of: Callable[[Tensor], Known]) -> None:
+    def __init__(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        of: Callable[[Tensor], Known],
+        given: list[Tensor] | None = None,
+    ) -> None:
         self.args, self.kwargs = args, kwargs
-        self._known = [(tensor, of(tensor)) for tensor in tensors_in((*args, *kwargs.values()))]
-        self._of = {id(tensor): known for tensor, known in self._known if isinstance(known, Layout)}
-        self.ranks = [known for _, known in self._known if isinstance(known, Ranks)]
+        given = tensors_in((*args, *kwargs.values())) if given is None else given
+        self._known = [(tensor, of(tensor)) for tensor in given]
+
+    @functools.cached_property
+    def _of(self) -> dict[int, Layout]:
+        return {id(tensor): known for tensor, known in self._known if isinstance(known, Layout)}
+
+    @functools.cached_property
+    def ranks(self) -> list[Ranks]:
+        return [known for _, known in self._known if isinstance(known, Ranks)]
 
     def ranks_of(self, tensor: Any) -> Ranks | None:
         return next((known for given, known in self._known if given is tensor and isinstance(known, Ranks)), None)

@@ -148,12 +148,16 @@ class Layout:
 
     def numbers(self, dim: int) -> Tensor | None:
         """int64: the unit of each index along ``dim``; None where other axes matter too."""
-        if any(step for d, axis in enumerate(self.axes) if d != dim for _, step in axis):
+        if not self.are_along(dim):
             return None
         number = torch.zeros(1, dtype=torch.int64)
         for size, step in self.axes[dim]:
             number = (number[:, None] + step * torch.arange(size)).flatten()
         return number
+
+    def are_along(self, dim: int) -> bool:
+        """Whether no other axis tells units apart."""
+        return not any(step for d, axis in enumerate(self.axes) if d != dim for _, step in axis)
 
     def columns(self, x: Tensor, mask: Tensor | None = None) -> Columns:
         """The values of x by unit: a view where one run of units lies in dense memory, as in channels-last maps too.

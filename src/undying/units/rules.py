@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from undying.units.call import Call
 from undying.units.layout import Axis, Layout, Statistic
 from undying.units.marks import Known, Mark, Ranks
-from undying.units.tensors import ByTensor, tensors_in
+from undying.units.tensors import ByTensor, held_by, tensors_in
 
 
 class UnitAxes(TorchFunctionMode):
@@ -50,7 +50,7 @@ class UnitAxes(TorchFunctionMode):
         """Say that the buffers of ``model``, and tensors that are plain attributes, are constants, unless they were made
         by what was seen."""
         for module in model.modules():
-            for tensor in tensors_in(vars(module).values()):
+            for tensor in held_by(module):
                 if tensor not in self._layouts:
                     self._layouts.set(tensor, Mark.CONSTANT)
 
@@ -58,15 +58,21 @@ class UnitAxes(TorchFunctionMode):
         self, func: Callable[..., Any], _: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        return self.followed(func, args, kwargs, tensors_in((*args, *kwargs.values())))[0]
+
+    def followed(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]
+    ) -> tuple[Any, list[Tensor]]:
+        """What an operation gives, and the tensors in it, which are followed; ``given``: those among its arguments."""
         name = getattr(func, "__name__", "")
+        operation = func if name == "__get__" else name.strip("_")
         # Before the call: an operation in place returns its own input.
-        follow = following(
-            func if name == "__get__" else name.strip("_"), args, kwargs, self._layouts.get, self.compares
-        )
+        follow = following(operation, args, kwargs, self._layouts.get, self.compares, given)
         out = func(*args, **kwargs)
-        for tensor in tensors_in([out]):
+        made = tensors_in([out])
+        for tensor in made:
             self._layouts.set(tensor, follow(tensor))
-        return out
+        return out, made
 
 
 def following(
@@ -75,6 +81,7 @@ def following(
     kwargs: dict[str, Any],
     of: Callable[[Tensor], Known],
     compares: bool = False,
+    given: list[Tensor] | None = None,
 ) -> Callable[[Tensor], Known]:
     """What an operation does to layouts: a function from each tensor that it gives to what is known of it, or None.
 
@@ -84,9 +91,10 @@ def following(
         args, kwargs: of the call.
         of: what is known of an argument, or None. Parameters are constants without being told.
         compares: follow comparisons as well, which in a network make masks of its units rather than units.
+        given: the tensors among the arguments, where they were looked for.
     """
     rule = (_RULES | _COMPARISONS if compares else _RULES).get(operation, _unfollowed)
-    call = Call(args, kwargs, of)
+    call = Call(args, kwargs, of, given)
 
     def follow(out: Tensor) -> Known:
         found = rule(call, out) if out.dim() else None

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 V = TypeVar("V")
+
+QUERIES = {
+    *(
+        getattr(Tensor, name)
+        for name in ("dim", "size", "numel", "stride", "is_contiguous", "is_floating_point", "__len__")
+    ),
+    *(getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "is_cuda", "requires_grad")),
+}
+"""What asks a tensor and gives none."""
 
 
 class ByTensor(Generic[V]):
@@ -41,15 +50,28 @@ class ByTensor(Generic[V]):
             del self._entries[id(tensor)]
 
 
-def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+def tensors_in(values: Iterable[Any]) -> list[Tensor]:
     """All tensors in nested lists, tuples and mappings."""
+    found: list[Tensor] = []
+    _find(values, found)
+    return found
+
+
+def _find(values: Iterable[Any], found: list[Tensor]) -> None:
     for value in values:
+        if value.__class__ in _PLAIN:  # first: of an operation's arguments most are
+            continue
         if isinstance(value, Tensor):
-            yield value
+            found.append(value)
         elif isinstance(value, (list, tuple)):
-            yield from tensors_in(value)
-        elif isinstance(value, dict) or (value.__class__ not in _PLAIN and isinstance(value, Mapping)):
-            yield from tensors_in(value.values())
+            _find(value, found)
+        elif isinstance(value, dict) or isinstance(value, Mapping):  # noqa: SIM101, as asking for the second is slow
+            _find(value.values(), found)
+
+
+def held_by(module: nn.Module) -> list[Tensor]:
+    """Its parameters, buffers, and tensors that are plain attributes, without those of its children."""
+    return tensors_in(value for name, value in vars(module).items() if name not in _EVERY_MODULES)
 
 
 def is_among(tensor: Tensor, tensors: Iterable[Tensor]) -> bool:
@@ -57,4 +79,6 @@ def is_among(tensor: Tensor, tensors: Iterable[Tensor]) -> bool:
     return any(tensor is other for other in tensors)
 
 
-_PLAIN = {int, float, bool, str, type(None), slice}  # asking whether they are mappings takes most of the time
+_PLAIN = {int, float, bool, str, type(None), slice}
+_EVERY_MODULES = vars(nn.Module()).keys() - {"_parameters", "_buffers"}
+"""Attributes that hold no tensor: flags, children, hooks."""

@@ -319,8 +319,9 @@ class Seeing(UnitAxes):
 
 def _may_be_an_activation(module: nn.Module) -> bool:
     """Whether it is of a type of the user's, and holds neither modules nor parameters."""
-    bare = not any(True for _ in module.children()) and not any(True for _ in module.parameters())
-    return bare and not is_activation(module) and type(module).__module__.split(".")[0] != "torch"
+    if type(module).__module__.split(".")[0] == "torch" or is_activation(module):
+        return False
+    return not any(True for _ in module.children()) and not any(True for _ in module.parameters())
 
 
 def _activations_in(module: Any) -> list[str]:
