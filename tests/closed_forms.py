@@ -7,6 +7,8 @@ At exactly x = 0 every piecewise function takes its branch for x <= 0, as torch 
 its slope, ELU'(0) is alpha, NeLU''(0) is 2 a. The exceptions are torch's too, ELU''(0) is 0, as it is for x > 0; and that
 of FrigoReLU's author, whose branch for x > 0 has the 0.
 At +-inf the limit is taken.
+
+A value is computed once a process, by function: a form that is asked for again is the same object.
 """
 
 from __future__ import annotations
@@ -71,10 +73,12 @@ def _line(slope: float) -> Form:
 RELU = _piecewise(_line(0.0), _line(1.0))
 
 
+@functools.cache
 def leaky_relu(slope: float = 0.01) -> Form:
     return _piecewise(_line(slope), _line(1.0))
 
 
+@functools.cache
 def bsilu(a: float = 1.67) -> Form:
     """(x + a) sigmoid(x) - a / 2, arXiv:2505.22074."""
 
@@ -92,6 +96,7 @@ def bsilu(a: float = 1.67) -> Form:
     return Form(value, slope, curvature)
 
 
+@functools.cache
 def nelu(a: float = 0.05) -> Form:
     """x for x > 0; below, the antiderivative of the paper's 2 a x / (1 + x^2)^2 that is 0 at 0. arXiv:2505.22074."""
     left = Form(
@@ -102,6 +107,7 @@ def nelu(a: float = 0.05) -> Form:
     return _piecewise(left, _line(1.0))
 
 
+@functools.cache
 def helu(alpha: float = 0.05) -> Form:
     """ReLU whose derivative is 1 for x > -alpha: that of max(0, x + alpha), arXiv:2411.10573."""
     return Form(
@@ -111,6 +117,7 @@ def helu(alpha: float = 0.05) -> Form:
     )
 
 
+@functools.cache
 def frigorelu(alpha: float = 0.1) -> Form:
     """x for x >= 0, alpha x below: unlike LeakyReLU's, its derivative at 0 is 1. r/MachineLearning 1jnalfy."""
     return Form(
@@ -120,6 +127,7 @@ def frigorelu(alpha: float = 0.1) -> Form:
     )
 
 
+@functools.cache
 def elu(alpha: float = 1.0, scale: float = 1.0) -> Form:
     """scale x for x > 0, scale alpha (exp(x) - 1) otherwise, arXiv:1511.07289; scaled: arXiv:1706.02515."""
     factor = mpf(alpha) * mpf(scale)
@@ -186,6 +194,7 @@ def softplus() -> Form:
     )
 
 
+@functools.cache
 def barelu(alpha: float = 0.01, eps: float = 0.0) -> Form:
     """alpha x for x <= 0; sqrt(x^2 + eps) - sqrt(eps) above, which is x for eps = 0. Zenodo 20565328."""
 
@@ -200,6 +209,7 @@ def barelu(alpha: float = 0.01, eps: float = 0.0) -> Form:
     return _piecewise(_line(alpha), right)
 
 
+@functools.cache
 def sugar(surrogate: Form, region: str = "all", strength: float = 1.0) -> Form:
     """ReLU's value; derivatives strength f~ + (1 - strength) ReLU, or ReLU's own where ``region`` leaves it."""
 

@@ -55,7 +55,8 @@ def test_within_4_ulp_of_the_closed_form(name: str, region: str) -> None:
 @every_dtype
 def test_a_number_does_not_depend_on_its_neighbours(name: str, dtype: torch.dtype) -> None:
     """Where one of them is out of the reach of the quicker forms, all are computed again."""
-    x = torch.cat([torch.linspace(-120, 120, 61), torch.tensor([1e-30, -1e-30, 7.9, -7.9, 1e30, -1e30, -torch.inf])])
+    count = 61 if library() is native else 13  # Triton has no quicker forms, and its interpreter takes some ms a call
+    x = torch.cat([torch.linspace(-120, 120, count), torch.tensor([1e-30, -1e-30, 7.9, -7.9, 1e30, -1e30, -torch.inf])])
     x = x.to(dtype)
     for g in (torch.ones_like(x), torch.full_like(x, torch.inf)):
         together = OPERATORS[name][0](g, x)
