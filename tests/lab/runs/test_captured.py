@@ -5,6 +5,7 @@ same weights, and that a recording which gives anything else is not used.
 """
 
 import dataclasses
+import sys
 
 import pytest
 import torch
@@ -65,18 +66,42 @@ def assert_same(one, other):
         assert torch.equal(value, other.model.state_dict()[name]), name
 
 
+NETWORK = """
+from torch import nn
+
+def net():
+    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+"""
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A network with batch norm that takes no time."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "normed.py").write_text(NETWORK)
+    yield "normed:net"
+    sys.modules.pop("normed", None)
+
+
 @pytest.mark.parametrize("more", [{}, {"clip": 0.5, "label_smoothing": 0.1}, {"ema": 0.9}, {"mixup": 0.4}])
 @pytest.mark.parametrize("activation", ["sugar", "barelu:eps=0.01"])
-def test_a_run_ends_the_same_bit_for_bit(activation, more):
+def test_a_run_ends_the_same_bit_for_bit(activation, more, small):
+    assert_replayed(run_of(activation, model=small, subset=44, epochs=2, **more))
+
+
+def test_one_of_a_residual_network_does():
+    assert_replayed(run_of("sugar", model="resnet18", subset=44, epochs=1))
+
+
+def assert_replayed(config):
     """With batch norm, and a last batch that is smaller."""
-    config = run_of(activation, model="resnet18", subset=44, epochs=2, **more)
     plain, means = trained(config)
     made = []
     run, again = trained(config, lambda model: made.append(Recording(model)) or made[-1])
     assert run.captured.why == ""
-    full, last = divmod(44, 8)
+    full, last = divmod(config.subset, 8)
     assert last > 0
-    assert made[0].replays == 2 * full - WARM_UP  # all whole batches after the warm-up, the first of them to compare
+    assert made[0].replays == config.epochs * full - WARM_UP  # all whole batches after the warm-up, the first of them to compare
     assert means == again
     assert_same(plain, run)
 

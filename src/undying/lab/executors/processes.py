@@ -29,6 +29,7 @@ PRELOADED = [
     "undying.lab.runs.together",
     "sklearn.datasets",
     "sklearn.model_selection",
+    "torch._dynamo",  # torch does at an optimizer's first step
 ]
 """What the workers of ``undying compare`` import, none of it a user's own."""
 
