@@ -15,12 +15,26 @@ from undying import cli
 from undying._base.lock import Lock
 from undying.lab import Execution, Settings, comparison
 from undying.lab.plan import plan
+from undying.report.figures import draw
 
 SMALL = ["compare", "--activations", "relu", "sugar", "--seeds", "2", "--epochs", "1"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once():
+    """Figures of the same results are not drawn again: that takes longer than to train them."""
+    drawn = {}
+
+    def once(results):
+        return drawn.get(key := repr(dataclasses.replace(results, command=""))) or drawn.setdefault(key, draw(results))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("undying.report.write.draw", once)
+        yield
+
+
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
+def out(tmp_path_factory, drawn_once):
     folder = tmp_path_factory.mktemp("compare")
     assert cli.main([*SMALL, "--out", str(folder)]) == 0
     return folder

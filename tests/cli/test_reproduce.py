@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,16 +31,26 @@ def drawn_once(monkeypatch):
     monkeypatch.setattr("undying.papers.page.page.draw", once)
 
 
+@pytest.fixture(scope="session")
+def kept_runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("kept")
+
+
 @pytest.fixture
-def in_this_process(monkeypatch):
+def in_this_process(monkeypatch, kept_runs):
     """Runs without processes of their own, which take longer to start than a smoke test's runs to train; with one thread,
-    as those have."""
+    as those have. A run that is part of several tables, or tests, is trained once and copied."""
     trained, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)
 
     def run(configs, out, execution, finished):
         for config in configs:
-            assert work.execute(config, out, execution, False) == work.FINISHED
+            folder, kept = out / "runs" / config.id, kept_runs / config.id
+            if kept.exists():
+                shutil.copytree(kept, folder, dirs_exist_ok=True)
+            else:
+                assert work.execute(config, out, execution, False) == work.FINISHED
+                shutil.copytree(folder, kept)
             trained.append(config.id)
             finished(config)
 

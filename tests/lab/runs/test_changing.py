@@ -94,9 +94,9 @@ def test_an_episode_ends_at_its_limit_and_brings_at_most_that(name):
 
 @pytest.mark.parametrize("algo", ["ppo", "dqn"])
 def test_a_run_goes_from_task_to_task(algo):
-    config = replace(RUN, algo=algo, epochs=3, steps=1536, activation="relu+redo:every=5")
+    config = replace(RUN, algo=algo, activation="relu+redo:every=5")
     found = lines(config)
-    assert [line["steps"] for line in found] == [0, 512, 1024, 1536]
+    assert [line["steps"] for line in found] == [0, 512, 1024]
     assert found[0]["online_return"] is None
     assert all(0 < line["online_return"] <= 1 for line in found[1:])
     assert lines(config)[-1]["weights_sha256"] == found[-1]["weights_sha256"]

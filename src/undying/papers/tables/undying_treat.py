@@ -94,11 +94,11 @@ NAMES = tuple(task.name for task in _tasks(1))
 
 
 def _smallest(task: KindTask[Any]) -> KindTask[Any]:
-    """A few epochs of every part, four of the arms, at one rate."""
+    """An epoch of every part, four of the arms, at one rate."""
     run = task.template
     if isinstance(run, DyingRun):
         tasks = min(run.tasks, 2)
-        small: Any = replace(run, epochs=4, tasks=tasks, relu_epochs=min(run.relu_epochs, 2), depth=2, width=16)
+        small: Any = replace(run, epochs=2, tasks=tasks, relu_epochs=min(run.relu_epochs, 1), depth=2, width=16)
     else:
         small = replace(run, epochs=3, healthy_epochs=1, steps=100)
     stages = (Stage(("relu", "sugar", ONCE[0], POLICIES[0]), (task.lr,)),)
@@ -140,7 +140,7 @@ TABLE = Table(
         "small": Scale(_tasks(10), _LIMITS),
         "smoke": Scale(
             tuple(_smallest(task) for task in _tasks(2)),
-            ("Anything: it trains small networks for a few epochs, to see that the table runs.",),
+            ("Anything: it trains small networks for an epoch or two, to see that the table runs.",),
             answers=False,
         ),
     },
