@@ -1,6 +1,11 @@
 """Shared by every test."""
 
+import os
 from multiprocessing import forkserver
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several workers share the cores: with a thread a core each, threads wait for one another. torch reads it once.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

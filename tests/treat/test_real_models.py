@@ -492,7 +492,7 @@ WAYS = {
     ("name", "part"),
     [
         ("torchvision googlenet", "inception3a"),
-        ("torchvision densenet121", "features.denseblock2"),
+        ("torchvision densenet121", "features.denseblock1"),
         ("nn.TransformerEncoderLayer", ""),
     ],
 )

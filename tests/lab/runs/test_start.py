@@ -31,8 +31,9 @@ class Sloped(nn.Module):
         return torch.where(x > 0, x, self.slope * x)
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _sloped():
+    """Once, also where a worker comes back to this module."""
     undying.register_activation(Sloped)
 
 
