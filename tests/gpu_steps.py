@@ -86,15 +86,14 @@ def operators(job: Job) -> None:
         table.test_value,
         table.test_first_derivative,
         table.test_second_derivative,
-        lambda case: table.test_forward_mode_without_gradients(case, False),
+        table.test_forward_mode_without_gradients,
         table.test_without_gradients,
         table.test_checkpoint,
         table.test_dtype_and_layout,
         table.test_special_values,
         table.test_second_derivative_of_special_values_is_finite,
     ]
-    names = [getattr(row, "__name__", "").removeprefix("test_").strip("<>") for row in rows]
-    names[3] = "forward_mode_without_gradients"
+    names = [row.__name__.removeprefix("test_") for row in rows]
     cases = [case for case in table.CASES if not job.dry or case.inductor]
     for path in ("auto", "composite"):
         for name, row in zip(names, rows, strict=True):

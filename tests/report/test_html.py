@@ -315,12 +315,13 @@ def test_recycled_units_stand_beside_the_silent_and_dead_where_a_treatment_makes
     curve = Curve([0.0, 3.0, 5.5], [0.0, 2.0, 3.0], [0.0, 4.0, 8.0])
     redo = replace(redo, refused={"<b>act": "<i>why"}, recycled=RECYCLED, curves={**redo.curves, "recycled": curve})
     treated = replace(results, activations=[relu, redo])
-    without, shown = (Page(page(r, draw(r))) for r in (results, treated))
+    figures = draw(treated)
+    without, shown = Page(page(results, draw(results))), Page(page(treated, figures))
     assert "Recycled" not in without.text
     assert "Recycled" in shown.text
     assert "5.5" in shown.text
     assert "relu+redo does not recycle all units of 1 layer:\n<b>act (<i>why)." in shown.text
-    [figure] = [figure for figure in draw(treated) if figure.name == "recycled"]
+    [figure] = [figure for figure in figures if figure.name == "recycled"]
     assert "relu+redo 0 to 5.5" in figure.alt
     assert re.search(
         'aria-labelledby="recycled-caption" data-arms="1">', page(treated, [figure])
