@@ -136,6 +136,9 @@ OVERWRITTEN: dict[str, Callable[[Tensor], object]] = {
 }
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf"
+)  # Dynamo's, of what it is given
 @pytest.mark.parametrize("how", OVERWRITTEN)
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
 @pytest.mark.parametrize("given", [False, True], ids=["made inside", "given"])
