@@ -44,7 +44,7 @@ def sugar(
     Returns:
         ``torch.relu(x)`` bit for bit, with x's shape, dtype and memory format.
 
-    The derivative is finite everywhere except where x is NaN. At +-inf it is ReLU's, as it is where a
+    The derivative is finite wherever x is not NaN. At +-inf it is ReLU's, as it is where a
     surrogate's has come within 1e-45 of it (:attr:`undying.Surrogate.reach`) or ``abs(x)`` exceeds a quarter of
     the largest finite number. With gradients disabled, and in ``torch.export``, this is one relu.
 

@@ -9,8 +9,8 @@ difference that matters, one percentage point.
     not worse        it is above -MARGIN             it is below -MARGIN
     no gain          it is below +MARGIN             it is above +MARGIN
 
-Shown means: a one-sided paired t-test with p at most 0.05 after Holm's correction over all claims of the table, for each
-of the two columns. Where both are shown, of a difference above 0 and below the margin, it is supported. What is neither
+Shown means: a one-sided paired t-test with p at most 0.05 after Holm's correction over all claims of the table
+that are not true by construction, for each of the two columns above. Where both are shown, of a difference above 0 and below the margin, it is supported. What is neither
 cannot be told at this scale; nor can a claim of lower where the other arm has less than MARGIN of the metric itself,
 since there is nothing to lower.
 

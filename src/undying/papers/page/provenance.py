@@ -38,7 +38,8 @@ def runs(analysis: Analysis, seeds: Sequence[int]) -> str:
         f"makes this page; stopped, it goes on from there. [{name}.runs.csv]({name}.runs.csv) has a row a run: a number "
         "above is the mean over the rows with its task, arm and rate (lr). One run again, here the first of them:",
         f"    {shlex.join([*again, '--run', first, '--out', 'again'])}",
-        "On a CPU with the same instructions, with the same torch and kernels, it ends with the weights_sha256 of its row.",
+        "On the same processor, with the same torch and kernels, it ends with the weights_sha256 of its row; another "
+        "rounds otherwise.",
     ]
     parts += _machines(analysis.results)
     seconds = {run.id: run.seconds for run in analysis.results}
