@@ -3,9 +3,6 @@
 import copy
 import inspect
 import json
-import os
-import subprocess
-import sys
 
 import matplotlib.pyplot
 import pytest
@@ -42,7 +39,8 @@ def share(rank):
     return [(x, y) for x, y in zip(*(t[part].split(4 + rank) for t in batch()), strict=True)]
 
 
-def run_rank(directory, rank):
+def run_rank(rank, directory):
+    torch.set_num_threads(1)
     store = torch.distributed.FileStore(f"{directory}/store", 2)
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
     net = nn.parallel.DistributedDataParallel(network())
@@ -68,23 +66,7 @@ def assert_same(a, b, exact=False):
 
 
 def test_two_ranks_count_as_one(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(tmp_path), str(rank)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        output = [rank.communicate(timeout=300)[0] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(output)
+    torch.multiprocessing.start_processes(run_rank, (str(tmp_path),), nprocs=2, start_method="forkserver")
     whole = undying.census(network(), [batch()], gradients=True)
     one, other = (undying.Census.load(tmp_path / f"{rank}.json") for rank in range(2))
     assert_same(one, other, exact=True)
@@ -229,10 +211,6 @@ def test_loading_changes_nothing_that_was_given():
     before = copy.deepcopy(content)
     undying.Census.from_dict(content)
     assert content == before
-
-
-if __name__ == "__main__":
-    run_rank(sys.argv[1], int(sys.argv[2]))
 
 
 class Named(nn.Module):

@@ -263,7 +263,7 @@ def _rank(rank, folder):
 
 
 def test_counts_add_over_the_ranks_of_ddp(tmp_path):
-    mp.spawn(_rank, args=(tmp_path,), nprocs=2)
+    mp.start_processes(_rank, (tmp_path,), nprocs=2, start_method="forkserver")
     _watched(small(), tmp_path / "one.jsonl", batches(4))
     ranks, one = (undying.JSONL.read(tmp_path / f"{name}.jsonl") for name in ("ranks", "one"))
     assert [record["step"] for record in ranks] == [0, 2]
@@ -462,7 +462,7 @@ def _unlike_rank(rank, folder):
 
 
 def test_ranks_that_see_other_sites_do_not_wait_for_each_other(tmp_path):
-    mp.spawn(_unlike_rank, args=(tmp_path,), nprocs=2)
+    mp.start_processes(_unlike_rank, (tmp_path,), nprocs=2, start_method="forkserver")
     first, second = undying.JSONL.read(tmp_path / "ranks.jsonl")
     assert {name: site["samples"] for name, site in first["sites"].items()} == {"all": 12, "some": 6}
     assert first["left_out"] == {"odd": "its units differ between ranks"}

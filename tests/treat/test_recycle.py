@@ -229,7 +229,7 @@ def _rank(other, rank, folder):
 
 
 def test_every_rank_does_what_the_first_does(tmp_path):
-    child = torch.multiprocessing.spawn(_rank, args=(1, tmp_path), join=False)
+    child = torch.multiprocessing.start_processes(_rank, (1, tmp_path), join=False, start_method="forkserver")
     _rank(0, 0, tmp_path)
     while not child.join():
         pass

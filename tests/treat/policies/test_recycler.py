@@ -541,7 +541,7 @@ def _rank(other, rank, folder):
 
 
 def test_every_rank_recycles_the_same(tmp_path):
-    child = torch.multiprocessing.spawn(_rank, args=(1, tmp_path), join=False)
+    child = torch.multiprocessing.start_processes(_rank, (1, tmp_path), join=False, start_method="forkserver")
     _rank(0, 0, tmp_path)
     while not child.join():
         pass
