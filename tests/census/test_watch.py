@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+import torch.nn.functional as F
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch.utils.checkpoint import checkpoint
@@ -242,6 +243,39 @@ def test_a_compiled_model_is_compiled_once_and_has_no_graph_break(form):
         for site in record.census.sites:
             assert site.fired.tolist() == expected.census[site.name].fired.tolist()
         assert record.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-4)
+
+
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 16), nn.Linear(16, 16), nn.Linear(16, 1)
+
+    def forward(self, x):
+        return self.c(F.relu(self.b(F.relu(self.a(x)))))
+
+
+@pytest.mark.parametrize(
+    ("watched", "compiled_first"), [("network", True), ("network", False), ("compiled", True)], ids=str
+)
+def test_functional_activations_of_a_compiled_model_are_counted(watched, compiled_first):
+    torch.manual_seed(0)
+    net, data = Functional(), batches(7)
+    compiled = torch.compile(net, backend="eager") if compiled_first else None
+    memory, optimizer = undying.Memory(), torch.optim.SGD(net.parameters(), lr=0.1)
+    truth = []
+    with undying.watch(compiled if watched == "compiled" else net, optimizer, every=3, sinks=[memory]):
+        compiled = torch.compile(net, backend="eager") if compiled is None else compiled
+        for step, x in enumerate(data):
+            if step % 3 == 0:
+                with torch.no_grad():
+                    first = torch.relu(torch.addmm(net.a.bias, x, net.a.weight.t()))
+                    second = torch.relu(torch.addmm(net.b.bias, first, net.b.weight.t()))
+                truth.append([(h > 0).sum(0).tolist() for h in (first, second)])
+            optimizer.zero_grad()
+            compiled(x).square().mean().backward()
+            optimizer.step()
+    assert [record.step for record in memory] == [0, 3, 6]
+    assert [[site.fired.tolist() for site in record.census.sites] for record in memory] == truth
 
 
 def small():

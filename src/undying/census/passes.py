@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from undying._base.unwrap import stay_uncompiled
+from undying._torch import without_compile
 
 #: (module, args, kwargs) of a forward pass: a context for it to run in.
 Around = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], contextlib.AbstractContextManager[Any]]
@@ -68,7 +69,8 @@ class Passes:
 
     def begins_with(self, module: nn.Module) -> bool:
         """Whether a call of ``module`` now is a forward pass, not a part of one."""
-        return get_ident() not in self._under_way and module in self._modules
+        # What torch.compile made of a network keeps the network's own __call__ of before, which is not followed.
+        return get_ident() not in self._under_way and without_compile(module) in self._modules
 
     @contextlib.contextmanager
     def run(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
@@ -76,7 +78,7 @@ class Passes:
         thread = get_ident()
         self._under_way.add(thread)
         try:
-            with self.around(module, args, kwargs):
+            with self.around(without_compile(module), args, kwargs):
                 yield
         finally:
             self._under_way.discard(thread)
