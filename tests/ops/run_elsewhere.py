@@ -3,7 +3,7 @@
     python tests/ops/run_elsewhere.py aarch64-linux-gnu-g++ qemu-aarch64 -L /usr/aarch64-linux-gnu
 
 Takes the compiler, then what runs its programs. It prints the largest errors in ulp of max(1, |f'|), and fails where one is
-above what the tests of the kernels allow, or where a count is wrong.
+above what the tests of the kernels allow, or where a count or the hash is wrong.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ int main(int, char** argument) {
   std::fwrite(out.data(), 1, out.size(), stdout);
   InputCounts counts;
   portable.count_inputs({x.data(), Dtype(dtype), 1, 1, count, 0, 1, 0, 1}, -1, 1, &counts);
-  const int64_t told[] = {counts.positive, counts.nonfinite, counts.nan, counts.low, counts.high};
+  std::vector<int64_t> factors(x.size() / 8);
+  for (size_t i = 0; i < factors.size(); i++) factors[i] = 2 * i + 1;
+  const int64_t hash = portable.hash(x.data(), factors.data(), factors.size());
+  const int64_t told[] = {counts.positive, counts.nonfinite, counts.nan, counts.low, counts.high, hash};
   std::fwrite(told, sizeof told, 1, stdout);
 }
 """
@@ -76,7 +79,10 @@ def main(compiler: str, *emulator: str) -> None:
                 out, counts = done.stdout[: x.nbytes], done.stdout[x.nbytes :]
                 _check(name, g, x, torch.frombuffer(bytearray(out), dtype=dtype))
                 told = torch.frombuffer(bytearray(counts), dtype=torch.int64).tolist()
-                assert told == [int(c.sum()) for c in (x > 0, ~x.isfinite(), x.isnan(), x <= -1, x >= 1)], told
+                words = x.view(torch.uint8)[: x.nbytes // 8 * 8].view(torch.int64)
+                hashed = (words ^ (words >> 32)) * (2 * torch.arange(len(words)) + 1)
+                sums = (x > 0, ~x.isfinite(), x.isnan(), x <= -1, x >= 1, hashed)
+                assert told == [int(values.sum()) for values in sums], told
 
 
 def _check(name: str, g: Tensor, x: Tensor, actual: Tensor) -> None:
