@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -50,7 +52,7 @@ def test_any_number(module: type[nn.Module], function: object, truth: object, x:
 @every_activation
 def test_parameter_is_checked_and_shown(module: type[nn.Module], function: object, truth: object) -> None:
     assert repr(module(a=0.25)) == f"{module.__name__}(a=0.25)"
-    assert module().a == module(truth.__defaults__[0]).a
+    assert module().a == module(inspect.unwrap(truth).__defaults__[0]).a
     with pytest.raises(ValueError, match="a must be a finite number, not nan"):
         function(X, a=float("nan"))
 

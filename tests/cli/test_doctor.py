@@ -15,3 +15,4 @@ def test_doctor_says_what_computes_and_why(capsys):
     assert "eager, CPU      reference implementation" in said
     assert f"Triton kernels  {triton_loader.state(torch.device('cpu'))}" in said
     assert torch.__version__ in said
+    assert all(line[15] == " " != line[16] for line in said.splitlines())  # two columns

@@ -112,8 +112,8 @@ def report() -> dict[str, str]:
         "path": f"{_setting} (UNDYING_PATH)",
         **{where: _eager_on(device, other) for where, device in eager.items()},
         "other devices": other,
-        "torch.compile, CPU": _by("native", other) if _compiles_to_native() else other,
-        "torch.compile, others": other,
+        "compiled, CPU": _by("native", other) if _compiles_to_native() else other,
+        "compiled, other": other,
         "torch.func": "reference implementation",
     }
 
