@@ -37,42 +37,28 @@ def kernel(surrogate: Surrogate, region: str, library: ModuleType) -> SlopeKerne
     return found
 
 
-# Both that a compiler traces save a copy of x, which is none where nobody writes to x: there Inductor leaves it out. Of
-# what a Function saves a compiler does not notice that it is overwritten, and the derivative would be taken elsewhere.
-
-
-class CompiledKernel(Function):
-    """SUGAR for a compiler, on the CPU: what Inductor makes of the closed form takes longer than the kernel and what it
-    could have been fused with (docs/results/speed.md)."""
+class CompiledSUGAR(Function):
+    """SUGAR for a compiler, which keeps one tensor: its backward pass by the native kernel, else by the closed form, which is
+    fused. What Inductor makes of that on a CPU takes longer than the kernel and what the kernel could have been fused with
+    (docs/results/speed.md)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, surrogate: Surrogate, region: str, strength: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, surrogate: Surrogate, region: str, strength: float, by_kernel: bool) -> Tensor:
+        # A copy, which Inductor leaves out where nobody writes to x. Of what a Function saves a compiler does not notice that
+        # it is overwritten, and the derivative would be taken elsewhere.
         ctx.save_for_backward(x.clone())
-        ctx.settings = surrogate, region, strength
+        ctx.settings, ctx.by_kernel = (surrogate, region, strength), by_kernel
         return torch.relu(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (x,) = ctx.saved_tensors
+        if not ctx.by_kernel:
+            return _times_slope(gradient, x, *ctx.settings), None, None, None, None
         surrogate, region, strength = ctx.settings
         operator = getattr(torch.ops.undying, f"{surrogate.name}_backward").default
         limits = reference.limits(torch.float32, surrogate, region)
-        return operator(gradient, x, native.parameter(surrogate), strength, *limits), None, None, None
-
-
-class Formula(Function):
-    """SUGAR with its derivative in closed form, for a compiler to fuse: one tensor kept, one pass each way."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, surrogate: Surrogate, region: str, strength: float) -> Tensor:
-        ctx.save_for_backward(x.clone())
-        ctx.settings = surrogate, region, strength
-        return torch.relu(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        (x,) = ctx.saved_tensors
-        return _times_slope(gradient, x, *ctx.settings), None, None, None
+        return operator(gradient, x, native.parameter(surrogate), strength, *limits), None, None, None, None
 
 
 def _times_slope(gradient: Tensor, x: Tensor, surrogate: Surrogate, region: str, strength: float) -> Tensor:

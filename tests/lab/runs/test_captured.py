@@ -101,9 +101,8 @@ def assert_replayed(config):
     assert run.captured.why == ""
     full, last = divmod(config.subset, 8)
     assert last > 0
-    assert (
-        made[0].replays == config.epochs * full - WARM_UP
-    )  # all whole batches after the warm-up, the first of them to compare
+    # All whole batches after the warm-up, the first of them to compare.
+    assert made[0].replays == config.epochs * full - WARM_UP
     assert means == again
     assert_same(plain, run)
 
