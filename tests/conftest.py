@@ -18,7 +18,7 @@ settings.register_profile("undying", deadline=None, derandomize=True, database=N
 settings.load_profile("undying")
 
 
-FORKED = ["undying.lab.runs.classification", "undying.lab.distributed", "sklearn.datasets", "sklearn.model_selection"]
+FORKED = ["undying.lab.runs.classification", "torch._dynamo", "sklearn.datasets", "sklearn.model_selection"]
 """What processes import that tests have forked: to import it takes them seconds each."""
 
 

@@ -117,13 +117,13 @@ def test_time_is_divided_and_a_step_that_hangs_is_ended_with_its_children(tmp_pa
     stops = WRITES.replace("STATUS", "done") + "\nimport time; time.sleep(600)"
     steps, command = planted(hangs=HANGS, open_one=stops, right=WRITES.replace("STATUS", "done"))
     begun = time.monotonic()
-    outcomes = carry_out(steps, command(tmp_path), tmp_path, 40, lambda _: None)
-    assert time.monotonic() - begun < 40
+    outcomes = carry_out(steps, command(tmp_path), tmp_path, 20, lambda _: None)
+    assert time.monotonic() - begun < 20
     assert [o.status for o in outcomes] == ["failed: time is up", "time is up", "done"]
     assert failures(steps, outcomes) == 0b001
     shares = [o.allotted for o in outcomes]
-    assert shares[0] == pytest.approx(38 / 3, abs=0.1)
-    assert shares[1] == pytest.approx((38 - outcomes[0].seconds) / 2, abs=1)
+    assert shares[0] == pytest.approx(18 / 3, abs=0.1)
+    assert shares[1] == pytest.approx((18 - outcomes[0].seconds) / 2, abs=1)
     child = int((tmp_path / "hangs.pid").read_text())
     state = Path(f"/proc/{child}/stat")
     assert not state.exists() or state.read_text().split()[2] == "Z"

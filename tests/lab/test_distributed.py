@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +24,20 @@ from undying.lab.runs.classification import train
 from undying.lab.store import Store
 
 TWO = Execution(devices=2)
+TREATED = (
+    "sugar:anneal=0.9+layernorm+recycle:at=0.4+l2init:1e-2+shrink_perturb:noise=1e-4+redo:0.3:every=3+snr:longest=4"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def a_forkserver_with_fabric():
+    """Whatever was started before. To import it takes a process seconds, and only these tests need it."""
+    server = forkserver._forkserver
+    server._stop()
+    forkserver.set_forkserver_preload(["undying.lab.distributed"])
+    yield
+    server._stop()
+    forkserver.set_forkserver_preload([])
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +49,8 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def run_of(**settings):
-    settings = Settings(activations=("sugar", "relu"), seeds=1, **settings)
+def run_of(activation="sugar", **settings):
+    settings = Settings(activations=(activation, "relu"), seeds=1, **settings)
     return settings.runs(data.load(settings.data).sha256)[0]
 
 
@@ -65,6 +80,15 @@ def test_numbers_are_those_of_one_process_up_to_rounding(devices, recipe):
             assert several[name] == pytest.approx(one[name], rel=1e-5), name
         assert several["sites"] == one["sites"]
     assert alone[-1]["weights_sha256"] != spread[-1]["weights_sha256"]  # they did train apart
+
+
+def test_a_treatment_does_the_same():
+    config = run_of(TREATED, epochs=2, subset=320, lr=0.003)
+    alone, spread = list(train(config)), list(train(config, TWO))
+    for one, several in zip(alone, spread, strict=True):
+        assert one.metrics["recycled"] == several.metrics["recycled"]
+        assert several.metrics["test_loss"] == pytest.approx(one.metrics["test_loss"], rel=1e-4)
+    assert alone[-1].metrics["recycled"] > 0
 
 
 def test_shares_are_the_batch_and_never_a_single_sample():

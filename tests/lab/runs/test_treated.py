@@ -161,15 +161,6 @@ def test_after_the_switch_units_are_recycled_at_once():
     assert lines(config)[:2] == lines(dataclasses.replace(config, activation="relu"))[:2]
 
 
-def test_spread_over_processes_a_treatment_does_the_same():
-    config = run_of(EVERYTHING, lr=0.003)
-    alone, spread = lines(config), lines(config, Execution(devices=2))
-    for one, several in zip(alone, spread, strict=True):
-        assert one["recycled"] == several["recycled"]
-        assert several["test_loss"] == pytest.approx(one["test_loss"], rel=1e-4)
-    assert alone[-1]["recycled"] > 0
-
-
 @pytest.mark.parametrize(
     "spec", ["barelu:anneal=0.9", "relu+redo:0.3:every=3+snr:longest=4+l2init:0.1", "relu+layernorm"]
 )

@@ -64,8 +64,8 @@ def _tasks(epochs: int, arms: tuple[str, ...], seeds: int) -> tuple[KindTask[Cha
 
 
 def _smallest(task: KindTask[ChangingRun]) -> KindTask[ChangingRun]:
-    """Two tasks of one rollout each."""
-    run = replace(task.template, epochs=2, steps=1024)
+    """Two tasks of one rollout each, in two environments."""
+    run = replace(task.template, epochs=2, steps=256, envs=2)
     return replace(task, template=run, epochs=run.epochs)
 
 
