@@ -234,7 +234,7 @@ _UNSAID = ("silent", "dead", "low", "high", "saturated", "unused")
 def plain(value: Any) -> Any:
     """As JSON can hold it: lists for tensors; ``nan``, ``inf`` and ``-inf`` are strings."""
     if isinstance(value, Tensor):
-        return plain(value.tolist())
+        return value.tolist() if bool(value.isfinite().all()) else plain(value.tolist())
     if isinstance(value, list):
         return [plain(v) for v in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

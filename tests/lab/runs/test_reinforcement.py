@@ -87,7 +87,7 @@ def test_the_return_is_that_of_episodes_played_by_hand(sign: str) -> None:
 
 def test_what_can_be_learned_is_learned(sign: str) -> None:
     """A guess gets 5 of 10."""
-    epochs = list(train(run_of(sign, algo="ppo", steps=4096, epochs=1, lr=0.005)))
+    epochs = list(train(run_of(sign, algo="ppo", steps=2048, epochs=1, lr=0.01, batch_size=128)))
     assert epochs[-1].metrics["test_episode_return"] > 7 > epochs[0].metrics["test_episode_return"]
 
 

@@ -64,8 +64,9 @@ def _tasks(epochs: int, arms: tuple[str, ...], seeds: int) -> tuple[KindTask[Cha
 
 
 def _smallest(task: KindTask[ChangingRun]) -> KindTask[ChangingRun]:
-    """Two tasks of one rollout each, in two environments."""
-    run = replace(task.template, epochs=2, steps=256, envs=2)
+    """Two tasks of one rollout each: PPO's in two environments, DQN's as long as it takes until it learns."""
+    run = replace(task.template, epochs=2, steps=1024)
+    run = replace(run, steps=256, envs=2) if run.algo == "ppo" else run
     return replace(task, template=run, epochs=run.epochs)
 
 
