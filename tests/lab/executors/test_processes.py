@@ -3,6 +3,8 @@
 import importlib
 import json
 import multiprocessing
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -45,6 +47,22 @@ def test_a_mistake_that_concerns_every_run_ends_the_sweep(faulty, tmp_path):
     Path("faulty.py").write_text(Path("faulty.py").read_text().replace("Linear(8, 10)", "Linear(8, 9)"))
     with pytest.raises(UndyingError, match=r"faulty:net.*\(2, 9\)"):
         compare(settings, tmp_path / "out", ONE)
+
+
+SCRIPT = """
+from undying.lab import Execution, Settings, compare
+
+compare(Settings(activations=("relu", "sugar"), seeds=1, epochs=1), "out", Execution(workers=1))
+"""
+
+
+def test_a_script_that_every_worker_would_run_again_is_told_so(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("belongs under if __name__ == '__main__':")
+    assert done.stderr.count("bootstrapping phase") == 1  # of one worker alone
+    assert not list(tmp_path.glob("out/runs/*/failure.json"))
 
 
 def test_workers_that_die_with_nothing_to_do_are_replaced(faulty, tmp_path):

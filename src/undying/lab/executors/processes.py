@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from undying._base.errors import UndyingError
 from undying.lab.execution import Execution, exit_with, prepare
 from undying.lab.executors.work import DIED, FAILED, FINISHED, Queue, execute_group, groups_of
 from undying.lab.settings import AnyRun
@@ -46,6 +47,9 @@ def run_in_processes(
     """Execute ``configs``; ``finished`` is called here after each. Returns those that failed twice.
 
     Interrupted (Ctrl-C), it stops the workers at once; runs that have finished stay.
+
+    Raises:
+        UndyingError: no worker can start.
     """
     context = _context(execution)
     reader, writer = context.Pipe(duplex=False)
@@ -64,6 +68,8 @@ def run_in_processes(
                 group, waits = queue.take()
                 if worker not in pools:
                     pools[worker] = make(worker)
+                    if len(pools) == 1:
+                        _see_it_start(pools[worker])
                 try:
                     future = pools[worker].submit(execute_group, group, out, execution, waits)
                 except BrokenProcessPool:  # it died with nothing to do
@@ -86,6 +92,17 @@ def run_in_processes(
         for pool in pools.values():
             pool.shutdown()
     return queue.failed
+
+
+def _see_it_start(pool: ProcessPoolExecutor) -> None:
+    """Of the first worker: what one cannot do none can."""
+    try:
+        pool.submit(int).result()
+    except BrokenProcessPool:
+        raise UndyingError(
+            "no worker process can start: what stopped it stands above. Each of them imports your script, so what starts runs "
+            "there belongs under if __name__ == '__main__':"
+        ) from None
 
 
 def _died(config: AnyRun, out: Path) -> str:
