@@ -233,15 +233,14 @@ class SELU(Surrogate):
     formula = "scale x for x > 0, scale alpha (exp(x) - 1) otherwise; scale 1.0507, alpha 1.6733"
     source = "Klambauer et al. 2017, arXiv:1706.02515; torch.nn.SELU"
 
+    _scale: ClassVar[float] = 1.0507009873554804934193349852946
+    _alpha: ClassVar[float] = 1.6732632423543772848170429916717
+
     def value(self, x: Tensor) -> Tensor:
         return F.selu(x)
 
     def derivative(self, x: Tensor) -> Tensor:
-        # The two numbers as they stand. Named in the class or module Dynamo takes them, as it does math.pi, for variables
-        # where shapes are dynamic, and fails at the second site that has them.
-        return 1.0507009873554804934193349852946 * torch.where(
-            x > 0, 1.0, 1.6732632423543772848170429916717 * torch.exp(x)
-        )
+        return self._scale * torch.where(x > 0, 1.0, self._alpha * torch.exp(x))
 
 
 @register_surrogate("gelu")
@@ -255,8 +254,8 @@ class GELU(Surrogate):
         return F.gelu(x)
 
     def derivative(self, x: Tensor) -> Tensor:
-        density = torch.exp(-x * x / 2) / 2.5066282746310002  # sqrt(2 pi); no names, see SELU
-        return 0.5 * torch.erfc(-x / 1.4142135623730951) + x.clamp(*self.reach) * density
+        density = torch.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+        return 0.5 * torch.erfc(-x / math.sqrt(2)) + x.clamp(*self.reach) * density
 
 
 @register_surrogate("gelu_tanh")
@@ -271,7 +270,7 @@ class GELUTanh(Surrogate):
 
     def derivative(self, x: Tensor) -> Tensor:
         c = x.clamp(*self.reach)
-        k = 0.7978845608028654  # sqrt(2 / pi); no name, see SELU
+        k = math.sqrt(2 / math.pi)
         t = torch.tanh(k * (c + 0.044715 * c**3))
         return 0.5 * (1 + t) + 0.5 * c * (1 - t * t) * k * (1 + 3 * 0.044715 * c * c)
 

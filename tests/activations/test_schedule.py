@@ -121,15 +121,3 @@ def test_a_network_stored_on_the_way_goes_on_from_the_slope_it_started_with() ->
     assert model[0].alpha == pytest.approx(0.1)
     with pytest.raises(ValueError, match="of 1 BAReLU modules; this model holds 2"):
         undying.StrengthSchedule(nn.Sequential(*(undying.BAReLU() for _ in range(2))), 4).load_state_dict(state)
-
-
-def test_a_strength_is_that_of_a_compiled_network_of_any_batch_size():
-    """Of two sites of each surrogate in plain operations, as Dynamo traces them."""
-    torch.compiler.reset()
-    names = 2 * list(undying.SURROGATES)
-    plain = nn.Sequential(*(m for name in names for m in (nn.Linear(3, 3), undying.SUGAR(name)))).double()
-    undying.StrengthSchedule(plain, total_steps=2).step()
-    x = torch.randn(5, 3, dtype=torch.float64)
-    nets = plain, torch.compile(plain, dynamic=True, backend="eager")
-    expected, found = (torch.autograd.grad(net(x).sum(), plain.parameters()) for net in nets)
-    assert all(torch.equal(*pair) for pair in zip(expected, found, strict=True))

@@ -185,3 +185,22 @@ def test_compiled_of_any_layout(layout: str, dynamic: bool) -> None:
     with undying.ops.using("reference"):
         f(same).sum().backward()
     torch.testing.assert_close(x.grad.double(), same.grad, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_one_that_is_called_twice_compiles_where_shapes_are_dynamic(dtype: torch.dtype) -> None:
+    """As the ReLU of a residual block is; by the kernels and the closed form, at a strength that is no constant."""
+    torch.compiler.reset()
+    # Numbers of an object, of its class, and of the module math.
+    acts = [undying.SUGAR("bsilu"), undying.SUGAR("selu", strength=0.5), undying.SUGAR(undying.unit_scaled("gelu"))]
+
+    def twice(x: Tensor) -> Tensor:
+        for act in acts:
+            x = act(act(x) - 0.5)
+        return x.sum()
+
+    x = torch.linspace(-4, 4, 70).reshape(7, 10).to(dtype).requires_grad_()
+    (expected,) = torch.autograd.grad(twice(x), x)
+    compiled = torch.compile(twice, dynamic=True, fullgraph=True, backend="eager")
+    (found,) = torch.autograd.grad(compiled(x), x)
+    torch.testing.assert_close(found, expected)

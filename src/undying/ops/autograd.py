@@ -38,33 +38,41 @@ def kernel(surrogate: Surrogate, region: str, library: ModuleType) -> SlopeKerne
 
 
 class CompiledSUGAR(Function):
-    """SUGAR for a compiler, which keeps one tensor: its backward pass by the native kernel, else by the closed form, which is
-    fused. What Inductor makes of that on a CPU takes longer than the kernel and what the kernel could have been fused with
-    (docs/results/speed.md)."""
+    """SUGAR for a compiler by the closed form, which is given: a compiler moves what it likes of it to the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, surrogate: Surrogate, region: str, strength: float, by_kernel: bool) -> Tensor:
-        # A copy, which Inductor leaves out where nobody writes to x. Of what a Function saves a compiler does not notice that
-        # it is overwritten, and the derivative would be taken elsewhere.
-        ctx.save_for_backward(x.clone())
-        ctx.settings, ctx.by_kernel = (surrogate, region, strength), by_kernel
+    def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(slope)
         return torch.relu(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return _times(gradient, slope), None
+
+
+class CompiledKernelSUGAR(Function):
+    """SUGAR for a compiler by the native kernel. What Inductor makes of the closed form on a CPU takes longer than that and
+    what the kernel could have been fused with (docs/results/speed.md)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, name: str, *numbers: float) -> Tensor:
+        # A copy, which Inductor leaves out where nobody writes to x. Of what a Function saves a compiler does not notice that
+        # it is overwritten, and the derivative would be taken elsewhere.
+        ctx.save_for_backward(x.clone())
+        ctx.name, ctx.numbers = name, numbers
+        return torch.relu(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
-        if not ctx.by_kernel:
-            return _times_slope(gradient, x, *ctx.settings), None, None, None, None
-        surrogate, region, strength = ctx.settings
-        operator = getattr(torch.ops.undying, f"{surrogate.name}_backward").default
-        limits = reference.limits(torch.float32, surrogate, region)
-        return operator(gradient, x, native.parameter(surrogate), strength, *limits), None, None, None, None
+        operator = getattr(torch.ops.undying, f"{ctx.name}_backward").default
+        return operator(gradient, x, *ctx.numbers), None, *(None for _ in ctx.numbers)
 
 
-def _times_slope(gradient: Tensor, x: Tensor, surrogate: Surrogate, region: str, strength: float) -> Tensor:
-    slope = reference.slope(x, surrogate, region, strength)
-    # As relu does it: no gradient is none, also where what comes in is infinite.
-    return torch.where(slope == 0, 0.0, gradient.to(slope.dtype) * slope).to(x.dtype)
+def _times(gradient: Tensor, slope: Tensor) -> Tensor:
+    """As relu does it: no gradient is none, also where what comes in is infinite."""
+    return torch.where(slope == 0, 0.0, gradient.to(slope.dtype) * slope).to(gradient.dtype)
 
 
 class EagerSUGAR(Function):
@@ -83,7 +91,7 @@ class EagerSUGAR(Function):
             return _through(reference.sugar, x, gradient, *ctx.settings), None, None
         if ctx.kernel is not None:
             return ctx.kernel(gradient, x, ctx.settings[2]), None, None
-        return _times_slope(gradient, x, *ctx.settings), None, None
+        return _times(gradient, reference.slope(x, *ctx.settings)), None, None
 
 
 class KernelBAReLU(Function):

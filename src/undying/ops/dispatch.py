@@ -6,7 +6,7 @@ The reference implementation is right everywhere. Something faster is used where
   else a Function that keeps the input alone, whose backward pass is a kernel for float32, bfloat16 and float16, native on
   the CPU and Triton's on a GPU, where there is one, and the closed form elsewhere (``autograd.EagerSUGAR``).
 * while torch.compile traces, and nothing else does: relu, whose backward pass is the native kernel on the CPU
-  and elsewhere the closed form, which Inductor fuses (``autograd.CompiledSUGAR``).
+  (``autograd.CompiledKernelSUGAR``) and elsewhere the closed form, which Inductor fuses (``autograd.CompiledSUGAR``).
 """
 
 from __future__ import annotations
@@ -37,8 +37,14 @@ def sugar(x: Tensor, surrogate: Surrogate, region: str, strength: float | Tensor
         return reference.sugar(x, surrogate, region, strength)
     if torch.compiler.is_compiling():
         if _compiles_plainly(x):
-            by_kernel = _kernel_compiles(x, surrogate)
-            return autograd.CompiledSUGAR.apply(x, surrogate, region, strength, by_kernel)  # type: ignore[no-any-return]
+            # The surrogate is read here: with dynamic shapes Dynamo takes its numbers for variables, and fails where two
+            # Functions read the same one.
+            if _kernel_compiles(x, surrogate):
+                limits = reference.limits(torch.float32, surrogate, region)
+                numbers = native.parameter(surrogate), strength, *limits
+                return autograd.CompiledKernelSUGAR.apply(x, surrogate.name, *numbers)  # type: ignore[no-any-return]
+            slope = reference.slope(x.detach(), surrogate, region, strength)
+            return autograd.CompiledSUGAR.apply(x, slope)  # type: ignore[no-any-return]
     elif is_plain_eager(x):
         if not (torch.is_grad_enabled() and x.requires_grad):
             return torch.relu(x)
