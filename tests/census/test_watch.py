@@ -278,6 +278,59 @@ def test_functional_activations_of_a_compiled_model_are_counted(watched, compile
     assert [[site.fired.tolist() for site in record.census.sites] for record in memory] == truth
 
 
+@pytest.mark.parametrize("part", ["optimizer.step", "whole step"])
+def test_a_compiled_step_is_followed(part):
+    net, data = small(), batches(5)
+    memory, optimizer = undying.Memory(), torch.optim.SGD(net.parameters(), lr=0.1)
+
+    def step(x):
+        optimizer.zero_grad()
+        net(x).square().mean().backward()
+        optimizer.step()
+
+    compiled = torch.compile(step if part == "whole step" else optimizer.step, backend="eager")
+    truth = []
+    with undying.watch(net, optimizer, every=2, sinks=[memory]):
+        for number, x in enumerate(data):
+            if number % 2 == 0:
+                hidden = torch.addmm(net[0].bias, x, net[0].weight.t())
+                truth.append((number, (hidden > 0).sum(0).tolist()))
+            if part == "whole step":
+                compiled(x)
+            else:
+                optimizer.zero_grad()
+                net(x).square().mean().backward()
+                compiled()
+    assert [(record.step, record.census["1"].fired.tolist()) for record in memory] == truth
+
+
+class Wrapper(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.loss = net, nn.MSELoss()
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@pytest.mark.parametrize("wrapper", [Wrapper, lambda net: Wrapper(Wrapper(net))], ids=["one", "two"])
+def test_evaluation_of_a_network_in_a_wrapper_is_not_counted(wrapper):
+    """Only the network is told of it: the wrapper stays in training mode."""
+    net = small()
+    wrapped, memory, optimizer = wrapper(net), undying.Memory(), torch.optim.SGD(net.parameters(), lr=0.1)
+    with undying.watch(wrapped, optimizer, every=1, sinks=[memory]):
+        for x in batches(2):
+            wrapped(x).square().mean().backward()
+            net.eval()
+            with torch.no_grad():
+                wrapped(torch.ones(30, 4))
+            net.train()
+            with torch.no_grad():
+                wrapped(x[:3])  # a rollout
+            optimizer.step()
+    assert [record.samples for record in memory] == [13, 13]
+
+
 def small():
     torch.manual_seed(1)
     return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 1))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from undying._base.equal import Equal
 from undying.census.batches import batches_of, unpacked
 from undying.census.fingerprint import Fingerprint
 from undying.census.rows import Rows
@@ -19,8 +20,8 @@ from undying.units.layout import Layout
 _MASK = 2**64 - 1
 
 
-@dataclass(frozen=True)
-class SiteExamples:
+@dataclass(frozen=True, eq=False)
+class SiteExamples(Equal):
     """Of each unit of one site, in order: the sample that fires it most (least) first, of equal ones the earlier first.
 
     A sample's peak is the largest pre-activation of the unit at any position of it. One whose peak is NaN is left out.

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from undying._base.equal import Equal
 from undying._torch import in_functorch
 from undying.census.layers import RUNNING, WEIGHED
 from undying.units.layout import Columns, Layout
@@ -24,8 +25,8 @@ _CHUNK = 2**20
 """Values that are brought to float64 at a time."""
 
 
-@dataclass(frozen=True)
-class InputStatistics:
+@dataclass(frozen=True, eq=False)
+class InputStatistics(Equal):
     """Of what one layer reads, over samples and positions."""
 
     values: int

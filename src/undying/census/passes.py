@@ -19,6 +19,12 @@ from undying._torch import without_compile
 Around = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], contextlib.AbstractContextManager[Any]]
 
 
+def is_training(module: nn.Module) -> bool:
+    """Whether a part with parameters is in training mode: a wrapper is not told of ``eval()`` of the network in it."""
+    parts = [part for part in module.modules() if any(True for _ in part.parameters(recurse=False))]
+    return any(part.training for part in parts or [module])
+
+
 class Passes:
     """While entered, runs every forward pass of ``model`` within ``around``.
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from undying._base import text
+from undying._base.equal import Equal
 from undying._base.patterns import ROOT, Skip
 from undying._base.unwrap import unwrap_model
 from undying.census.accumulators import WIDEST
@@ -31,8 +32,8 @@ __all__ = ["PlasticSite", "Plasticity", "plasticity"]
 _DELTA = 0.01
 
 
-@dataclass(frozen=True)
-class PlasticSite:
+@dataclass(frozen=True, eq=False)
+class PlasticSite(Equal):
     """One site."""
 
     site: Site
@@ -63,6 +64,10 @@ class Plasticity:
 
     def __iter__(self) -> Iterator[PlasticSite]:
         return iter(self.rows)
+
+    def __contains__(self, row: object) -> bool:
+        """Whether a site of this name, or this row, is there."""
+        return any(row == each.site.name or row == each for each in self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)

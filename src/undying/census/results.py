@@ -17,6 +17,7 @@ import torch.distributed
 from torch import Tensor
 
 from undying._base import text
+from undying._base.equal import Equal
 from undying._base.extras import need
 from undying._base.files import write_named
 from undying.census.examples import Examples
@@ -368,8 +369,8 @@ class Census(Mapping[str, Site]):
             raise ValueError(f"{path}: {error}") from None
 
 
-@dataclass(frozen=True)
-class Changes:
+@dataclass(frozen=True, eq=False)
+class Changes(Equal):
     """Units of one site in two censuses: bool tensors over units."""
 
     died: Tensor

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from undying._base.equal import Equal
 from undying._base.text import ranges
 from undying.census.views import STATES, frame_of_units, plot_units
 
 
-@dataclass(frozen=True)
-class Site:
+@dataclass(frozen=True, eq=False)
+class Site(Equal):
     """One call of an activation in the forward pass. The tensors have one entry a unit, on the CPU.
 
     *Silent* is said of activations that are flat or falling off below 0 (ReLU and its kin, GELU, SiLU, SUGAR), and

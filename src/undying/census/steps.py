@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -80,8 +81,10 @@ class Steps:
         if not isinstance(optimizer, Optimizer):
             return False
         try:
-            before = optimizer.register_step_pre_hook(self._before)
-            self._handles += [before, optimizer.register_step_post_hook(self._after)]
+            # Not for Dynamo to trace, where the step is compiled.
+            before, after = torch.compiler.disable(self._before), torch.compiler.disable(self._after)
+            self._handles.append(optimizer.register_step_pre_hook(before))
+            self._handles.append(optimizer.register_step_post_hook(after))
         except AttributeError:  # a wrapper that never called Optimizer.__init__
             return False
         return True

@@ -24,7 +24,7 @@ from undying.census.census import census, site_of
 from undying.census.counting import Counter
 from undying.census.norms import norms
 from undying.census.outputs import Given, Outputs
-from undying.census.passes import Passes
+from undying.census.passes import Passes, is_training
 from undying.census.record import Record
 from undying.census.results import Census, Changes, is_same_site
 from undying.census.samples import samples_in, samples_of
@@ -175,7 +175,7 @@ class Watch:
     def _around(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
         """What a forward pass runs in."""
         counter = self._counter
-        evaluating = not module.training and not torch.is_grad_enabled()
+        evaluating = not torch.is_grad_enabled() and not is_training(module)
         # A counter that is active is busy in another thread; what runs within a backward pass is computed again.
         if counter is None or counter.active or evaluating or in_backward():
             yield

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor
 
 from undying._base import text
+from undying._base.equal import Equal
 from undying._base.files import write_named
 from undying.certify.box import Box
 
 _FORMAT = 1
 
 
-@dataclass(frozen=True)
-class CertifiedSite:
+@dataclass(frozen=True, eq=False)
+class CertifiedSite(Equal):
     """One call of an activation: bounds of each unit's pre-activation over the box and all positions."""
 
     name: str
@@ -56,7 +57,7 @@ class CertifiedSite:
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Mapping[str, CertifiedSite]):
     """What holds for every input in ``box``, in eval mode, with the weights and torch's settings as they were."""
 
     sites: list[CertifiedSite]

@@ -54,6 +54,10 @@ class RecycleReport:
                 return row
         raise KeyError(f"no unit was chosen at a site {name!r}; sites: {', '.join(row.name for row in self.rows)}")
 
+    def __contains__(self, row: object) -> bool:
+        """Whether a site of this name, or this row, is there."""
+        return any(row == each.name or row == each for each in self.rows)
+
     def __len__(self) -> int:
         return len(self.rows)
 

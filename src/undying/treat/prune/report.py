@@ -73,6 +73,10 @@ class PruneReport:
     def __iter__(self) -> Iterator[PrunedSite]:
         return iter(self.rows)
 
+    def __contains__(self, row: object) -> bool:
+        """Whether a site of this name, or this row, is there."""
+        return any(row == each.name or row == each for each in self.rows)
+
     def __len__(self) -> int:
         return len(self.rows)
 
