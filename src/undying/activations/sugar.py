@@ -46,7 +46,8 @@ def sugar(
 
     The derivative is finite wherever x is not NaN. At +-inf it is ReLU's, as it is where a
     surrogate's has come within 1e-45 of it (:attr:`undying.Surrogate.reach`) or ``abs(x)`` exceeds a quarter of
-    the largest finite number of what is computed in (float32 for half types). With gradients disabled, and in ``torch.export``, this is one relu.
+    the largest finite number of what is computed in (float32 for half types). With gradients disabled, and in
+    ``torch.export``, this is one relu.
 
     Raises:
         TypeError: x is not a real floating point tensor.
