@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -62,7 +61,7 @@ def own(tmp_path, monkeypatch):
 PRUNE = ("prune", "--model", "own_prune_net:build", "--checkpoint", "net.safetensors", "--data", "images")
 
 
-def test_what_is_written_computes_the_same_in_another_process(own, capsys):
+def test_what_is_written_computes_the_same_in_another_process(own, capsys, fresh):
     assert cli.main([*PRUNE, "--out", "small", "--onnx"]) == 0
     shown = capsys.readouterr().out
     assert "parameters 2,138 -> 1,268" in " ".join(shown.split())  # 5 x (3 x 9 + 1) + 5 x 2 + 16 x 5 x 9 less
@@ -70,8 +69,10 @@ def test_what_is_written_computes_the_same_in_another_process(own, capsys):
     x = torch.randn(3, 3, 12, 12)
     wanted = own(x)
     torch.save(x, "x.pt")
-    code = """
-import sys, torch, undying
+    code = f"""
+import os, sys, torch, undying
+os.chdir({str(Path.cwd())!r})
+sys.path.insert(0, ".")
 from safetensors.torch import load_file
 import own_prune_net
 net = own_prune_net.build().eval()
@@ -79,7 +80,7 @@ undying.apply_recipe_(net, "small/recipe.json")
 net.load_state_dict(load_file("small/weights.safetensors"))
 torch.save((net(torch.load("x.pt")), net[0].out_channels, "torch_pruning" in sys.modules), "y.pt")
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert fresh(code).returncode == 0
     found, channels, imported = torch.load("y.pt")
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
     assert (channels, imported) == (7, False)

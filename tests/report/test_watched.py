@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from html import escape, unescape
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 from torch import nn
 
 import undying
+from fresh import Run
 
 from .test_html import HOSTILE, Page, check_scripts
 
@@ -134,12 +133,11 @@ def test_names_are_text(tmp_path: Path) -> None:
     assert HOSTILE[1] in Page(html).text
 
 
-def test_without_the_lab_its_name_says_what_is_missing() -> None:
+def test_without_the_lab_its_name_says_what_is_missing(fresh: Run) -> None:
     code = (
         "import sys; sys.modules['jinja2'] = None\nimport undying\nassert 'matplotlib' not in sys.modules\nundying.Page"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "undying[lab]" in run.stderr
+    assert "undying[lab]" in fresh(code).stderr
 
 
 def test_other_names_are_missing_as_ever() -> None:

@@ -1,8 +1,6 @@
 """A store holds runs of every kind, and says so of one that it does not know."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -55,10 +53,10 @@ def test_an_unknown_kind_is_a_damaged_run(tmp_path):
         Store(tmp_path).config(PLAYED.id)
 
 
-def test_the_store_and_a_config_bring_in_no_trainer():
+def test_the_store_and_a_config_bring_in_no_trainer(fresh):
     program = (
         "import sys\nimport undying.lab.store\n"
         f"print([name for name in {list(KINDS.values())!r} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = fresh(program)
     assert done.stdout.strip() == "[]", done.stderr
