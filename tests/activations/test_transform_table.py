@@ -748,33 +748,37 @@ def test_repr_shows_the_arguments(case: Case) -> None:
 # Export
 
 
-@every_case
+class SideBySide(nn.Module):
+    """Activations in one program, each with an input and an output of its own, since to export takes its time."""
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        super().__init__()
+        self.activations = nn.ModuleList(case.make() for case in cases)
+
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        return [activation(x) for activation, x in zip(self.activations, inputs, strict=True)]
+
+
+@in_groups(CASES)
 @pytest.mark.parametrize("strict", [True, False], ids=["strict", "non-strict"])
-def test_export(case: Case, strict: bool) -> None:
-    module, x = case.make(), POINTS.float()
-    exported = torch.export.export(module, (x,), strict=strict)
-    assert_value(case, exported.module()(x), x, tolerance(torch.float32))
-    if case.is_relu:
-        assert [str(node.target) for node in exported.graph.nodes if node.op == "call_function"] == [
-            "aten.relu.default"
-        ]
+def test_export(cases: Sequence[Case], strict: bool) -> None:
+    inputs = tuple(POINTS.float() for _ in cases)
+    exported = torch.export.export(SideBySide(cases), inputs, strict=strict)
+    given = [node for node in exported.graph.nodes if node.op == "placeholder"]
+    (returned,) = exported.graph.output_node().args
+    for case, x, y, before, node in zip(cases, inputs, exported.module()(*inputs), given, returned, strict=True):
+        with of(case):
+            assert_value(case, y, x, tolerance(torch.float32))
+            if case.is_relu:
+                assert (str(node.target), node.args) == ("aten.relu.default", (before,))
+                assert list(before.users) == [node]
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")  # torch 2.13 about itself
 def test_onnx(tmp_path: Path) -> None:
-    """Side by side in one program, each with an input and an output of its own, since an export takes a second."""
     cases, file = [case for case in CASES if case.onnx], tmp_path / "activations.onnx"
-
-    class Each(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.activations = nn.ModuleList(case.make() for case in cases)
-
-        def forward(self, *inputs: Tensor) -> list[Tensor]:
-            return [activation(x) for activation, x in zip(self.activations, inputs, strict=True)]
-
     inputs = tuple(POINTS.float() for _ in cases)
-    program = torch.onnx.export(Each().eval(), inputs, dynamo=True, verbose=False)
+    program = torch.onnx.export(SideBySide(cases).eval(), inputs, dynamo=True, verbose=False)
     program.save(file)
     import onnxruntime  # here, so that tests/gpu_check can take the rows where it is not installed
 
