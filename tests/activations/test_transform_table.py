@@ -29,7 +29,7 @@ from torch.utils.checkpoint import checkpoint
 
 import closed_forms
 import undying
-from inductor import HAS_COMPILER
+from inductor import HAS_COMPILER, InTurn
 
 # torch itself warns, at its first forward-mode derivative and at its first use of inductor.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?` is (deprecated|not supported)")
@@ -360,17 +360,6 @@ def test_without_gradients(case: Case) -> None:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # torch.compile
-
-
-class InTurn:
-    """Several backends for one trace of Dynamo's, which takes most of the time; ``name`` is the one that computes."""
-
-    def __init__(self, *names: str) -> None:
-        self.names, self.name = names, names[0]
-
-    def __call__(self, graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
-        compiled = {name: torch._dynamo.lookup_backend(name)(graph, inputs) for name in self.names}
-        return lambda *arguments: compiled[self.name](*arguments)
 
 
 def assert_compiles(cases: Sequence[Case], *names: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 
 import undying
+from inductor import InTurn
 from undying.ops import native, reference
 
 # torch itself warns, at its first forward-mode derivative.
@@ -48,9 +50,9 @@ def dual_without_gradients(f: Callable[[Tensor], Tensor], x: Tensor = POINTS) ->
 WAYS = (reverse, functional, dual, dual_of_a_leaf, dual_without_gradients)
 
 
-@pytest.mark.parametrize("first", [None, *WAYS], ids=lambda f: f.__name__ if f else "alone")
+@pytest.mark.parametrize("first", WAYS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("second", WAYS, ids=lambda f: f.__name__)
-def test_used_in_two_ways(first: Callable[..., Tensor] | None, second: Callable[..., Tensor]) -> None:
+def test_used_in_two_ways(first: Callable[..., Tensor], second: Callable[..., Tensor]) -> None:
     torch.compiler.reset()
     compiled = torch.compile(undying.SUGAR(), backend="aot_eager", fullgraph=True)
     compiled(POINTS)
@@ -58,7 +60,7 @@ def test_used_in_two_ways(first: Callable[..., Tensor] | None, second: Callable[
         compiled(POINTS)
     for way in (first, second):
         try:
-            slope = way(compiled) if way else SLOPE
+            slope = way(compiled)
         except (NotImplementedError, torch._dynamo.exc.TorchDynamoException):
             assert way is not reverse  # what PyTorch does not compile
             continue
@@ -115,18 +117,27 @@ def test_the_backward_graph_calls_the_kernel_where_there_is_one(dtype: torch.dty
     assert ("undying.bsilu_backward.default" in called) == (path != "reference" and ON_THE_CPU[dtype])
 
 
-@pytest.mark.parametrize("name", sorted(undying.SURROGATES))
-@pytest.mark.parametrize("settings", [{}, {"region": "negative", "strength": 0.5}], ids=["all", "half of the negative"])
-def test_compiled_float32_has_the_closed_form_s_derivative(name: str, settings: dict[str, Any]) -> None:
+def test_compiled_float32_has_the_closed_form_s_derivative() -> None:
+    """All in one graph, each with an input of its own."""
     torch.compiler.reset()
+    modules = [
+        undying.SUGAR(name, region=region, strength=strength)
+        for name in undying.SURROGATES
+        for region, strength in (("all", 1.0), ("negative", 0.5))
+    ]
     special = torch.tensor([0.0, -0.0, torch.inf, -torch.inf, torch.nan, 8e37, -8e37])
-    x = torch.cat([torch.linspace(-30, 30, 4001), special]).requires_grad_()
-    compiled = torch.compile(undying.SUGAR(name, **settings), backend="aot_eager", fullgraph=True)
-    (gradient,) = torch.autograd.grad(compiled(x).sum(), x)
-    region, strength = settings.get("region", "all"), settings.get("strength", 1.0)
-    truth = reference.slope(x.detach().double(), undying.surrogate(name), region, strength)
-    ulp = torch.finfo(torch.float32).eps * truth.abs().clamp(min=1)
-    assert ((gradient.double() - truth).abs() <= 4 * ulp)[~x.isnan()].all()
+    x = torch.cat([torch.linspace(-30, 30, 4001), special])
+
+    @functools.partial(torch.compile, backend="aot_eager", fullgraph=True)
+    def compiled(*inputs: Tensor) -> list[Tensor]:
+        return [module(x) for module, x in zip(modules, inputs, strict=True)]
+
+    inputs = [x.clone().requires_grad_() for _ in modules]
+    gradients = torch.autograd.grad(compiled(*inputs), inputs, [torch.ones_like(x)] * len(inputs))
+    for module, gradient in zip(modules, gradients, strict=True):
+        truth = reference.slope(x.double(), module.surrogate, module.region, module.strength)
+        ulp = torch.finfo(torch.float32).eps * truth.abs().clamp(min=1)
+        assert ((gradient.double() - truth).abs() <= 4 * ulp)[~x.isnan()].all(), module
 
 
 OVERWRITTEN: dict[str, Callable[[Tensor], object]] = {
@@ -140,25 +151,28 @@ OVERWRITTEN: dict[str, Callable[[Tensor], object]] = {
     "ignore:The .grad attribute of a Tensor that is not a leaf"
 )  # Dynamo's, of what it is given
 @pytest.mark.parametrize("how", OVERWRITTEN)
-@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
 @pytest.mark.parametrize("given", [False, True], ids=["made inside", "given"])
-def test_what_is_overwritten_later_has_the_derivative_of_before_or_raises(how: str, backend: str, given: bool) -> None:
+def test_what_is_overwritten_later_has_the_derivative_of_before_or_raises(how: str, given: bool) -> None:
     torch.compiler.reset()
+    backend = InTurn("eager", "aot_eager", "inductor")
 
-    def f(z: Tensor) -> Tensor:
+    @functools.partial(torch.compile, backend=backend, fullgraph=True)
+    def compiled(z: Tensor) -> Tensor:
         z = z if given else z * 1
         y = undying.sugar(z)
         OVERWRITTEN[how](z)
         return y.sum()
 
     for dtype in (torch.float32, torch.float64):
-        x = POINTS.to(dtype, copy=True).requires_grad_()
-        try:
-            torch.compile(f, backend=backend, fullgraph=True)(x * 1).backward()
-        except RuntimeError as error:
-            assert "modified by an inplace operation" in str(error)  # noqa: PT017
-            continue
-        torch.testing.assert_close(x.grad, SLOPE.to(dtype))
+        for name in backend.names:
+            backend.name = name
+            x = POINTS.to(dtype, copy=True).requires_grad_()
+            try:
+                compiled(x * 1).backward()
+            except RuntimeError as error:
+                assert "modified by an inplace operation" in str(error), name  # noqa: PT017
+                continue
+            torch.testing.assert_close(x.grad, SLOPE.to(dtype), msg=lambda m, by=name: f"{by}: {m}")
 
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -171,20 +185,30 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
-def test_compiled_of_any_layout(layout: str, dynamic: bool) -> None:
+@pytest.mark.parametrize(
+    ("layouts", "dynamic"),
+    # With shapes that are fixed all in one graph, each with an input of its own.
+    [([*LAYOUTS], False), *(([layout], True) for layout in LAYOUTS)],
+    ids=["fixed", *(f"dynamic-{layout}" for layout in LAYOUTS)],
+)
+def test_compiled_of_any_layout(layouts: list[str], dynamic: bool) -> None:
     torch.compiler.reset()
     values = torch.linspace(-4, 4, 70).reshape(7, 10)
-    x, same = values.clone().requires_grad_(), values.double().requires_grad_()
+    inputs = [values.clone().requires_grad_() for _ in layouts]
+    same = [x.detach().double().requires_grad_() for x in inputs]
 
-    def f(x: Tensor) -> Tensor:
-        return undying.sugar(LAYOUTS[layout](x))[..., ::2] if layout != "one number" else undying.sugar(x[0, 0])
+    def f(*inputs: Tensor) -> list[Tensor]:
+        outputs = [undying.sugar(LAYOUTS[layout](x)) for layout, x in zip(layouts, inputs, strict=True)]
+        return [y[..., ::2] if y.dim() else y for y in outputs]
 
-    torch.compile(f, backend="aot_eager", fullgraph=True, dynamic=dynamic)(x).sum().backward()
+    compiled = torch.compile(f, backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    gradients = torch.autograd.grad(sum(y.sum() for y in compiled(*inputs)), inputs)
     with undying.ops.using("reference"):
-        f(same).sum().backward()
-    torch.testing.assert_close(x.grad.double(), same.grad, rtol=1e-6, atol=1e-6)
+        expected = torch.autograd.grad(sum(y.sum() for y in f(*same)), same)
+    for layout, gradient, truth in zip(layouts, gradients, expected, strict=True):
+        torch.testing.assert_close(
+            gradient.double(), truth, rtol=1e-6, atol=1e-6, msg=lambda m, of=layout: f"{of}: {m}"
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
