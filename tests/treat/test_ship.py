@@ -14,6 +14,8 @@ import torch
 import torchvision
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from torch import nn
+from torchvision.models.mobilenetv3 import InvertedResidualConfig
+from torchvision.models.resnet import BasicBlock
 
 import undying
 from inductor import HAS_COMPILER
@@ -28,11 +30,23 @@ def small_cnn():
     )  # fmt: skip
 
 
-NETWORKS = {
-    "small CNN": small_cnn,
-    "resnet18": lambda: torchvision.models.resnet18(num_classes=10),
-    "mobilenet_v3_small": lambda: torchvision.models.mobilenet_v3_small(num_classes=10),
-}
+def resnet():
+    """resnet18 with half of its blocks, one of each kind."""
+    return torchvision.models.ResNet(BasicBlock, [1, 1, 1, 1], num_classes=10)
+
+
+def mobilenet_v3():
+    """mobilenet_v3_small up to the first block with another activation; those before it are with and without squeezing."""
+    blocks = [
+        InvertedResidualConfig(16, 3, 16, 16, True, "RE", 2, 1, 1.0),
+        InvertedResidualConfig(16, 3, 72, 24, False, "RE", 2, 1, 1.0),
+        InvertedResidualConfig(24, 3, 88, 24, False, "RE", 1, 1, 1.0),
+        InvertedResidualConfig(24, 5, 96, 40, True, "HS", 2, 1, 1.0),
+    ]
+    return torchvision.models.MobileNetV3(blocks, 256, num_classes=10)
+
+
+NETWORKS = {"small CNN": small_cnn, "resnet": resnet, "mobilenet_v3": mobilenet_v3}
 
 
 def killed(net, share=0.3):
