@@ -142,23 +142,45 @@ SPELLINGS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("spelled", "target", "function"), SPELLINGS, ids=[f"{i}-{name}" for i, (name, _, _) in enumerate(SPELLINGS)]
-)
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-def test_every_spelling_is_found_and_replaced(spelled, target, function, compiled):
+def spelled_with(function, spelled, target):
+    """A network that calls ``function``, converted, and one that calls the rule, with the same layers."""
     model = one_call(function)
     report = convert(model, targets=(target,))
     assert sites(report) == [("", "call", spelled, 1, None)]
     truth = truth_of(model, lambda self, x: self.b(sugar(self.a(x))))
     undying.revert_(truth, allow_change=True)
-    if compiled:
-        torch._dynamo.reset()
-        assert_same_gradients(torch.compile(model, fullgraph=True, backend="aot_eager"), truth)
-    else:
-        assert_same_gradients(model, truth)
+    return model, truth
+
+
+@pytest.mark.parametrize(
+    ("spelled", "target", "function"), SPELLINGS, ids=[f"{i}-{name}" for i, (name, _, _) in enumerate(SPELLINGS)]
+)
+def test_every_spelling_is_found_and_replaced(spelled, target, function):
+    model, truth = spelled_with(function, spelled, target)
+    assert_same_gradients(model, truth)
     undying.revert_(model, allow_change=True)
     assert traces(model) == []
+
+
+def test_every_spelling_is_replaced_under_compile():
+    """All in one graph, each network with an input of its own."""
+    made = [spelled_with(function, spelled, target) for spelled, target, function in SPELLINGS]
+    torch._dynamo.reset()
+
+    @functools.partial(torch.compile, fullgraph=True, backend="aot_eager")
+    def compiled(*inputs):
+        return [model(x) for (model, _), x in zip(made, inputs, strict=True)]
+
+    inputs = [data().requires_grad_() for _ in made]
+    wanted = [tensor for (model, _), x in zip(made, inputs, strict=True) for tensor in (x, *model.parameters())]
+    loss = sum(y.square().sum() for y in compiled(*inputs))
+    got = iter(torch.autograd.grad(loss, wanted))
+    for (model, truth), (spelled, _, _) in zip(made, SPELLINGS, strict=True):
+        for expected in gradients(truth):
+            torch.testing.assert_close(next(got), expected, msg=lambda m, of=spelled: f"{of}: {m}")
+        undying.revert_(model, allow_change=True)
+        assert traces(model) == []
+    assert next(got, None) is None
 
 
 def test_what_torch_compile_hides_raises_while_compiling_and_works_in_eager_mode(monkeypatch):
