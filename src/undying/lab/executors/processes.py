@@ -34,6 +34,11 @@ PRELOADED = [
 ]
 """What the workers of ``undying compare`` import, none of it a user's own."""
 
+NONE_STARTS = (
+    "no worker process can start: what stopped it stands above. Each of them imports your script, so what starts runs "
+    "there belongs under if __name__ == '__main__':"
+)
+
 
 def warm_up(execution: Execution) -> None:
     """Have the process that workers are forked from import what they need, while the caller does the same and plans."""
@@ -53,10 +58,13 @@ def run_in_processes(
     """
     context = _context(execution)
     reader, writer = context.Pipe(duplex=False)
+    started: list[Future[int]] = []
 
     def make(worker: int) -> ProcessPoolExecutor:
         # One process each, since one that dies breaks its whole pool.
-        return ProcessPoolExecutor(1, context, _start_worker, (reader, execution, worker, dict(os.environ)))
+        pool = ProcessPoolExecutor(1, context, _start_worker, (reader, execution, worker, dict(os.environ)))
+        started.append(pool.submit(int))
+        return pool
 
     pools: dict[int, ProcessPoolExecutor] = {}
     queue = Queue(groups_of(configs, out, execution))
@@ -68,8 +76,6 @@ def run_in_processes(
                 group, waits = queue.take()
                 if worker not in pools:
                     pools[worker] = make(worker)
-                    if len(pools) == 1:
-                        _see_it_start(pools[worker])
                 try:
                     future = pools[worker].submit(execute_group, group, out, execution, waits)
                 except BrokenProcessPool:  # it died with nothing to do
@@ -81,6 +87,8 @@ def run_in_processes(
                 try:
                     outcomes = future.result()
                 except BrokenProcessPool:
+                    if all(first.exception() for first in started):  # each soon starts, or breaks
+                        raise UndyingError(NONE_STARTS) from None
                     outcomes = [_died(config, out) for config in group]
                     pools[worker] = make(worker)
                 for config, outcome in zip(group, outcomes, strict=True):
@@ -92,17 +100,6 @@ def run_in_processes(
         for pool in pools.values():
             pool.shutdown()
     return queue.failed
-
-
-def _see_it_start(pool: ProcessPoolExecutor) -> None:
-    """Of the first worker: what one cannot do none can."""
-    try:
-        pool.submit(int).result()
-    except BrokenProcessPool:
-        raise UndyingError(
-            "no worker process can start: what stopped it stands above. Each of them imports your script, so what starts runs "
-            "there belongs under if __name__ == '__main__':"
-        ) from None
 
 
 def _died(config: AnyRun, out: Path) -> str:
